@@ -1,0 +1,71 @@
+import type { OverflowPolicy } from "../channel/index.ts";
+import type { SinkDefinition, SourceDefinition, TransformDefinition } from "../stage/index.ts";
+
+/** A checked configuration: plain data that the agent builds from. Nothing in it needs another look. */
+export interface Plan {
+  /** As given, relative to the working directory. */
+  readonly stateDir: string;
+  readonly environment: string;
+  readonly api: { readonly enabled: boolean; readonly address: string; readonly token: string | undefined };
+  readonly shutdown: {
+    readonly gracefulTimeoutMs: number;
+    /** 0: no limit. */
+    readonly onSignalTimeoutMs: number;
+    /** 0: no limit. */
+    readonly sinkGraceMs: number;
+  };
+  readonly checkpoint: {
+    readonly commitIntervalMs: number;
+    readonly commitBytes: number;
+    readonly maxUncommittedBytes: number;
+    readonly maxUncommittedMs: number;
+  };
+  readonly deadLetters: { readonly maxBytes: number };
+  readonly channels: ChannelsPlan;
+  readonly sources: readonly PlannedComponent<SourceDefinition>[];
+  /** In an order in which every transform stands behind what it reads from. */
+  readonly transforms: readonly PlannedComponent<TransformDefinition>[];
+  readonly sinks: readonly PlannedComponent<SinkDefinition>[];
+}
+
+export interface PlannedComponent<Definition> {
+  readonly name: string;
+  readonly definition: Definition;
+  /** Checked by the definition's schema, defaults filled in. */
+  readonly options: unknown;
+  /** Names of what it reads from; empty for a source. */
+  readonly inputs: readonly string[];
+  /** Ids under which it was known before; their positions are taken over. */
+  readonly previousNames: readonly string[];
+  /** Sinks only: a new sink starts at 0 (true) or at its sources' present prefix (false). */
+  readonly backfill: boolean;
+  readonly retry: RetryPlan;
+}
+
+/** Sinks only; network sinks configure it, for others the defaults hold. `maxAttempts` 0: no end. */
+export interface RetryPlan {
+  readonly initialMs: number;
+  readonly maxMs: number;
+  readonly maxAttempts: number;
+}
+
+export interface ChannelSize {
+  /** Messages. */
+  readonly bufferSize: number;
+  /** Undefined: not bounded by bytes (channels that carry no records). */
+  readonly bufferBytes: number | undefined;
+  readonly overflow: OverflowPolicy;
+  readonly sendTimeoutMs: number;
+}
+
+export interface ChannelsPlan {
+  /** Budget of all bytes in flight. */
+  readonly totalBytes: number;
+  /** THE channel of each file source (and the output channel of every other source). */
+  readonly tailerPayload: ChannelSize;
+  readonly supervisorErrors: ChannelSize;
+  /** A component's own input. */
+  input(component: string): ChannelSize;
+  /** Fraction of 1. */
+  readonly warningThreshold: number;
+}

@@ -1,0 +1,14 @@
+export { Backoff, type BackoffOptions } from "./backoff.ts";
+export {
+  type BytePath,
+  baseName,
+  folderOf,
+  joinPath,
+  pathFromBytes,
+  pathFromText,
+  pathToBytes,
+  pathToText,
+} from "./byte-path.ts";
+export { type Clock, sleepWith, systemClock, type Timer } from "./clock.ts";
+export type { DirectoryEntry, FileHandle, FileStat, FileSystem, FolderWatch, OpenMode } from "./file-system.ts";
+export { type Random, systemRandom } from "./random.ts";

@@ -1,0 +1,107 @@
+import type { Memory } from "../record/batch.ts";
+
+/**
+ * The in-flight budget: bytes that all batches together may hold, from the read until the last branch is done with
+ * them. Waiting for it is fair (first come, first served). Chunks of the common size are pooled: a fresh 256 KiB
+ * mapping costs its page faults again at each read, and the garbage collector would free it late.
+ */
+export class MemoryBudget {
+  readonly totalBytes: number;
+  readonly #chunkBytes: number;
+  readonly #free: Buffer[] = [];
+  readonly #waiting: { bytes: number; grant: () => void }[] = [];
+  #usedBytes = 0;
+
+  constructor(totalBytes: number, chunkBytes: number) {
+    this.totalBytes = totalBytes;
+    this.#chunkBytes = chunkBytes;
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  /**
+   * A buffer of at least `bytes`, once the budget has room (a request above the whole budget is granted when nothing
+   * else is out). Undefined if `signal` aborts first.
+   */
+  async lease(bytes: number, options: { signal?: AbortSignal } = {}): Promise<Lease | undefined> {
+    if (options.signal?.aborted) return undefined;
+    if (this.#waiting.length > 0 || !this.#fits(bytes)) {
+      if (!(await this.#turn(bytes, options.signal))) return undefined;
+    } else {
+      this.#usedBytes += bytes;
+    }
+    return new Lease(this.#take(bytes), bytes, (lease, buffer) => {
+      this.#usedBytes -= lease;
+      if (buffer.length === this.#chunkBytes && this.#free.length * this.#chunkBytes < this.totalBytes)
+        this.#free.push(buffer);
+      this.#grantWaiting();
+    });
+  }
+
+  #fits(bytes: number): boolean {
+    return this.#usedBytes + bytes <= this.totalBytes || this.#usedBytes === 0;
+  }
+
+  #take(bytes: number): Buffer {
+    // Small reads (a few new lines) come from Node's own slab; they must not each hold a whole chunk.
+    if (bytes <= this.#chunkBytes / 8) return Buffer.allocUnsafe(bytes);
+    if (bytes <= this.#chunkBytes) return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#chunkBytes);
+    return Buffer.allocUnsafeSlow(bytes);
+  }
+
+  #turn(bytes: number, signal: AbortSignal | undefined): Promise<boolean> {
+    return new Promise((resolve) => {
+      const abort = () => {
+        const at = this.#waiting.indexOf(waiter);
+        if (at >= 0) this.#waiting.splice(at, 1);
+        resolve(false);
+        this.#grantWaiting();
+      };
+      const waiter = {
+        bytes,
+        grant: () => {
+          signal?.removeEventListener("abort", abort);
+          this.#usedBytes += bytes;
+          resolve(true);
+        },
+      };
+      signal?.addEventListener("abort", abort, { once: true });
+      this.#waiting.push(waiter);
+    });
+  }
+
+  #grantWaiting(): void {
+    while (this.#waiting.length > 0 && this.#fits(this.#waiting[0]!.bytes)) this.#waiting.shift()!.grant();
+  }
+}
+
+/** Memory out of the budget, counted by reference; born with one reference. */
+export class Lease implements Memory {
+  readonly buffer: Buffer;
+  #byteLength: number;
+  #references = 1;
+  readonly #giveBack: (bytes: number, buffer: Buffer) => void;
+
+  constructor(buffer: Buffer, byteLength: number, giveBack: (bytes: number, buffer: Buffer) => void) {
+    this.buffer = buffer;
+    this.#byteLength = byteLength;
+    this.#giveBack = giveBack;
+  }
+
+  get byteLength(): number {
+    return this.#byteLength;
+  }
+
+  retain(): void {
+    if (this.#references === 0) throw new Error("a lease was retained after its release");
+    this.#references += 1;
+  }
+
+  release(): void {
+    if (this.#references === 0) throw new Error("a lease was released twice");
+    this.#references -= 1;
+    if (this.#references === 0) this.#giveBack(this.#byteLength, this.buffer);
+  }
+}

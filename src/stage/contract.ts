@@ -1,0 +1,165 @@
+import type { Receiver, Sender } from "../channel/index.ts";
+import type { Json } from "../checkpoint/checkpoint-store.ts";
+import type { Batch } from "../record/batch.ts";
+import type { DataRecord } from "../record/data-record.ts";
+import type { Position } from "../record/position.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { FileSystem } from "../runtime/file-system.ts";
+import type { MemoryBudget } from "../runtime/memory-budget.ts";
+import type { Random } from "../runtime/random.ts";
+import type { EventSink } from "../telemetry/events.ts";
+import type { Logger } from "../telemetry/log.ts";
+
+/** What every stage is handed when it is opened. */
+export interface StageContext {
+  /** The component's name in the configuration. */
+  readonly name: string;
+  readonly log: Logger;
+  /** Lifecycle events of this component. */
+  readonly events: EventSink;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly fileSystem: FileSystem;
+  /** The `host` field of events. */
+  readonly host: string;
+  /** The folder of `tailrace`'s own state; for what must survive but is no position (cut-off bytes of an output). */
+  readonly stateDir: string;
+}
+
+// ---------------------------------------------------------------- sources
+
+/** A source: reads records and sends them; the pipeline is the single consumer of `output`. */
+export interface Source {
+  /** Where its batches come out. Closes when the source has ended and everything was received. */
+  readonly output: Receiver<Batch>;
+  /**
+   * Reads until `signal` aborts, or, with `once`, until what was there at the start has been read; then closes its
+   * senders and resolves. Rejecting is a supervised error.
+   */
+  run(options: { signal: AbortSignal; once: boolean }): Promise<void>;
+  /** Where each file (partition, ...) stands, for `status`, `why` and `/metrics`. */
+  status?(): SourceStatus;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+export interface SourceStatus {
+  readonly files: number;
+  /** Bytes known to exist but not yet read, over all files. */
+  readonly lagBytes: number;
+}
+
+export interface SourceContext extends StageContext {
+  /** Makes the source's one output channel from its configured size; call it once. */
+  channel(): { sender: Sender<Batch>; receiver: Receiver<Batch> };
+  /** Memory that batches are read into: the in-flight budget of the whole process. */
+  readonly budget: MemoryBudget;
+  /** Positions and file entries of this source, and the way to make new ones durable. */
+  readonly positions: SourcePositions;
+}
+
+/** A source's view of the checkpoint. It reads where to start and never writes a position: that is what endings do. */
+export interface SourcePositions {
+  /** Lowest stored prefix over all sinks that this source feeds; 0 for a file never seen. */
+  startOf(fileKey: string): number;
+  /** Every stored prefix and range end of any sink above `startOf`, ascending: replay must cut records there. */
+  boundariesOf(fileKey: string): readonly number[];
+  /** Lowest prefix that every sink has settled and that is committed. */
+  committedOf(fileKey: string): number;
+  /** False while a settled set of this file is at its limit of ranges: stop reading it until it is true again. */
+  hasRoom(fileKey: string): boolean;
+  /** Resolves when `hasRoom` may have become true, or `signal` aborts. */
+  roomFor(fileKey: string, options: { signal: AbortSignal }): Promise<void>;
+  /** Inherit: makes `toFile` start with the settled sets of `fromFile` (a copy of the same content). Durable when resolved. */
+  inherit(fromFile: string, toFile: string): Promise<void>;
+  /** The stored file entries of this source, as committed. */
+  files(): ReadonlyMap<string, FileEntry>;
+  /** Makes file entries durable (undefined removes the entry and its positions); resolves when flushed. */
+  save(entries: ReadonlyMap<string, FileEntry | undefined>): Promise<void>;
+  /** Notes entries that may be written with the next commit, whenever that is (sizes, names, guards). */
+  saveLazily(entries: ReadonlyMap<string, FileEntry>): void;
+}
+
+import type { FileEntry } from "../checkpoint/checkpoint-store.ts";
+
+// ---------------------------------------------------------------- transforms
+
+/** A transform: fewer, more or changed records. */
+export interface Transform {
+  /** Called with one batch at a time, in order. Leaving a record out of `kept` ends it as `filtered`. */
+  apply(records: readonly DataRecord[]): TransformResult | Promise<TransformResult>;
+  [Symbol.asyncDispose]?(): Promise<void>;
+}
+
+export interface TransformResult {
+  readonly kept: readonly DataRecord[];
+  /** Bad records, each with the reason in plain words; they go to the dead letters. */
+  readonly rejected?: readonly Rejection[];
+}
+
+export interface Rejection {
+  readonly record: DataRecord;
+  readonly reason: string;
+}
+
+// ---------------------------------------------------------------- sinks
+
+/** What became of a `write`. */
+export type Outcome =
+  /** The target took the batch. For a sink that keeps marks: written; it counts once `prepare` and the commit are through. */
+  | { readonly kind: "delivered" }
+  /** Nothing of it counts; the same batch is to be sent again, not before `afterMs`. `recover` is called first where the outcome is unknown. */
+  | { readonly kind: "retry"; readonly reason: string; readonly afterMs?: number; readonly isOutcomeUnknown?: boolean }
+  /** The target will never take this batch as it is: it is bisected until the bad record stands alone. */
+  | { readonly kind: "rejected"; readonly reason: string };
+
+export const delivered = (): Outcome => ({ kind: "delivered" });
+export const retry = (reason: string, options: { afterMs?: number; isOutcomeUnknown?: boolean } = {}): Outcome => ({
+  kind: "retry",
+  reason,
+  ...options,
+});
+export const rejected = (reason: string): Outcome => ({ kind: "rejected", reason });
+
+/** Named values that a sink keeps beside its positions; undefined removes one. Committed together with the sets they describe. */
+export type Marks = { readonly [name: string]: Json | undefined };
+
+/** What the target itself knows (delivery contract, section 6); united with what the store knows. */
+export interface Recovered {
+  /** Positions that the target holds, by source and file key. */
+  readonly positions: readonly { readonly source: string; readonly file: string; readonly value: Position }[];
+  /** If lower than the stored one, the target was restored or recreated and its positions stand alone. */
+  readonly generation?: number;
+}
+
+/**
+ * A sink. The pipeline calls `recover` once after opening and again after any unknown outcome, then `write` with one
+ * batch after the other (`concurrency` of them at once where the sink allows more than 1), and `prepare` at each barrier
+ * between two writes. A sink never sees the checkpoint store.
+ */
+export interface Sink {
+  recover?(): Promise<Recovered>;
+  /** Hands a batch to the target. Retry, bisection and dead letters are the pipeline's work: say what happened. */
+  write(batch: Batch, options: { signal: AbortSignal }): Promise<Outcome>;
+  /**
+   * The barrier. Called between two writes; before its first await it must take note of what exactly was written so far,
+   * then it makes that durable and resolves with the marks that describe it. Writes go on meanwhile. Rejecting means
+   * that what was written since the last committed marks is in doubt: the sink must be back at those marks when it
+   * rejects, and the pipeline writes the batches since then again.
+   */
+  prepare?(): Promise<Marks>;
+  /** The marks of the last `prepare` (and every set they describe) are durable. */
+  committed?(): void | Promise<void>;
+  /** SIGUSR1. */
+  rotate?(): void;
+  /** Nothing more will be written; called after the last commit. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+export interface SinkContext extends StageContext {
+  /** The sink's committed marks. */
+  readonly marks: ReadonlyMap<string, Json>;
+  /** Makes marks durable now, outside of a barrier (an intent before its first effect); resolves when flushed. */
+  saveMarks(marks: Marks): Promise<void>;
+  /** True if the last run ended with a clean stop of this sink. */
+  readonly wasCleanStop: boolean;
+}

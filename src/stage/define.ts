@@ -1,0 +1,65 @@
+import type { z } from "zod";
+import type { Sink, SinkContext, Source, SourceContext, StageContext, Transform } from "./contract.ts";
+
+/**
+ * A kind of source, as `stages.ts` lists it and as a library user writes one. `options` is its zod schema: it gives the
+ * types, the defaults, the checks and, through `.describe()`, the reference page. Keys are snake_case as in the TOML.
+ */
+export interface SourceDefinition<Options extends z.ZodType = z.ZodType> {
+  readonly kind: "source";
+  /** `type` in the configuration. */
+  readonly type: string;
+  /** One sentence for the reference page. */
+  readonly summary: string;
+  readonly options: Options;
+  /** Whether its origins can be read again from a position; states the guarantee in `validate`. */
+  readonly replay: "replayable" | "acknowledged" | "fleeting";
+  open(options: z.infer<Options>, context: SourceContext): Promise<Source>;
+}
+
+export interface TransformDefinition<Options extends z.ZodType = z.ZodType> {
+  readonly kind: "transform";
+  readonly type: string;
+  readonly summary: string;
+  readonly options: Options;
+  open(options: z.infer<Options>, context: StageContext): Promise<Transform>;
+}
+
+export interface SinkDefinition<Options extends z.ZodType = z.ZodType> {
+  readonly kind: "sink";
+  readonly type: string;
+  readonly summary: string;
+  readonly options: Options;
+  /**
+   * `exactly_once`: keeps positions beside the data, or marks that describe it (delivery contract, section 6).
+   * `at_least_once`: a repeat carries the same record ids.
+   */
+  readonly guarantee: "exactly_once" | "at_least_once";
+  /** Batches that may be in `write` at once; of one origin there is never more than one. Default 1. */
+  readonly concurrency?: number;
+  /** What names the target: two sinks of the same type and target are refused where `isExclusive`. */
+  target?(options: z.infer<Options>): string;
+  open(options: z.infer<Options>, context: SinkContext): Promise<Sink>;
+  /** `validate --live`: tries the target and changes nothing. Rejects with what is wrong. */
+  probe?(options: z.infer<Options>, context: StageContext): Promise<void>;
+}
+
+export type StageDefinition = SourceDefinition | TransformDefinition | SinkDefinition;
+
+export function defineSource<Options extends z.ZodType>(
+  definition: Omit<SourceDefinition<Options>, "kind">,
+): SourceDefinition<Options> {
+  return { kind: "source", ...definition };
+}
+
+export function defineTransform<Options extends z.ZodType>(
+  definition: Omit<TransformDefinition<Options>, "kind">,
+): TransformDefinition<Options> {
+  return { kind: "transform", ...definition };
+}
+
+export function defineSink<Options extends z.ZodType>(
+  definition: Omit<SinkDefinition<Options>, "kind">,
+): SinkDefinition<Options> {
+  return { kind: "sink", ...definition };
+}

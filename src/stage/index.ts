@@ -1,0 +1,28 @@
+export {
+  delivered,
+  type Marks,
+  type Outcome,
+  type Recovered,
+  type Rejection,
+  rejected,
+  retry,
+  type Sink,
+  type SinkContext,
+  type Source,
+  type SourceContext,
+  type SourcePositions,
+  type SourceStatus,
+  type StageContext,
+  type Transform,
+  type TransformResult,
+} from "./contract.ts";
+export {
+  defineSink,
+  defineSource,
+  defineTransform,
+  type SinkDefinition,
+  type SourceDefinition,
+  type StageDefinition,
+  type TransformDefinition,
+} from "./define.ts";
+export { encoding, retryOptions, secret, timeoutMs } from "./options.ts";
