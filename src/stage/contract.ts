@@ -1,5 +1,5 @@
 import type { Receiver, Sender } from "../channel/index.ts";
-import type { Json } from "../checkpoint/checkpoint-store.ts";
+import type { FileEntry, Json } from "../checkpoint/checkpoint-store.ts";
 import type { Batch } from "../record/batch.ts";
 import type { DataRecord } from "../record/data-record.ts";
 import type { Position } from "../record/position.ts";
@@ -79,8 +79,6 @@ export interface SourcePositions {
   saveLazily(entries: ReadonlyMap<string, FileEntry>): void;
 }
 
-import type { FileEntry } from "../checkpoint/checkpoint-store.ts";
-
 // ---------------------------------------------------------------- transforms
 
 /** A transform: fewer, more or changed records. */
@@ -127,8 +125,8 @@ export type Marks = { readonly [name: string]: Json | undefined };
 export interface Recovered {
   /** Positions that the target holds, by source and file key. */
   readonly positions: readonly { readonly source: string; readonly file: string; readonly value: Position }[];
-  /** If lower than the stored one, the target was restored or recreated and its positions stand alone. */
-  readonly generation?: number;
+  /** The target's generation is lower than the stored one: it was restored or recreated, its positions stand alone. */
+  readonly standsAlone?: boolean;
 }
 
 /**
@@ -144,7 +142,8 @@ export interface Sink {
    * The barrier. Called between two writes; before its first await it must take note of what exactly was written so far,
    * then it makes that durable and resolves with the marks that describe it. Writes go on meanwhile. Rejecting means
    * that what was written since the last committed marks is in doubt: the sink must be back at those marks when it
-   * rejects, and the pipeline writes the batches since then again.
+   * rejects, and the pipeline writes the batches since then again, in order, before anything new. A `write` that is called
+   * while the sink goes back answers `retry`, so that nothing new can land before them.
    */
   prepare?(): Promise<Marks>;
   /** The marks of the last `prepare` (and every set they describe) are durable. */

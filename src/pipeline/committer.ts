@@ -1,0 +1,152 @@
+import type { GroupCommit } from "../checkpoint/group-commit.ts";
+import { toError } from "../errors.ts";
+import { Backoff } from "../runtime/backoff.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Random } from "../runtime/random.ts";
+import type { EventSink } from "../telemetry/events.ts";
+import type { SinkRunner } from "./sink-runner.ts";
+
+export interface CommitterOptions {
+  readonly groupCommit: GroupCommit;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly events: EventSink;
+  readonly intervalMs: number;
+  /** Ended bytes at which a commit does not wait for the interval. */
+  readonly commitBytes: number;
+  readonly maxUncommittedBytes: number;
+  readonly maxUncommittedMs: number;
+  /** A sink failed for good in its barrier. */
+  readonly onFailure: (error: Error, component: string) => void;
+}
+
+/**
+ * Moves what has ended into the store: at each interval, or after `commitBytes`, a barrier at every sink that has
+ * something new, then its changes into the next transaction. Each sink has at most one barrier under way, so a slow
+ * fdatasync holds back its own sink only. Idle means no commits.
+ */
+export class Committer {
+  readonly #options: CommitterOptions;
+  readonly #runners: SinkRunner[] = [];
+  readonly #cycles = new Map<SinkRunner, Promise<void>>();
+  #isArmed = false;
+  #isStopped = false;
+  #uncommittedBytes = 0;
+  #dirtySinceMs: number | undefined;
+  #gateWaiters: (() => void)[] = [];
+  /** Monotonic time of the last successful commit. */
+  lastCommitAtMs: number | undefined;
+  /** Why commits fail, while they do. */
+  trouble: string | undefined;
+
+  constructor(options: CommitterOptions) {
+    this.#options = options;
+  }
+
+  add(runner: SinkRunner): void {
+    this.#runners.push(runner);
+  }
+
+  get uncommittedBytes(): number {
+    return this.#uncommittedBytes;
+  }
+
+  /** Something ended. */
+  readonly onDirty = (): void => {
+    this.#dirtySinceMs ??= this.#options.clock.monotonic();
+    if (this.#isArmed || this.#isStopped) return;
+    this.#isArmed = true;
+    this.#options.clock.after(this.#options.intervalMs, () => {
+      this.#isArmed = false;
+      if (!this.#isStopped) this.#startCycles();
+    });
+  };
+
+  readonly onUncommitted = (bytes: number): void => {
+    this.#uncommittedBytes += bytes;
+    if (bytes > 0 && this.#uncommittedBytes >= this.#options.commitBytes) this.#startCycles();
+  };
+
+  /** False while too much is ended but not committed; sources wait then. */
+  get hasRoom(): boolean {
+    if (this.#uncommittedBytes >= this.#options.maxUncommittedBytes) return false;
+    if (this.trouble === undefined || this.#dirtySinceMs === undefined) return true;
+    return this.#options.clock.monotonic() - this.#dirtySinceMs < this.#options.maxUncommittedMs;
+  }
+
+  /** Resolves once there is room, or `signal` aborts. */
+  async room(signal: AbortSignal): Promise<void> {
+    while (!this.hasRoom && !signal.aborted) {
+      await new Promise<void>((resolve) => {
+        this.#gateWaiters.push(resolve);
+        signal.addEventListener("abort", () => resolve(), { once: true });
+      });
+    }
+  }
+
+  /** Commits until nothing is left to commit; for the end, when no sink writes any more. Rejects if the store does. */
+  async finish(): Promise<void> {
+    this.#isStopped = true;
+    await Promise.all(this.#cycles.values());
+    for (;;) {
+      const dirty = this.#runners.filter((runner) => runner.isDirty);
+      if (dirty.length === 0) return;
+      await Promise.all(
+        dirty.map(async (runner) => {
+          const prepared = await runner.barrier();
+          if (prepared === undefined) return;
+          await this.#options.groupCommit.submit(prepared.changes);
+          await prepared.done();
+        }),
+      );
+    }
+  }
+
+  /** No more tries: what is not committed now is read again at the next start. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#wakeGate();
+  }
+
+  #startCycles(): void {
+    for (const runner of this.#runners) {
+      if (!runner.isDirty || this.#cycles.has(runner)) continue;
+      const cycle = this.#cycle(runner)
+        .catch((error: unknown) => this.#options.onFailure(toError(error), runner.name))
+        .finally(() => {
+          this.#cycles.delete(runner);
+          if (runner.isDirty) this.onDirty();
+        });
+      this.#cycles.set(runner, cycle);
+    }
+  }
+
+  async #cycle(runner: SinkRunner): Promise<void> {
+    const { groupCommit, clock, random, events } = this.#options;
+    const startedAtMs = clock.monotonic();
+    const prepared = await runner.barrier();
+    if (prepared === undefined) return;
+    const backoff = new Backoff({ initialMs: 100, maxMs: 5000 }, random);
+    for (;;) {
+      try {
+        await groupCommit.submit(prepared.changes);
+        break;
+      } catch (error) {
+        // Nothing in memory has moved: the same changes are committed again. Sources stop at max_uncommitted_*.
+        if (this.trouble === undefined) events.emit("commit_failed", `the checkpoint cannot be written, trying on: ${toError(error).message}`);
+        this.trouble = toError(error).message;
+        if (this.#isStopped) throw error;
+        await clock.sleep(backoff.next());
+      }
+    }
+    await prepared.done();
+    this.trouble = undefined;
+    this.lastCommitAtMs = clock.monotonic();
+    this.#dirtySinceMs = this.#runners.some((other) => other.isDirty) ? startedAtMs : undefined;
+    this.#wakeGate();
+  }
+
+  #wakeGate(): void {
+    for (const wake of this.#gateWaiters.splice(0)) wake();
+  }
+}

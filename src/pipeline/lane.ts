@@ -1,0 +1,125 @@
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { SettledSet } from "../checkpoint/settled-set.ts";
+import type { Batch } from "../record/batch.ts";
+import type { Ending } from "../record/ending.ts";
+import type { Position, Range } from "../record/position.ts";
+
+/**
+ * One way from one source to one sink. Where a sink is reached from the same source by several ways, each has its own
+ * settled sets, and what ended at the sink is what ended on all of them.
+ */
+export class Lane {
+  readonly source: string;
+  readonly sink: string;
+  readonly endings: { [ending in Ending]: number } = { delivered: 0, filtered: 0, dropped: 0, dead_lettered: 0 };
+  readonly #sets = new Map<string, SettledSet>();
+  readonly #dirty = new Set<string>();
+  /** Ended since the last barrier, and between that and its commit; only kept where a barrier may fail. */
+  #recent: RecentEnding[] = [];
+  #inBarrier: RecentEnding[] = [];
+  readonly #keepsRecent: boolean;
+  readonly #checkpoint: Checkpoint;
+  readonly #onDirty: () => void;
+
+  constructor(options: { source: string; sink: string; checkpoint: Checkpoint; keepsRecent: boolean; onDirty: () => void }) {
+    this.source = options.source;
+    this.sink = options.sink;
+    this.#checkpoint = options.checkpoint;
+    this.#keepsRecent = options.keepsRecent;
+    this.#onDirty = options.onDirty;
+  }
+
+  /** What has ended, of one file; starts as what is committed. */
+  set(file: string): SettledSet {
+    let set = this.#sets.get(file);
+    if (set === undefined) {
+      set = new SettledSet(this.#checkpoint.position(this.sink, this.source, file));
+      this.#sets.set(file, set);
+    }
+    return set;
+  }
+
+  /**
+   * Ends ranges, whatever the ending: a policy may lose a line, but never stalls a file. `isDoubtful`: it was written into
+   * a target whose barrier may yet fail.
+   */
+  end(file: string, ranges: readonly Range[], isDoubtful = false): void {
+    const set = this.set(file);
+    for (const range of ranges) if (range.start < range.end) set.add(range);
+    this.#dirty.add(file);
+    if (this.#keepsRecent) this.#recent.push({ file, ranges, isDoubtful });
+    this.#onDirty();
+  }
+
+  /** Starts a file from what another file's set holds (a copy of the same content). */
+  inherit(fromFile: string, toFile: string): void {
+    this.#sets.set(toFile, new SettledSet(this.set(fromFile).snapshot()));
+  }
+
+  /** Unites what the target itself holds; or, for a target that was restored, replaces what the store knows. */
+  recovered(file: string, position: Position, standsAlone: boolean): void {
+    const set = standsAlone ? new SettledSet() : this.set(file);
+    set.add({ start: 0, end: position.prefix });
+    for (const range of position.ranges) set.add(range);
+    this.#sets.set(file, set);
+    this.#dirty.add(file);
+    this.#onDirty();
+  }
+
+  /** What ended until now is what the barrier describes. */
+  beginBarrier(): void {
+    this.#inBarrier = this.#recent;
+    this.#recent = [];
+  }
+
+  committed(): void {
+    this.#inBarrier = [];
+  }
+
+  /** The barrier failed: back to what is committed, and to the endings that left nothing in the target. */
+  rewind(): void {
+    const endings = [...this.#inBarrier, ...this.#recent];
+    this.#inBarrier = [];
+    this.#recent = [];
+    for (const { file } of endings) this.#sets.delete(file);
+    for (const { file, ranges, isDoubtful } of endings) if (!isDoubtful) this.end(file, ranges);
+  }
+
+  forget(file: string): void {
+    this.#sets.delete(file);
+    this.#dirty.delete(file);
+  }
+
+  /** Takes the files that changed since the last call. */
+  takeDirty(): Set<string> {
+    const dirty = new Set(this.#dirty);
+    this.#dirty.clear();
+    return dirty;
+  }
+
+  get isDirty(): boolean {
+    return this.#dirty.size > 0;
+  }
+
+  count(ending: Ending, records: number): void {
+    this.endings[ending] += records;
+  }
+}
+
+interface RecentEnding {
+  readonly file: string;
+  readonly ranges: readonly Range[];
+  readonly isDoubtful: boolean;
+}
+
+/** True if every range of the batch has ended before: a replay that this sink need not see again. */
+export function isCovered(set: SettledSet, batch: Batch): boolean {
+  // The zero-length record at a rotation's end covers no bytes: nothing can tell that it was seen before.
+  let covers = false;
+  for (const range of batch.ranges) {
+    if (range.start === range.end) continue;
+    if (!set.covers(range)) return false;
+    covers = true;
+  }
+  return covers;
+}

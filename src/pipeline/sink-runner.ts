@@ -1,0 +1,436 @@
+import type { Receiver } from "../channel/index.ts";
+import type { Change } from "../checkpoint/checkpoint-store.ts";
+import { SettledSet } from "../checkpoint/settled-set.ts";
+import type { RetryPlan } from "../config/plan.ts";
+import { StageError, toError } from "../errors.ts";
+import type { Batch } from "../record/batch.ts";
+import type { Ending } from "../record/ending.ts";
+import { Backoff } from "../runtime/backoff.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Random } from "../runtime/random.ts";
+import type { Marks, Outcome, Sink } from "../stage/contract.ts";
+import type { EventSink } from "../telemetry/events.ts";
+import type { DeadLetterBox } from "./dead-letter-box.ts";
+import { isCovered, type Lane } from "./lane.ts";
+import type { Routed } from "./route.ts";
+
+/**
+ * Drives one sink: takes batches from its input, skips what the sink has already, writes, retries, bisects, settles, and
+ * makes barriers.
+ *
+ * ```
+ * receive -> covered? -> write --delivered--> settle ------> barrier: snapshot sets | prepare() -> commit -> committed()
+ *              |skip       ^  |--retry----> wait (backoff) ---'
+ *                          |  `--rejected-> halves, left first ... single record -> dead letter -> settle
+ *                          `--- rewind: prepare() failed, the batches since the last commit are written again first
+ * ```
+ *
+ * A sink with `prepare` keeps its batches (and their memory) until the commit that covers them: if the barrier fails,
+ * they are all there is to write again. For the others an answer is the acknowledgement.
+ */
+export interface SinkRunnerOptions {
+  readonly name: string;
+  readonly sink: Sink;
+  readonly lanes: readonly Lane[];
+  readonly input: Receiver<Routed>;
+  readonly concurrency: number;
+  readonly retry: RetryPlan;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly events: EventSink;
+  readonly deadLetters: DeadLetterBox;
+  /** Ended bytes that wait for a commit: grew by `bytes` (negative: committed). */
+  readonly onUncommitted: (bytes: number) => void;
+}
+
+/** A batch (or half of one) in the target, not yet covered by a commit. */
+interface Written {
+  readonly batch: Batch;
+  readonly lane: Lane;
+  /** Undefined where nothing is kept for a rewrite. */
+  readonly hold: Hold | undefined;
+}
+
+export interface Prepared {
+  readonly changes: readonly Change[];
+  /** To be called once the changes are durable. */
+  done(): Promise<void>;
+}
+
+export class SinkRunner {
+  readonly name: string;
+  readonly lanes: readonly Lane[];
+  readonly #options: SinkRunnerOptions;
+  readonly #keepsMarks: boolean;
+  #written: Written[] = [];
+  #preparing: Written[] = [];
+  /** Writes whose outcome is not settled yet. */
+  #writes = 0;
+  /** A barrier that waits for the instant between two writes. */
+  #pendingBarrier: (() => void) | undefined;
+  #rewriting: Promise<void> | undefined;
+  readonly #busyOrigins = new Set<string>();
+  #wakers: (() => void)[] = [];
+  #inFlight = 0;
+  #failure: Error | undefined;
+  readonly #abort = new AbortController();
+  /** Why the sink does not take anything, while it does not. */
+  trouble: string | undefined;
+  acknowledgedRecords = 0;
+  errors = 0;
+  deadLetters = 0;
+  /** Monotonic time of the last sign of life. */
+  progressAtMs: number;
+
+  constructor(options: SinkRunnerOptions) {
+    this.name = options.name;
+    this.lanes = options.lanes;
+    this.#options = options;
+    this.#keepsMarks = options.sink.prepare !== undefined;
+    this.progressAtMs = options.clock.monotonic();
+  }
+
+  /** Batches taken from the input and not settled yet. */
+  get unsettledBatches(): number {
+    return this.#inFlight;
+  }
+
+  /** Something ended that no commit covers. */
+  get isDirty(): boolean {
+    return this.#written.length > 0 || this.lanes.some((lane) => lane.isDirty);
+  }
+
+  /** Runs until the input has ended and everything taken from it has settled, or until `abandon`. */
+  async run(): Promise<void> {
+    const { input, concurrency } = this.#options;
+    for (;;) {
+      const routed = await input.recv({ signal: this.#abort.signal });
+      if (routed === undefined) break;
+      const { batch } = routed;
+      const lane = routed.route.lanes[0]!;
+      const set = lane.set(batch.origin.key);
+      if (isCovered(set, batch)) {
+        batch.memory.release();
+        continue;
+      }
+      await this.#slot(batch.origin.key, concurrency);
+      if (this.#abort.signal.aborted) break;
+      const delivery = this.#deliver(withoutCovered(batch, set), lane);
+      if (concurrency === 1) await delivery;
+    }
+    while (this.#inFlight > 0) await this.#woken();
+    while (this.#rewriting !== undefined) await this.#rewriting;
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** Stops at once: what has not settled stays unsettled and is read again at the next start. */
+  abandon(): void {
+    this.#abort.abort();
+    this.#wake();
+    this.#options.input.close();
+  }
+
+  get isAbandoned(): boolean {
+    return this.#abort.signal.aborted;
+  }
+
+  async #slot(origin: string, concurrency: number): Promise<void> {
+    // order = "file": at most one unsettled request per file, so that retry and bisection keep its order.
+    while (!this.#abort.signal.aborted && (this.#inFlight >= concurrency || this.#busyOrigins.has(origin))) await this.#woken();
+  }
+
+  #woken(): Promise<void> {
+    return new Promise((resolve) => this.#wakers.push(resolve));
+  }
+
+  #wake(): void {
+    for (const wake of this.#wakers.splice(0)) wake();
+  }
+
+  async #deliver(batch: Batch, lane: Lane): Promise<void> {
+    this.#inFlight += 1;
+    this.#busyOrigins.add(batch.origin.key);
+    const hold = this.#keepsMarks ? new Hold(batch) : undefined;
+    try {
+      if (batch.count === 0) this.#settle(batch, lane, "filtered");
+      else await this.#deliverPart(batch, lane, hold);
+    } catch (error) {
+      this.#failure ??= toError(error);
+      this.abandon();
+    } finally {
+      if (hold === undefined) batch.memory.release();
+      else hold.release();
+      this.#inFlight -= 1;
+      this.#busyOrigins.delete(batch.origin.key);
+      this.#wake();
+    }
+  }
+
+  async #deliverPart(batch: Batch, lane: Lane, hold: Hold | undefined): Promise<void> {
+    const verdict = await this.#writeUntilDecided(batch, lane, hold);
+    if (verdict === "settled" || verdict === "aborted") return;
+    const halves = batch.halves();
+    if (halves !== undefined) {
+      await this.#deliverPart(halves[0], lane, hold);
+      if (!this.#abort.signal.aborted) await this.#deliverPart(halves[1], lane, hold);
+      return;
+    }
+    const rejection = { record: batch.records[0]!, reason: verdict.rejected };
+    if (!(await this.#options.deadLetters.put(this.name, [rejection], verdict.attempts, this.#abort.signal))) return;
+    this.deadLetters += 1;
+    this.#settle(batch, lane, "dead_lettered");
+  }
+
+  /** Writes until the sink has taken the batch (then it is settled), has refused it, or the runner is abandoned. */
+  async #writeUntilDecided(
+    batch: Batch,
+    lane: Lane,
+    hold: Hold | undefined,
+  ): Promise<"settled" | "aborted" | { rejected: string; attempts: number }> {
+    const { sink, retry, clock, random, concurrency } = this.#options;
+    const signal = this.#abort.signal;
+    let backoff: Backoff | undefined;
+    for (let attempts = 1; ; attempts += 1) {
+      while (this.#rewriting !== undefined) await this.#rewriting;
+      while (concurrency > 1 && this.#pendingBarrier !== undefined) await this.#woken();
+      if (signal.aborted) return "aborted";
+      this.#writes += 1;
+      const outcome = await this.#write(sink, batch);
+      if (outcome.kind === "delivered") {
+        this.#settleWritten({ batch, lane, hold });
+        this.#writeDone();
+        this.#isUp();
+        return "settled";
+      }
+      this.#writeDone();
+      this.errors += 1;
+      if (outcome.kind === "rejected") return { rejected: outcome.reason, attempts };
+      if (signal.aborted) return "aborted";
+      this.#isDown(outcome.reason);
+      if (retry.maxAttempts > 0 && attempts >= retry.maxAttempts) {
+        return { rejected: `${outcome.reason} (given up after ${attempts} attempts)`, attempts };
+      }
+      backoff ??= new Backoff({ initialMs: retry.initialMs, maxMs: retry.maxMs }, random);
+      await clock.sleep(Math.max(outcome.afterMs ?? 0, backoff.next()), { signal });
+      if (outcome.isOutcomeUnknown) {
+        await this.recover();
+        if (isCovered(lane.set(batch.origin.key), batch)) {
+          lane.count("delivered", batch.count);
+          return "settled";
+        }
+      }
+    }
+  }
+
+  async #write(sink: Sink, batch: Batch): Promise<Outcome> {
+    try {
+      return await sink.write(batch, { signal: this.#abort.signal });
+    } catch (error) {
+      this.#writeDone();
+      throw error;
+    } finally {
+      this.progressAtMs = this.#options.clock.monotonic();
+    }
+  }
+
+  #writeDone(): void {
+    this.#writes -= 1;
+    if (this.#writes > 0 || this.#pendingBarrier === undefined) return;
+    const take = this.#pendingBarrier;
+    this.#pendingBarrier = undefined;
+    take();
+    this.#wake();
+  }
+
+  /** Synchronous, and before the write counts as done: a barrier must never see the bytes without their ranges. */
+  #settleWritten(written: Written): void {
+    const { batch, lane, hold } = written;
+    lane.end(batch.origin.key, batch.ranges, this.#keepsMarks);
+    lane.count("delivered", batch.count);
+    hold?.retain();
+    this.#written.push(hold === undefined ? { batch: batch.withRecords([]), lane, hold } : written);
+    this.#options.onUncommitted(batch.byteLength);
+    if (!this.#keepsMarks) this.acknowledgedRecords += batch.count;
+  }
+
+  #settle(batch: Batch, lane: Lane, ending: Ending): void {
+    lane.end(batch.origin.key, batch.ranges);
+    lane.count(ending, batch.count);
+  }
+
+  #isUp(): void {
+    if (this.trouble === undefined) return;
+    this.trouble = undefined;
+    this.#options.events.emit("sink_up", `${this.name} takes records again`);
+  }
+
+  #isDown(reason: string): void {
+    if (this.trouble === undefined) this.#options.events.emit("sink_down", `${this.name} does not take records: ${reason}`, { reason });
+    this.trouble = reason;
+  }
+
+  /** Asks the target what it holds (at the start, and after an unknown outcome) and unites it with what is known. */
+  async recover(): Promise<void> {
+    const { sink, events, clock, random } = this.#options;
+    if (sink.recover === undefined) return;
+    const backoff = new Backoff({ initialMs: 250, maxMs: 30_000 }, random);
+    while (!this.#abort.signal.aborted) {
+      try {
+        const recovered = await sink.recover();
+        const standsAlone = recovered.standsAlone ?? false;
+        if (standsAlone) events.emit("sink_rewound", `${this.name}: the target knows less than the store; it was restored or recreated`);
+        for (const { source, file, value } of recovered.positions) {
+          for (const lane of this.lanes) if (lane.source === source) lane.recovered(file, value, standsAlone);
+        }
+        return;
+      } catch (error) {
+        if (error instanceof StageError) throw error;
+        this.#isDown(toError(error).message);
+        await clock.sleep(backoff.next(), { signal: this.#abort.signal });
+      }
+    }
+  }
+
+  /**
+   * The barrier: at one instant between two writes, notes the settled sets and calls `prepare`, which notes what they
+   * describe. Undefined if the barrier failed; everything since the last commit is then written again.
+   * @throws StageError if the sink failed for good.
+   */
+  async barrier(): Promise<Prepared | undefined> {
+    while (this.#rewriting !== undefined) await this.#rewriting;
+    const noted = await this.#atBarrier();
+    let marks: Marks;
+    try {
+      marks = await noted.marks;
+    } catch (error) {
+      if (error instanceof StageError) throw error;
+      this.#rewind(toError(error));
+      return undefined;
+    }
+    const changes: Change[] = [...noted.changes];
+    for (const [name, value] of Object.entries(marks)) changes.push({ table: "mark", sink: this.name, name, value });
+    return { changes, done: () => this.#committed() };
+  }
+
+  /** Sets and lengths must describe the same instant, so nothing in `take` may await. */
+  #atBarrier(): Promise<{ changes: Change[]; marks: Promise<Marks> }> {
+    return new Promise((resolve) => {
+      const take = () => {
+        const changes = this.#positionChanges();
+        for (const lane of this.lanes) lane.beginBarrier();
+        this.#preparing = this.#written;
+        this.#written = [];
+        const marks = this.#options.sink.prepare?.() ?? Promise.resolve({});
+        // It is awaited a microtask later; a rejection until then is not an unhandled one.
+        marks.catch(() => {});
+        resolve({ changes, marks });
+      };
+      if (this.#writes === 0 || !this.#keepsMarks) take();
+      else this.#pendingBarrier = take;
+    });
+  }
+
+  /** Sets of the files that changed, as they are now: of several lanes from one source, what all of them have ended. */
+  #positionChanges(): Change[] {
+    const changed = new Map<string, Set<string>>();
+    for (const lane of this.lanes) {
+      if (!lane.isDirty) continue;
+      const files = changed.get(lane.source) ?? new Set<string>();
+      changed.set(lane.source, files);
+      for (const file of lane.takeDirty()) files.add(file);
+    }
+    const changes: Change[] = [];
+    for (const [source, files] of changed) {
+      const lanes = this.lanes.filter((lane) => lane.source === source);
+      for (const file of files) {
+        const positions = lanes.map((lane) => lane.set(file).snapshot());
+        const value = positions.length === 1 ? positions[0]! : SettledSet.intersection(positions);
+        changes.push({ table: "position", sink: this.name, source, file, value });
+      }
+    }
+    return changes;
+  }
+
+  async #committed(): Promise<void> {
+    for (const lane of this.lanes) lane.committed();
+    const committed = this.#preparing;
+    this.#preparing = [];
+    for (const { batch, hold } of committed) {
+      this.#options.onUncommitted(-batch.byteLength);
+      if (hold === undefined) continue;
+      this.acknowledgedRecords += batch.count;
+      hold.release();
+    }
+    await this.#options.sink.committed?.();
+  }
+
+  /** The barrier failed and the sink is back at its committed marks: so are the sets, and the batches go out again. */
+  #rewind(error: Error): void {
+    const again = [...this.#preparing, ...this.#written];
+    this.#preparing = [];
+    this.#written = [];
+    this.errors += 1;
+    this.#isDown(`what was written since the last commit is in doubt and is written again: ${error.message}`);
+    for (const lane of this.lanes) lane.rewind();
+    for (const { batch, lane } of again) {
+      this.#options.onUncommitted(-batch.byteLength);
+      lane.count("delivered", -batch.count);
+    }
+    this.#rewriting = this.#rewrite(again)
+      .catch((thrown: unknown) => {
+        this.#failure ??= toError(thrown);
+        this.abandon();
+      })
+      .finally(() => {
+        this.#rewriting = undefined;
+      });
+  }
+
+  async #rewrite(again: readonly Written[]): Promise<void> {
+    const { sink, retry, clock, random } = this.#options;
+    const backoff = new Backoff({ initialMs: retry.initialMs, maxMs: retry.maxMs }, random);
+    for (const written of again) {
+      for (;;) {
+        if (this.#abort.signal.aborted) return;
+        this.#writes += 1;
+        const outcome = await this.#write(sink, written.batch);
+        if (outcome.kind === "delivered") {
+          this.#settleWritten(written);
+          written.hold?.release();
+          this.#writeDone();
+          break;
+        }
+        this.#writeDone();
+        this.#isDown(outcome.reason);
+        await clock.sleep(backoff.next(), { signal: this.#abort.signal });
+      }
+      backoff.reset();
+    }
+    this.#isUp();
+  }
+}
+
+/** Leaves out the records that the set covers: a replayed batch need not be cut where the first run's was. */
+function withoutCovered(batch: Batch, set: SettledSet): Batch {
+  if (!batch.ranges.some((range) => set.touches(range))) return batch;
+  return batch.filter((record) => record.range.start === record.range.end || !set.covers(record.range));
+}
+
+/** A batch may settle in parts; its memory goes back when the commit of the last part is through. */
+class Hold {
+  readonly #batch: Batch;
+  #parts = 1;
+
+  constructor(batch: Batch) {
+    this.#batch = batch;
+  }
+
+  retain(): void {
+    this.#parts += 1;
+  }
+
+  release(): void {
+    this.#parts -= 1;
+    if (this.#parts === 0) this.#batch.memory.release();
+  }
+}

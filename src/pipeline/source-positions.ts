@@ -1,0 +1,102 @@
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { Change, FileEntry } from "../checkpoint/checkpoint-store.ts";
+import type { GroupCommit } from "../checkpoint/group-commit.ts";
+import type { SourcePositions } from "../stage/contract.ts";
+import type { Lane } from "./lane.ts";
+
+/** A source's view of the checkpoint and of the lanes that it feeds. */
+export class PipelineSourcePositions implements SourcePositions {
+  readonly #source: string;
+  readonly #lanes: readonly Lane[];
+  readonly #sinks: readonly string[];
+  readonly #checkpoint: Checkpoint;
+  readonly #groupCommit: GroupCommit;
+  #lazy = new Map<string, FileEntry>();
+  #roomWaiters: (() => void)[] = [];
+
+  constructor(source: string, lanes: readonly Lane[], checkpoint: Checkpoint, groupCommit: GroupCommit) {
+    this.#source = source;
+    this.#lanes = lanes;
+    this.#sinks = [...new Set(lanes.map((lane) => lane.sink))];
+    this.#checkpoint = checkpoint;
+    this.#groupCommit = groupCommit;
+    groupCommit.addContributor(() => this.#takeLazy());
+  }
+
+  startOf(fileKey: string): number {
+    return this.committedOf(fileKey);
+  }
+
+  committedOf(fileKey: string): number {
+    return Math.min(...this.#sinks.map((sink) => this.#checkpoint.position(sink, this.#source, fileKey)?.prefix ?? 0));
+  }
+
+  boundariesOf(fileKey: string): readonly number[] {
+    const start = this.startOf(fileKey);
+    const offsets = new Set<number>();
+    for (const sink of this.#sinks) {
+      const position = this.#checkpoint.position(sink, this.#source, fileKey);
+      if (position === undefined) continue;
+      offsets.add(position.prefix);
+      for (const range of position.ranges) offsets.add(range.start).add(range.end);
+    }
+    return [...offsets].filter((offset) => offset > start).sort((a, b) => a - b);
+  }
+
+  hasRoom(fileKey: string): boolean {
+    return this.#lanes.every((lane) => !lane.set(fileKey).isFull);
+  }
+
+  async roomFor(fileKey: string, { signal }: { signal: AbortSignal }): Promise<void> {
+    while (!this.hasRoom(fileKey) && !signal.aborted) {
+      await new Promise<void>((resolve) => {
+        this.#roomWaiters.push(resolve);
+        signal.addEventListener("abort", () => resolve(), { once: true });
+      });
+    }
+  }
+
+  /** Something ended: a set may have room again. */
+  readonly onSettled = (): void => {
+    if (this.#roomWaiters.length > 0) for (const wake of this.#roomWaiters.splice(0)) wake();
+  };
+
+  async inherit(fromFile: string, toFile: string): Promise<void> {
+    for (const lane of this.#lanes) lane.inherit(fromFile, toFile);
+    const changes: Change[] = [];
+    for (const sink of this.#sinks) {
+      const value = this.#checkpoint.position(sink, this.#source, fromFile);
+      if (value !== undefined) changes.push({ table: "position", sink, source: this.#source, file: toFile, value });
+    }
+    if (changes.length > 0) await this.#groupCommit.submit(changes);
+  }
+
+  files(): ReadonlyMap<string, FileEntry> {
+    return this.#checkpoint.files(this.#source);
+  }
+
+  async save(entries: ReadonlyMap<string, FileEntry | undefined>): Promise<void> {
+    const changes: Change[] = [];
+    for (const [file, value] of entries) {
+      this.#lazy.delete(file);
+      changes.push({ table: "file", source: this.#source, file, value });
+      if (value !== undefined) continue;
+      for (const sink of this.#checkpoint.sinksOf(this.#source, file)) {
+        changes.push({ table: "position", sink, source: this.#source, file, value: undefined });
+      }
+      for (const lane of this.#lanes) lane.forget(file);
+    }
+    if (changes.length > 0) await this.#groupCommit.submit(changes);
+  }
+
+  saveLazily(entries: ReadonlyMap<string, FileEntry>): void {
+    for (const [file, entry] of entries) this.#lazy.set(file, entry);
+  }
+
+  #takeLazy(): Change[] {
+    const lazy = this.#lazy;
+    if (lazy.size === 0) return [];
+    this.#lazy = new Map();
+    return [...lazy].map(([file, value]) => ({ table: "file", source: this.#source, file, value }));
+  }
+}

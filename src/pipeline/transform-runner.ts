@@ -1,0 +1,64 @@
+import type { Receiver } from "../channel/index.ts";
+import { StageError, toError } from "../errors.ts";
+import type { Batch } from "../record/batch.ts";
+import type { Transform } from "../stage/contract.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { DeadLetterBox } from "./dead-letter-box.ts";
+import { forward } from "./edge.ts";
+import { endBatch, type Route, type Routed } from "./route.ts";
+
+export interface TransformRunnerOptions {
+  readonly name: string;
+  readonly transform: Transform;
+  readonly input: Receiver<Routed>;
+  readonly deadLetters: DeadLetterBox;
+  readonly log: Logger;
+  /** Gives up waiting for the dead letter store. */
+  readonly abort: AbortSignal;
+  /** Every way into this transform; what they feed is closed at the end. */
+  readonly routes: readonly Route[];
+}
+
+/** Drains its input through one transform, in order; what is left out or refused is settled here. */
+export class TransformRunner {
+  readonly name: string;
+  readonly #options: TransformRunnerOptions;
+  deadLetters = 0;
+
+  constructor(options: TransformRunnerOptions) {
+    this.name = options.name;
+    this.#options = options;
+  }
+
+  /** Resolves when the input has ended and all of it went on. */
+  async run(): Promise<void> {
+    try {
+      for await (const { batch, route } of this.#options.input) await this.#apply(batch, route);
+    } finally {
+      for (const route of this.#options.routes) for (const next of route.next) next.input.close();
+    }
+  }
+
+  async #apply(batch: Batch, route: Route): Promise<void> {
+    const { transform, deadLetters, log, name, abort } = this.#options;
+    const records = batch.records;
+    let result: Awaited<ReturnType<Transform["apply"]>>;
+    try {
+      result = await transform.apply(records);
+    } catch (error) {
+      throw new StageError("TR_STAGE_FAILED", name, toError(error).message, { cause: error });
+    }
+    const { kept, rejected = [] } = result;
+    if (rejected.length > 0) {
+      // Durable before anything of the batch can settle; dying behind it stores the same letters again, under the same ids.
+      if (!(await deadLetters.put(name, rejected, 1, abort))) return batch.memory.release();
+      this.deadLetters += rejected.length;
+      for (const lane of route.lanes) lane.count("dead_lettered", rejected.length);
+    }
+    // Events that a split added are new records; the ledger counts the ones that came in.
+    const filtered = records.length - new Set([...kept.map((record) => record.index), ...rejected.map(({ record }) => record.index)]).size;
+    if (kept.length === 0) return endBatch(batch, route.lanes, "filtered", filtered);
+    if (filtered > 0) for (const lane of route.lanes) lane.count("filtered", filtered);
+    await forward(kept === records ? batch : batch.withRecords(kept), route.next, log);
+  }
+}
