@@ -1,0 +1,14 @@
+import type { Plan } from "../config/plan.ts";
+
+/** Resident size of Node, the compiled code and the libraries with nothing in flight: 62 to 70 MiB seen, and head room. */
+const BASE_BYTES = 80 * 1024 * 1024;
+/** What an encoder or a request holds beside the batch itself, per sink. */
+const SINK_BYTES = 8 * 1024 * 1024;
+/** Objects per batch that a transform works on, per transform (young generation included). */
+const TRANSFORM_BYTES = 24 * 1024 * 1024;
+
+/** The most memory the agent will use, in MiB: what the configuration lets be in flight, and what stands around it. */
+export function memoryCeilingMiB(plan: Plan): number {
+  const bytes = BASE_BYTES + plan.channels.totalBytes + plan.sinks.length * SINK_BYTES + plan.transforms.length * TRANSFORM_BYTES;
+  return Math.ceil(bytes / (1024 * 1024));
+}

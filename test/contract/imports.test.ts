@@ -1,0 +1,75 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+
+const src = resolve(dirname(fileURLToPath(import.meta.url)), "../../src");
+
+/** Room -> rooms it may import, beside itself. A new arrow is a decision: make it here, on purpose. */
+const MAY_IMPORT: { [room: string]: readonly string[] } = {
+  errors: [],
+  channel: ["errors"],
+  record: ["errors"],
+  runtime: ["channel", "record", "errors", "telemetry"],
+  telemetry: ["record", "errors"],
+  checkpoint: ["record", "runtime", "errors"],
+  codec: ["record", "runtime", "errors"],
+  stage: ["record", "channel", "checkpoint", "runtime", "telemetry", "errors"],
+  files: ["channel", "runtime", "record", "checkpoint", "codec", "telemetry", "stage", "errors"],
+  "dead-letters": ["record", "runtime", "checkpoint", "errors"],
+  sources: ["stage", "files", "codec", "runtime", "record", "channel", "telemetry", "errors"],
+  transforms: ["stage", "codec", "record", "runtime", "errors"],
+  sinks: ["stage", "codec", "record", "runtime", "telemetry", "checkpoint", "errors"],
+  config: ["stage", "channel", "runtime", "errors"],
+  pipeline: ["record", "channel", "runtime", "checkpoint", "telemetry", "stage", "config", "errors"],
+  stages: ["sources", "transforms", "sinks", "stage"],
+  agent: ["*"],
+  cli: ["*"],
+  testing: ["*"],
+  index: ["*"],
+};
+
+function sources(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) =>
+    entry.isDirectory() ? sources(join(folder, entry.name)) : entry.name.endsWith(".ts") && !entry.name.endsWith(".test.ts") ? [join(folder, entry.name)] : [],
+  );
+}
+
+/** First path part below src, without its ending. */
+function roomOf(file: string): string {
+  return relative(src, file).split("/")[0]!.replace(/\.ts$/, "");
+}
+
+describe("imports", () => {
+  it("point to rooms that know less", () => {
+    const wrong: string[] = [];
+    for (const file of sources(src)) {
+      const room = roomOf(file);
+      const allowed = MAY_IMPORT[room];
+      if (allowed === undefined) wrong.push(`${relative(src, file)}: the room "${room}" is not in the picture`);
+      for (const match of readFileSync(file, "utf8").matchAll(/(?:from|import\()\s*"(\.[^"]+)"/g)) {
+        const target = roomOf(resolve(dirname(file), match[1]!));
+        if (target === room || allowed === undefined || allowed.includes("*") || allowed.includes(target)) continue;
+        wrong.push(`${relative(src, file)} imports ${match[1]}: ${room} may not know ${target}`);
+      }
+    }
+    expect(wrong).toEqual([]);
+  });
+
+  it("of one leaf never reach another leaf", () => {
+    const wrong: string[] = [];
+    for (const kind of ["sources", "transforms", "sinks"]) {
+      for (const file of sources(join(src, kind))) {
+        const leaf = relative(join(src, kind), file).split("/")[0]!.replace(/\.ts$/, "");
+        for (const match of readFileSync(file, "utf8").matchAll(/from\s*"(\.[^"]+)"/g)) {
+          const target = resolve(dirname(file), match[1]!);
+          if (roomOf(target) !== kind) continue;
+          const other = relative(join(src, kind), target).split("/")[0]!.replace(/\.ts$/, "");
+          // A stage that outgrew its file may use files named after it: filter -> condition is listed here.
+          if (other !== leaf && !(leaf === "filter" && other.startsWith("condition")) && !leaf.startsWith("condition")) wrong.push(`${relative(src, file)} imports ${match[1]}`);
+        }
+      }
+    }
+    expect(wrong).toEqual([]);
+  });
+});
