@@ -9,6 +9,7 @@ const TRANSFORM_BYTES = 24 * 1024 * 1024;
 
 /** The most memory the agent will use, in MiB: what the configuration lets be in flight, and what stands around it. */
 export function memoryCeilingMiB(plan: Plan): number {
-  const bytes = BASE_BYTES + plan.channels.totalBytes + plan.sinks.length * SINK_BYTES + plan.transforms.length * TRANSFORM_BYTES;
+  const bytes =
+    BASE_BYTES + plan.channels.totalBytes + plan.sinks.length * SINK_BYTES + plan.transforms.length * TRANSFORM_BYTES;
   return Math.ceil(bytes / (1024 * 1024));
 }

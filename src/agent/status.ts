@@ -29,7 +29,9 @@ export function statusOf(pipeline: Pipeline, clock: Clock): AgentStatus {
     bytes += running.bytes;
   }
   const { lastCommitAtMs, trouble } = pipeline.committer;
-  const troubles = pipeline.sinks.flatMap((sink) => (sink.trouble === undefined ? [] : [`${sink.name}: ${sink.trouble}`]));
+  const troubles = pipeline.sinks.flatMap((sink) =>
+    sink.trouble === undefined ? [] : [`${sink.name}: ${sink.trouble}`],
+  );
   if (trouble !== undefined) troubles.push(`checkpoint: ${trouble}`);
   return {
     files,

@@ -8,7 +8,7 @@ import type { Clock } from "../runtime/clock.ts";
 import type { FileSystem } from "../runtime/file-system.ts";
 import type { MemoryBudget } from "../runtime/memory-budget.ts";
 import type { Random } from "../runtime/random.ts";
-import type { Marks, Sink, Source, SourceContext, StageContext, Transform } from "../stage/contract.ts";
+import type { Marks, Sink, SourceContext, StageContext, Transform } from "../stage/contract.ts";
 import type { EventSink } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { Committer } from "./committer.ts";
@@ -52,7 +52,10 @@ export async function openPipeline(environment: PipelineEnvironment): Promise<Pi
   try {
     return await openStages(environment, opened);
   } catch (error) {
-    for (const stage of opened.reverse()) await stage[Symbol.asyncDispose]().catch(() => {});
+    for (const stage of opened.reverse()) {
+      // The reason why it could not be opened is what counts; a second error would only hide it.
+      await Promise.resolve(stage[Symbol.asyncDispose]()).catch(() => {});
+    }
     throw error;
   }
 }
@@ -73,16 +76,20 @@ async function openStages(environment: PipelineEnvironment, opened: AsyncDisposa
     onFailure: environment.onFailure,
   });
   const inputs = new Map<string, Input>();
-  for (const component of [...plan.transforms, ...plan.sinks]) inputs.set(component.name, createInput(environment, component.name));
+  for (const component of [...plan.transforms, ...plan.sinks])
+    inputs.set(component.name, createInput(environment, component.name));
 
   const sinkStages = new Map<string, Sink>();
   for (const planned of plan.sinks) {
     const sink = await openStage(planned.name, () =>
       planned.definition.open(planned.options, {
         ...stageContext(environment, planned.name),
-        marks: new Map([...checkpoint.marks(planned.name)].filter(([name]) => name !== CLEAN_STOP)),
-        saveMarks: (marks: Marks) => groupCommit.submit(Object.entries(marks).map(([name, value]) => ({ table: "mark", sink: planned.name, name, value }))),
-        wasCleanStop: checkpoint.marks(planned.name).get(CLEAN_STOP) === true,
+        marks: new Map([...checkpoint.marksOf(planned.name)].filter(([name]) => name !== CLEAN_STOP)),
+        saveMarks: (marks: Marks) =>
+          groupCommit.submit(
+            Object.entries(marks).map(([name, value]) => ({ table: "mark", sink: planned.name, name, value })),
+          ),
+        wasCleanStop: checkpoint.marksOf(planned.name).get(CLEAN_STOP) === true,
       }),
     );
     opened.push(sink);
@@ -90,7 +97,9 @@ async function openStages(environment: PipelineEnvironment, opened: AsyncDisposa
   }
   const transformStages = new Map<string, Transform>();
   for (const planned of plan.transforms) {
-    const transform = await openStage(planned.name, () => planned.definition.open(planned.options, stageContext(environment, planned.name)));
+    const transform = await openStage(planned.name, () =>
+      planned.definition.open(planned.options, stageContext(environment, planned.name)),
+    );
     transformStages.set(planned.name, transform);
     const dispose = transform[Symbol.asyncDispose];
     if (dispose !== undefined) opened.push({ [Symbol.asyncDispose]: () => dispose.call(transform) });
@@ -213,7 +222,11 @@ function createInput({ plan, channels }: PipelineEnvironment, component: string)
   return { sender, receiver, size };
 }
 
-function sourceContext(environment: PipelineEnvironment, name: string, positions: PipelineSourcePositions): SourceContext {
+function sourceContext(
+  environment: PipelineEnvironment,
+  name: string,
+  positions: PipelineSourcePositions,
+): SourceContext {
   const size = environment.plan.channels.tailerPayload;
   return {
     ...stageContext(environment, name),
@@ -245,7 +258,16 @@ async function openStage<Stage>(component: string, open: () => Promise<Stage>): 
 
 function stageContext(environment: PipelineEnvironment, name: string): StageContext {
   const { log, events, clock, random, fileSystem, host, plan } = environment;
-  return { name, log: log.child({ component: name }), events: events(name), clock, random, fileSystem, host, stateDir: plan.stateDir };
+  return {
+    name,
+    log: log.child({ component: name }),
+    events: events(name),
+    clock,
+    random,
+    fileSystem,
+    host,
+    stateDir: plan.stateDir,
+  };
 }
 
 /** Every route into a component, from whichever source. */

@@ -90,7 +90,8 @@ export class Committer {
     await Promise.all(this.#cycles.values());
     for (;;) {
       const dirty = this.#runners.filter((runner) => runner.isDirty);
-      if (dirty.length === 0) return;
+      // With nothing of a sink left, what the sources noted lazily goes last.
+      if (dirty.length === 0) return this.#options.groupCommit.submit([]);
       await Promise.all(
         dirty.map(async (runner) => {
           const prepared = await runner.barrier();
@@ -133,7 +134,8 @@ export class Committer {
         break;
       } catch (error) {
         // Nothing in memory has moved: the same changes are committed again. Sources stop at max_uncommitted_*.
-        if (this.trouble === undefined) events.emit("commit_failed", `the checkpoint cannot be written, trying on: ${toError(error).message}`);
+        if (this.trouble === undefined)
+          events.emit("commit_failed", `the checkpoint cannot be written, trying on: ${toError(error).message}`);
         this.trouble = toError(error).message;
         if (this.#isStopped) throw error;
         await clock.sleep(backoff.next());

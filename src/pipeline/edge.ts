@@ -25,9 +25,17 @@ async function sendInto(route: Route, routed: Routed, log: Logger): Promise<void
       }
       if (!(error instanceof ChannelFullError)) throw error;
       if (route.overflow === "error") {
-        throw new StageError("TR_CHANNEL_FULL", route.component, "its input channel is full and its overflow policy is `error`", { cause: error });
+        throw new StageError(
+          "TR_CHANNEL_FULL",
+          route.component,
+          "its input channel is full and its overflow policy is `error`",
+          { cause: error },
+        );
       }
-      log.warn({ component: route.component, channel: "input" }, `${route.component} has not taken a batch for ${route.sendTimeoutMs} ms; still waiting`);
+      log.warn(
+        { component: route.component, channel: "input" },
+        `${route.component} has not taken a batch for ${route.sendTimeoutMs} ms; still waiting`,
+      );
     }
   }
 }

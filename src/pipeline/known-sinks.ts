@@ -26,7 +26,12 @@ interface KnownSink {
  * Also takes the clean-stop marks away: from here on the run counts as unclean until it ends.
  * @throws CheckpointError `TR_STATE_REFUSED`
  */
-export async function reconcileSinks(plan: Plan, checkpoint: Checkpoint, groupCommit: GroupCommit, log: Logger): Promise<void> {
+export async function reconcileSinks(
+  plan: Plan,
+  checkpoint: Checkpoint,
+  groupCommit: GroupCommit,
+  log: Logger,
+): Promise<void> {
   const known = readKnown(checkpoint.note(KNOWN_SINKS));
   const changes: Change[] = [];
   const next = new Map(known);
@@ -45,35 +50,53 @@ export async function reconcileSinks(plan: Plan, checkpoint: Checkpoint, groupCo
   const configured = new Set(plan.sinks.map((sink) => sink.name));
   for (const name of known.keys()) {
     if (!configured.has(name) && next.has(name)) {
-      log.warn({ component: name }, `sink ${name} is not configured any more: its positions stay, it gets nothing and holds nothing back`);
+      log.warn(
+        { component: name },
+        `sink ${name} is not configured any more: its positions stay, it gets nothing and holds nothing back`,
+      );
     }
   }
   const wanted = Object.fromEntries(next) as unknown as Json;
-  if (JSON.stringify(wanted) !== JSON.stringify(checkpoint.note(KNOWN_SINKS) ?? {})) changes.push({ table: "note", name: KNOWN_SINKS, value: wanted });
+  if (JSON.stringify(wanted) !== JSON.stringify(checkpoint.note(KNOWN_SINKS) ?? {}))
+    changes.push({ table: "note", name: KNOWN_SINKS, value: wanted });
   if (changes.length > 0) await groupCommit.submit(changes);
 }
 
 /** The run has begun: until `saveCleanStop`, whatever ends it is a crash. */
-export async function clearCleanStop(sinks: readonly { readonly name: string }[], checkpoint: Checkpoint, groupCommit: GroupCommit): Promise<void> {
-  const marked = sinks.filter(({ name }) => checkpoint.marks(name).has(CLEAN_STOP));
-  if (marked.length > 0) await groupCommit.submit(marked.map(({ name }) => ({ table: "mark", sink: name, name: CLEAN_STOP, value: undefined })));
+export async function clearCleanStop(
+  sinks: readonly { readonly name: string }[],
+  checkpoint: Checkpoint,
+  groupCommit: GroupCommit,
+): Promise<void> {
+  const marked = sinks.filter(({ name }) => checkpoint.marksOf(name).has(CLEAN_STOP));
+  if (marked.length > 0)
+    await groupCommit.submit(
+      marked.map(({ name }) => ({ table: "mark", sink: name, name: CLEAN_STOP, value: undefined })),
+    );
 }
 
 /** Everything is committed and nothing will be written any more. */
-export async function saveCleanStop(sinks: readonly { readonly name: string }[], groupCommit: GroupCommit): Promise<void> {
+export async function saveCleanStop(
+  sinks: readonly { readonly name: string }[],
+  groupCommit: GroupCommit,
+): Promise<void> {
   await groupCommit.submit(sinks.map(({ name }) => ({ table: "mark", sink: name, name: CLEAN_STOP, value: true })));
 }
 
 function readKnown(note: Json | undefined): Map<string, KnownSink> {
-  return new Map(Object.entries((note ?? {}) as { [name: string]: KnownSink }));
+  return new Map(Object.entries((note ?? {}) as unknown as { [name: string]: KnownSink }));
 }
 
 function renameSink(checkpoint: Checkpoint, from: string, to: string): Change[] {
   const changes: Change[] = [];
-  for (const { source, file, value } of checkpoint.positionsOfSink(from)) {
-    changes.push({ table: "position", sink: to, source, file, value }, { table: "position", sink: from, source, file, value: undefined });
+  for (const { sink, source, file, value } of checkpoint.state().positions) {
+    if (sink !== from) continue;
+    changes.push(
+      { table: "position", sink: to, source, file, value },
+      { table: "position", sink: from, source, file, value: undefined },
+    );
   }
-  for (const [name, value] of checkpoint.marks(from)) {
+  for (const [name, value] of checkpoint.marksOf(from)) {
     changes.push({ table: "mark", sink: to, name, value }, { table: "mark", sink: from, name, value: undefined });
   }
   return changes;
@@ -93,7 +116,12 @@ function refuseSilentRename(plan: Plan, known: ReadonlyMap<string, KnownSink>, n
 }
 
 /** A new sink gets what comes from now on: every known file starts where the other sinks of its source are. */
-function startAtPresent(plan: Plan, checkpoint: Checkpoint, name: string, known: ReadonlyMap<string, KnownSink>): Change[] {
+function startAtPresent(
+  plan: Plan,
+  checkpoint: Checkpoint,
+  name: string,
+  known: ReadonlyMap<string, KnownSink>,
+): Change[] {
   const graph = graphOf(plan);
   const changes: Change[] = [];
   for (const { name: source } of plan.sources) {
@@ -101,7 +129,7 @@ function startAtPresent(plan: Plan, checkpoint: Checkpoint, name: string, known:
     if (!sinks.has(name)) continue;
     const others = [...sinks].filter((sink) => known.has(sink));
     if (others.length === 0) continue;
-    for (const file of checkpoint.files(source).keys()) {
+    for (const file of checkpoint.filesWithPositions(source)) {
       const prefix = Math.min(...others.map((sink) => checkpoint.position(sink, source, file)?.prefix ?? 0));
       if (prefix > 0) changes.push({ table: "position", sink: name, source, file, value: { prefix, ranges: [] } });
     }

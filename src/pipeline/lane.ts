@@ -21,7 +21,13 @@ export class Lane {
   readonly #checkpoint: Checkpoint;
   readonly #onDirty: () => void;
 
-  constructor(options: { source: string; sink: string; checkpoint: Checkpoint; keepsRecent: boolean; onDirty: () => void }) {
+  constructor(options: {
+    source: string;
+    sink: string;
+    checkpoint: Checkpoint;
+    keepsRecent: boolean;
+    onDirty: () => void;
+  }) {
     this.source = options.source;
     this.sink = options.sink;
     this.#checkpoint = options.checkpoint;
@@ -59,8 +65,7 @@ export class Lane {
   /** Unites what the target itself holds; or, for a target that was restored, replaces what the store knows. */
   recovered(file: string, position: Position, standsAlone: boolean): void {
     const set = standsAlone ? new SettledSet() : this.set(file);
-    set.add({ start: 0, end: position.prefix });
-    for (const range of position.ranges) set.add(range);
+    set.addPosition(position);
     this.#sets.set(file, set);
     this.#dirty.add(file);
     this.#onDirty();

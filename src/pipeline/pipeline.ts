@@ -57,7 +57,8 @@ export class Pipeline {
    */
   async run(options: { signal: AbortSignal; once: boolean }): Promise<void> {
     const { onFailure } = this.#environment;
-    const guarded = (component: string, work: Promise<void>) => work.catch((error: unknown) => onFailure(toError(error), component));
+    const guarded = (component: string, work: Promise<void>) =>
+      work.catch((error: unknown) => onFailure(toError(error), component));
     const loops = [
       ...this.sources.map((running) => guarded(running.name, running.source.run(options))),
       ...this.sources.map((running) => guarded(running.name, this.#pump(running, options.signal))),
@@ -99,7 +100,9 @@ export class Pipeline {
     const waits: string[] = [];
     for (const sink of this.sinks) {
       if (sink.unsettledBatches === 0 && sink.trouble === undefined) continue;
-      waits.push(`${sink.name}: ${sink.unsettledBatches} batches not acknowledged${sink.trouble === undefined ? "" : ` (${sink.trouble})`}`);
+      waits.push(
+        `${sink.name}: ${sink.unsettledBatches} batches not acknowledged${sink.trouble === undefined ? "" : ` (${sink.trouble})`}`,
+      );
     }
     if (this.committer.trouble !== undefined) waits.push(`the checkpoint: ${this.committer.trouble}`);
     return waits;
@@ -126,4 +129,3 @@ export class Pipeline {
 function closeRoutes(routes: readonly Route[]): void {
   for (const route of routes) route.input.close();
 }
-

@@ -1,6 +1,6 @@
 import type { Receiver } from "../channel/index.ts";
 import type { Change } from "../checkpoint/checkpoint-store.ts";
-import { SettledSet } from "../checkpoint/settled-set.ts";
+import { intersectPositions, type SettledSet } from "../checkpoint/settled-set.ts";
 import type { RetryPlan } from "../config/plan.ts";
 import { StageError, toError } from "../errors.ts";
 import type { Batch } from "../record/batch.ts";
@@ -136,7 +136,8 @@ export class SinkRunner {
 
   async #slot(origin: string, concurrency: number): Promise<void> {
     // order = "file": at most one unsettled request per file, so that retry and bisection keep its order.
-    while (!this.#abort.signal.aborted && (this.#inFlight >= concurrency || this.#busyOrigins.has(origin))) await this.#woken();
+    while (!this.#abort.signal.aborted && (this.#inFlight >= concurrency || this.#busyOrigins.has(origin)))
+      await this.#woken();
   }
 
   #woken(): Promise<void> {
@@ -265,7 +266,8 @@ export class SinkRunner {
   }
 
   #isDown(reason: string): void {
-    if (this.trouble === undefined) this.#options.events.emit("sink_down", `${this.name} does not take records: ${reason}`, { reason });
+    if (this.trouble === undefined)
+      this.#options.events.emit("sink_down", `${this.name} does not take records: ${reason}`, { reason });
     this.trouble = reason;
   }
 
@@ -278,7 +280,11 @@ export class SinkRunner {
       try {
         const recovered = await sink.recover();
         const standsAlone = recovered.standsAlone ?? false;
-        if (standsAlone) events.emit("sink_rewound", `${this.name}: the target knows less than the store; it was restored or recreated`);
+        if (standsAlone)
+          events.emit(
+            "sink_rewound",
+            `${this.name}: the target knows less than the store; it was restored or recreated`,
+          );
         for (const { source, file, value } of recovered.positions) {
           for (const lane of this.lanes) if (lane.source === source) lane.recovered(file, value, standsAlone);
         }
@@ -344,7 +350,7 @@ export class SinkRunner {
       const lanes = this.lanes.filter((lane) => lane.source === source);
       for (const file of files) {
         const positions = lanes.map((lane) => lane.set(file).snapshot());
-        const value = positions.length === 1 ? positions[0]! : SettledSet.intersection(positions);
+        const value = positions.length === 1 ? positions[0]! : intersectPositions(positions);
         changes.push({ table: "position", sink: this.name, source, file, value });
       }
     }
@@ -412,7 +418,7 @@ export class SinkRunner {
 
 /** Leaves out the records that the set covers: a replayed batch need not be cut where the first run's was. */
 function withoutCovered(batch: Batch, set: SettledSet): Batch {
-  if (!batch.ranges.some((range) => set.touches(range))) return batch;
+  if (batch.ranges.every((range) => set.isAfter(range.start))) return batch;
   return batch.filter((record) => record.range.start === record.range.end || !set.covers(record.range));
 }
 

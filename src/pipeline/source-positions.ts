@@ -1,6 +1,8 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Change, FileEntry } from "../checkpoint/checkpoint-store.ts";
 import type { GroupCommit } from "../checkpoint/group-commit.ts";
+import { unitePositions } from "../checkpoint/settled-set.ts";
+import { type Range, START } from "../record/position.ts";
 import type { SourcePositions } from "../stage/contract.ts";
 import type { Lane } from "./lane.ts";
 
@@ -20,7 +22,7 @@ export class PipelineSourcePositions implements SourcePositions {
     this.#sinks = [...new Set(lanes.map((lane) => lane.sink))];
     this.#checkpoint = checkpoint;
     this.#groupCommit = groupCommit;
-    groupCommit.addContributor(() => this.#takeLazy());
+    groupCommit.contribute({ take: () => this.#takeLazy(), failed: (changes) => this.#putBack(changes) });
   }
 
   startOf(fileKey: string): number {
@@ -72,16 +74,27 @@ export class PipelineSourcePositions implements SourcePositions {
   }
 
   files(): ReadonlyMap<string, FileEntry> {
-    return this.#checkpoint.files(this.#source);
+    return this.#checkpoint.filesOf(this.#source);
   }
 
-  async save(entries: ReadonlyMap<string, FileEntry | undefined>): Promise<void> {
+  async save(
+    entries: ReadonlyMap<string, FileEntry | undefined>,
+    skipped: ReadonlyMap<string, Range> = new Map(),
+  ): Promise<void> {
     const changes: Change[] = [];
+    for (const [file, range] of skipped) {
+      for (const lane of this.#lanes) lane.end(file, [range]);
+      for (const sink of this.#sinks) {
+        const committed = this.#checkpoint.position(sink, this.#source, file) ?? START;
+        const value = unitePositions([committed, { prefix: 0, ranges: [range] }]);
+        changes.push({ table: "position", sink, source: this.#source, file, value });
+      }
+    }
     for (const [file, value] of entries) {
       this.#lazy.delete(file);
       changes.push({ table: "file", source: this.#source, file, value });
       if (value !== undefined) continue;
-      for (const sink of this.#checkpoint.sinksOf(this.#source, file)) {
+      for (const sink of this.#checkpoint.positionsOf(this.#source, file).keys()) {
         changes.push({ table: "position", sink, source: this.#source, file, value: undefined });
       }
       for (const lane of this.#lanes) lane.forget(file);
@@ -98,5 +111,12 @@ export class PipelineSourcePositions implements SourcePositions {
     if (lazy.size === 0) return [];
     this.#lazy = new Map();
     return [...lazy].map(([file, value]) => ({ table: "file", source: this.#source, file, value }));
+  }
+
+  #putBack(changes: readonly Change[]): void {
+    for (const change of changes) {
+      if (change.table === "file" && change.value !== undefined && !this.#lazy.has(change.file))
+        this.#lazy.set(change.file, change.value);
+    }
   }
 }

@@ -56,7 +56,9 @@ export class TransformRunner {
       for (const lane of route.lanes) lane.count("dead_lettered", rejected.length);
     }
     // Events that a split added are new records; the ledger counts the ones that came in.
-    const filtered = records.length - new Set([...kept.map((record) => record.index), ...rejected.map(({ record }) => record.index)]).size;
+    const filtered =
+      records.length -
+      new Set([...kept.map((record) => record.index), ...rejected.map(({ record }) => record.index)]).size;
     if (kept.length === 0) return endBatch(batch, route.lanes, "filtered", filtered);
     if (filtered > 0) for (const lane of route.lanes) lane.count("filtered", filtered);
     await forward(kept === records ? batch : batch.withRecords(kept), route.next, log);

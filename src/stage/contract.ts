@@ -2,7 +2,7 @@ import type { Receiver, Sender } from "../channel/index.ts";
 import type { FileEntry, Json } from "../checkpoint/checkpoint-store.ts";
 import type { Batch } from "../record/batch.ts";
 import type { DataRecord } from "../record/data-record.ts";
-import type { Position } from "../record/position.ts";
+import type { Position, Range } from "../record/position.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { FileSystem } from "../runtime/file-system.ts";
 import type { MemoryBudget } from "../runtime/memory-budget.ts";
@@ -73,8 +73,11 @@ export interface SourcePositions {
   inherit(fromFile: string, toFile: string): Promise<void>;
   /** The stored file entries of this source, as committed. */
   files(): ReadonlyMap<string, FileEntry>;
-  /** Makes file entries durable (undefined removes the entry and its positions); resolves when flushed. */
-  save(entries: ReadonlyMap<string, FileEntry | undefined>): Promise<void>;
+  /**
+   * Makes file entries durable (undefined removes the entry and its positions); resolves when flushed. `skipped`: stretches
+   * that hold no record for anybody (what lies before a start at the end, a hole) end at every sink in the same commit.
+   */
+  save(entries: ReadonlyMap<string, FileEntry | undefined>, skipped?: ReadonlyMap<string, Range>): Promise<void>;
   /** Notes entries that may be written with the next commit, whenever that is (sizes, names, guards). */
   saveLazily(entries: ReadonlyMap<string, FileEntry>): void;
 }
@@ -106,12 +109,22 @@ export type Outcome =
   /** The target took the batch. For a sink that keeps marks: written; it counts once `prepare` and the commit are through. */
   | { readonly kind: "delivered" }
   /** Nothing of it counts; the same batch is to be sent again, not before `afterMs`. `recover` is called first where the outcome is unknown. */
-  | { readonly kind: "retry"; readonly reason: string; readonly afterMs?: number; readonly isOutcomeUnknown?: boolean }
+  | {
+      readonly kind: "retry";
+      readonly reason: string;
+      readonly afterMs?: number;
+      readonly isOutcomeUnknown?: boolean;
+      /** Nothing is wrong: the sink takes the batch after the next barrier. No error, no wait but for that. */
+      readonly needsBarrier?: boolean;
+    }
   /** The target will never take this batch as it is: it is bisected until the bad record stands alone. */
   | { readonly kind: "rejected"; readonly reason: string };
 
 export const delivered = (): Outcome => ({ kind: "delivered" });
-export const retry = (reason: string, options: { afterMs?: number; isOutcomeUnknown?: boolean } = {}): Outcome => ({
+export const retry = (
+  reason: string,
+  options: { afterMs?: number; isOutcomeUnknown?: boolean; needsBarrier?: boolean } = {},
+): Outcome => ({
   kind: "retry",
   reason,
   ...options,

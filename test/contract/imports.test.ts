@@ -31,7 +31,11 @@ const MAY_IMPORT: { [room: string]: readonly string[] } = {
 
 function sources(folder: string): string[] {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) =>
-    entry.isDirectory() ? sources(join(folder, entry.name)) : entry.name.endsWith(".ts") && !entry.name.endsWith(".test.ts") ? [join(folder, entry.name)] : [],
+    entry.isDirectory()
+      ? sources(join(folder, entry.name))
+      : entry.name.endsWith(".ts") && !entry.name.endsWith(".test.ts")
+        ? [join(folder, entry.name)]
+        : [],
   );
 }
 
@@ -66,7 +70,8 @@ describe("imports", () => {
           if (roomOf(target) !== kind) continue;
           const other = relative(join(src, kind), target).split("/")[0]!.replace(/\.ts$/, "");
           // A stage that outgrew its file may use files named after it: filter -> condition is listed here.
-          if (other !== leaf && !(leaf === "filter" && other.startsWith("condition")) && !leaf.startsWith("condition")) wrong.push(`${relative(src, file)} imports ${match[1]}`);
+          if (other !== leaf && !(leaf === "filter" && other.startsWith("condition")) && !leaf.startsWith("condition"))
+            wrong.push(`${relative(src, file)} imports ${match[1]}`);
         }
       }
     }

@@ -1,0 +1,258 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const AGENT = fileURLToPath(new URL("../../bin/tailrace.js", import.meta.url));
+const WRITER = fileURLToPath(new URL("./log-writer.mjs", import.meta.url));
+
+/** A temporary folder with logs, an output and a state directory, and the processes that work in it. */
+export class CrashMachine {
+  readonly folder = mkdtempSync(join(tmpdir(), "tailrace-crash-"));
+  readonly logs = this.#make("logs");
+  readonly output = join(this.#make("out"), "out.log");
+  readonly stateDir = join(this.folder, "state");
+  readonly #agents: Agent[] = [];
+  #writer: Writer | undefined;
+  #rotations = 0;
+
+  /** The configuration of the agent; `sink` is the body of `[sinks.out]` but for its inputs. */
+  configure(options: { include?: readonly string[]; sink?: string; more?: string } = {}): string {
+    const include = options.include ?? ["*.log"];
+    const path = join(this.folder, "tailrace.toml");
+    writeFileSync(
+      path,
+      `state_dir = ${JSON.stringify(this.stateDir)}
+[api]
+enabled = false
+[sources.app]
+type = "file"
+include = ${JSON.stringify(include.map((glob) => join(this.logs, glob)))}
+scan_interval_ms = 100
+rotate_wait_ms = 300
+[sinks.out]
+inputs = ["app"]
+${options.sink ?? `type = "file"\npath = ${JSON.stringify(this.output)}\nencoding = "raw"`}
+${options.more ?? ""}
+`,
+    );
+    return path;
+  }
+
+  agent(config: string, ...flags: string[]): Agent {
+    const agent = new Agent(["run", "-c", config, ...flags], this.folder);
+    this.#agents.push(agent);
+    return agent;
+  }
+
+  async writer(options: WriterOptions): Promise<Writer> {
+    const journal = this.#make("journal");
+    this.#writer = await Writer.start({ ...options, folder: this.logs, journal });
+    return this.#writer;
+  }
+
+  /** Runs Debian's logrotate once, forced, over `*.log`. */
+  rotate(directives: readonly string[]): void {
+    this.#rotations += 1;
+    const config = join(this.folder, "logrotate.conf");
+    const body = ["rotate 1000", "missingok", "notifempty", ...directives].map((line) => `  ${line}`).join("\n");
+    writeFileSync(config, `"${this.logs}/*.log" {\n${body}\n}\n`, { mode: 0o644 });
+    const state = join(this.folder, "logrotate.state");
+    const run = spawnSync("logrotate", ["-f", "-s", state, config], {
+      encoding: "utf8",
+      env: { ...process.env, PATH: `${process.env["PATH"]}:/usr/sbin:/sbin` },
+    });
+    if (run.status !== 0) throw new Error(`logrotate failed: ${run.error ?? run.stderr}`);
+  }
+
+  get rotations(): number {
+    return this.#rotations;
+  }
+
+  /** Size of the output; 0 where there is none. */
+  outputBytes(): number {
+    return statSync(this.output, { throwIfNoEntry: false })?.size ?? 0;
+  }
+
+  /** Lines of the output. */
+  outputLines(): string[] {
+    if (!existsSync(this.output)) return [];
+    const text = readFileSync(this.output, "utf8");
+    const lines = text.split("\n");
+    const rest = lines.pop();
+    return rest === "" ? lines : [...lines, `${rest} (without a delimiter)`];
+  }
+
+  outputNames(): string[] {
+    return readdirSync(join(this.folder, "out")).sort();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const agent of this.#agents) agent.kill();
+    await Promise.all(this.#agents.map((agent) => agent.exited));
+    this.#writer?.kill();
+    rmSync(this.folder, { recursive: true, force: true, maxRetries: 3 });
+  }
+
+  #make(name: string): string {
+    const path = join(this.folder, name);
+    mkdirSync(path, { recursive: true });
+    return path;
+  }
+}
+
+export interface Exit {
+  /** Null: ended by a signal. */
+  readonly code: number | null;
+  readonly stderr: string;
+}
+
+/** One run of the real agent. */
+export class Agent {
+  readonly #child: ChildProcess;
+  readonly exited: Promise<Exit>;
+  #stderr = "";
+  #isOver = false;
+
+  constructor(args: readonly string[], folder: string) {
+    this.#child = spawn(process.execPath, [AGENT, ...args], { cwd: folder, stdio: ["ignore", "ignore", "pipe"] });
+    this.#child.stderr!.setEncoding("utf8").on("data", (text: string) => {
+      this.#stderr += text;
+    });
+    this.exited = once(this.#child, "close").then(([code]) => {
+      this.#isOver = true;
+      return { code: code as number | null, stderr: this.#stderr };
+    });
+  }
+
+  get stderr(): string {
+    return this.#stderr;
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.#child.kill(name);
+  }
+
+  /** SIGKILL. */
+  kill(): void {
+    if (!this.#isOver) this.#child.kill("SIGKILL");
+  }
+
+  /** Waits for the end; kills and fails if it does not come in time. */
+  async end(limitMs = 30_000): Promise<Exit> {
+    const timer = setTimeout(() => {
+      this.#stderr += `\n(the test gave up after ${limitMs} ms)`;
+      this.kill();
+    }, limitMs);
+    try {
+      return await this.exited;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+export interface WriterOptions {
+  readonly files: readonly string[];
+  readonly linesPerTick: number;
+  readonly tickMs: number;
+  readonly payloadBytes: number;
+  /** Lines are now and then written in two pieces; not where a rotation may come between them. */
+  readonly splitLines: boolean;
+  readonly seed: number;
+}
+
+/** The live writer (log-writer.mjs). */
+export class Writer {
+  readonly #child: ChildProcess;
+  readonly #answers: AsyncIterator<string>;
+  readonly #options: WriterOptions & { readonly folder: string; readonly journal: string };
+
+  private constructor(options: WriterOptions & { readonly folder: string; readonly journal: string }) {
+    this.#options = options;
+    this.#child = spawn(process.execPath, [WRITER, JSON.stringify(options)], { stdio: ["pipe", "pipe", "inherit"] });
+    this.#answers = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
+  }
+
+  static async start(options: WriterOptions & { readonly folder: string; readonly journal: string }): Promise<Writer> {
+    const writer = new Writer(options);
+    await writer.#answer("started");
+    return writer;
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  /** No line is half-written, nothing is written, and afterwards all files are opened anew. */
+  async whilePaused(run: () => void): Promise<void> {
+    await this.#tell("pause");
+    try {
+      run();
+    } finally {
+      await this.#tell("resume");
+    }
+  }
+
+  /** SIGSTOP: wherever it stands, the same descriptors afterwards. */
+  async whileStopped(run: () => void): Promise<void> {
+    this.#child.kill("SIGSTOP");
+    // The signal takes effect a moment after kill(2) has returned; `T` in /proc/PID/stat is the proof.
+    await until(
+      () => / T /.test(readFileSync(`/proc/${this.pid}/stat`, "utf8").replace(/^.*\)/, "")),
+      "the writer to stop",
+    );
+    try {
+      run();
+    } finally {
+      this.#child.kill("SIGCONT");
+    }
+  }
+
+  /** Ends it; gives what it wrote: file name -> lines. */
+  async stop(): Promise<Map<string, string[]>> {
+    await this.#tell("stop");
+    if (this.#child.exitCode === null) await once(this.#child, "exit");
+    return new Map(
+      this.#options.files.map((file) => {
+        const lines = readFileSync(join(this.#options.journal, file), "utf8").split("\n");
+        return [file, lines.slice(0, -1)];
+      }),
+    );
+  }
+
+  kill(): void {
+    this.#child.kill("SIGKILL");
+  }
+
+  async #tell(command: string): Promise<void> {
+    this.#child.stdin!.write(`${command}\n`);
+    await this.#answer(command);
+  }
+
+  async #answer(expected: string): Promise<void> {
+    const { value, done } = await this.#answers.next();
+    if (done || value !== expected) throw new Error(`the writer said ${JSON.stringify(value)} instead of ${expected}`);
+  }
+}
+
+/** Waits until `condition` holds, looking every 10 ms; fails after `limitMs`. */
+export async function until(condition: () => boolean, what: string, limitMs = 20_000): Promise<void> {
+  const endMs = Date.now() + limitMs;
+  while (!condition()) {
+    if (Date.now() > endMs) throw new Error(`waited ${limitMs} ms in vain for ${what}`);
+    await passing(10);
+  }
+}
+
+/** Real time: the moment of a kill is what these tests draw, not something they wait for. */
+export function passing(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,32 @@
+import { describe, expect, it } from "vitest";
+import { actionsOf, runSchedule, shorten } from "./schedule.ts";
+
+/** TAILRACE_TEST_SEED=N replays one schedule; TAILRACE_TEST_ROUNDS=N runs that many (the long form). */
+const REPLAY = process.env["TAILRACE_TEST_SEED"];
+const ROUNDS = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 1500);
+const FIRST = REPLAY === undefined ? Date.now() % 2 ** 31 : Number(REPLAY);
+
+describe("agent › random actions on its inputs, crashes and failing disks, against a tiny model", () => {
+  it(
+    "delivers each line that kept a name once and in order",
+    async () => {
+      for (let round = 0; round < (REPLAY === undefined ? ROUNDS : 1); round += 1) {
+        const seed = FIRST + round;
+        const { problems } = await runSchedule(seed);
+        if (problems.length === 0) continue;
+        const story = await shorten(seed, actionsOf(seed));
+        const shown = story.map(({ kind, family, amount, pauseMs }) => `  ${kind} ${"ab"[family]} ${amount}, then ${pauseMs} ms`);
+        const { problems: left } = await runSchedule(seed, story);
+        expect.fail(
+          `replay with TAILRACE_TEST_SEED=${seed}\n${problems.slice(0, 10).join("\n")}\n` +
+            `shortest story:\n${shown.join("\n")}\nits problems:\n${left.slice(0, 10).join("\n")}`,
+        );
+      }
+    },
+    30_000 + ROUNDS * 20,
+  );
+
+  it("replays: the same seed gives the same run", async () => {
+    for (const seed of [1, 2, 3]) expect(await runSchedule(seed)).toEqual(await runSchedule(seed));
+  });
+});
