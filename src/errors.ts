@@ -13,13 +13,18 @@ export const ERROR_CODES = {
     "The channel is full and its policy is `error` (or the time to wait is over); the value is in the error.",
   TR_STATE_IN_USE: "Another process holds the state directory.",
   TR_STATE_DAMAGED: "The state directory is damaged, or its store is missing.",
+  TR_STATE_UNUSABLE: "The state directory cannot be created, read or written.",
   TR_STATE_NEWER: "The state directory was written by a newer version.",
   TR_STATE_REFUSED: "The state directory does not fit the configuration, and guessing would lose or repeat records.",
   TR_COMMIT_FAILED: "A checkpoint could not be made durable; nothing in memory moved.",
+  TR_DEAD_LETTERS_FULL: "The dead letter store is full; what was refused waits until there is room.",
   TR_STAGE_FAILED: "A source, transform or sink failed for good.",
   TR_STAGE_OPEN: "A source, transform or sink could not be opened.",
   TR_SINK_FENCED: "Another writer took over the target of a sink.",
   TR_OUTPUT_FOREIGN: "An output file was changed by somebody else.",
+  TR_ARCHIVE_DAMAGED: "A compressed file is damaged or incomplete.",
+  TR_ARCHIVE_UNSUPPORTED:
+    "A compressed file cannot be read here: a program is missing, or it uses a feature that is not supported.",
   TR_ADDRESS_IN_USE: "An address to listen on is taken.",
   TR_SHUTDOWN_FORCED: "The shutdown did not end in time and was forced.",
   TR_INTERNAL: "An unexpected error; a bug in Tailrace.",
@@ -44,6 +49,8 @@ export interface Mistake {
   readonly file?: string;
   /** 1-based line in `file`. */
   readonly line?: number;
+  /** 1-based column in `line`, for mistakes of the syntax. */
+  readonly column?: number;
   /** Dotted key, such as `sinks.out.path`. */
   readonly key?: string;
   /** What is wrong, and how to mend it. */
@@ -63,9 +70,10 @@ export class ConfigError extends TailraceError {
   }
 }
 
-/** `file:line: key: message`, leaving out what is not known. */
+/** `file:line: key: message`, leaving out what is not known; `file:line:column: message` for the syntax. */
 export function describeMistake(mistake: Mistake): string {
-  const where = mistake.file === undefined ? undefined : `${mistake.file}${mistake.line ? `:${mistake.line}` : ""}`;
+  const { file, line, column } = mistake;
+  const where = file === undefined ? undefined : [file, line, column].filter((part) => part !== undefined).join(":");
   return [where, mistake.key, mistake.message].filter((part) => part !== undefined).join(": ");
 }
 

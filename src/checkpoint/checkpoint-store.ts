@@ -90,6 +90,11 @@ export interface FileEntry {
   readonly lastSeenMs: number;
   /** Offsets at which records must be cut on a replay, since a time-out cut them there; ascending. */
   readonly boundaries: readonly number[];
+  /**
+   * Where reading began, if not at 0: bytes below were never wanted (`read_from = "end"`, a hole after a truncation, the
+   * part that a copy has in common with its original).
+   */
+  readonly start?: number;
   /** Set once the file is finished (rotated away, deleted, truncated): since when, wall clock milliseconds. */
   readonly tombstoneSinceMs?: number;
 }

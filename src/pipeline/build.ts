@@ -18,7 +18,7 @@ import { graphOf, type Node } from "./graph.ts";
 import { CLEAN_STOP, clearCleanStop, reconcileSinks } from "./known-sinks.ts";
 import { Lane } from "./lane.ts";
 import { Pipeline } from "./pipeline.ts";
-import type { Route, Routed } from "./route.ts";
+import { type Route, type Routed, routesInto } from "./route.ts";
 import { SinkRunner } from "./sink-runner.ts";
 import { PipelineSourcePositions } from "./source-positions.ts";
 import { TransformRunner } from "./transform-runner.ts";
@@ -37,6 +37,8 @@ export interface PipelineEnvironment {
   readonly groupCommit: GroupCommit;
   readonly deadLetters: DeadLetterBox;
   readonly budget: MemoryBudget;
+  /** A commit of the last ones failed: make room for one more try. */
+  readonly onLastCommitFailed: (error: Error) => Promise<void>;
   /** To the supervisor: this component failed for good. */
   readonly onFailure: (error: Error, component: string) => void;
 }
@@ -172,7 +174,7 @@ async function openStages(environment: PipelineEnvironment, opened: AsyncDisposa
       deadLetters,
       log: environment.log.child({ component: planned.name }),
       abort: abortTransforms.signal,
-      routes: routesInto(planned.name, routesOfSource),
+      routes: [...routesOfSource.values()].flatMap((routes) => routesInto(planned.name, routes)),
     });
     return runner;
   });
@@ -268,15 +270,4 @@ function stageContext(environment: PipelineEnvironment, name: string): StageCont
     host,
     stateDir: plan.stateDir,
   };
-}
-
-/** Every route into a component, from whichever source. */
-function routesInto(component: string, routesOfSource: ReadonlyMap<string, readonly Route[]>): Route[] {
-  const found: Route[] = [];
-  const visit = (route: Route) => {
-    if (route.component === component) found.push(route);
-    for (const next of route.next) visit(next);
-  };
-  for (const routes of routesOfSource.values()) for (const route of routes) visit(route);
-  return found;
 }

@@ -4,7 +4,7 @@ import { Backoff } from "../runtime/backoff.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Random } from "../runtime/random.ts";
 import type { EventSink } from "../telemetry/events.ts";
-import type { SinkRunner } from "./sink-runner.ts";
+import type { Prepared, SinkRunner } from "./sink-runner.ts";
 
 export interface CommitterOptions {
   readonly groupCommit: GroupCommit;
@@ -29,6 +29,8 @@ export class Committer {
   readonly #options: CommitterOptions;
   readonly #runners: SinkRunner[] = [];
   readonly #cycles = new Map<SinkRunner, Promise<void>>();
+  /** Barriers whose commit has failed and that `finish` has to save. */
+  readonly #unsaved: Prepared[] = [];
   #isArmed = false;
   #isStopped = false;
   #uncommittedBytes = 0;
@@ -84,23 +86,33 @@ export class Committer {
     }
   }
 
-  /** Commits until nothing is left to commit; for the end, when no sink writes any more. Rejects if the store does. */
-  async finish(): Promise<void> {
+  /**
+   * Commits until nothing is left to commit; for the end, when no sink writes any more. `onCommitFailed` may make room
+   * for one more try of each commit; if that fails as well, it rejects, and what it did not save is read again.
+   */
+  async finish(onCommitFailed: (error: Error) => Promise<void>): Promise<void> {
+    const { groupCommit } = this.#options;
     this.#isStopped = true;
     await Promise.all(this.#cycles.values());
     for (;;) {
-      const dirty = this.#runners.filter((runner) => runner.isDirty);
-      // With nothing of a sink left, what the sources noted lazily goes last.
-      if (dirty.length === 0) return this.#options.groupCommit.submit([]);
-      await Promise.all(
-        dirty.map(async (runner) => {
-          const prepared = await runner.barrier();
-          if (prepared === undefined) return;
-          await this.#options.groupCommit.submit(prepared.changes);
-          await prepared.done();
-        }),
-      );
+      const dirty = this.#runners.filter((runner) => runner.isDirty && !runner.hasFailed);
+      if (dirty.length === 0 && this.#unsaved.length === 0) break;
+      for (const runner of dirty) {
+        const prepared = await runner.barrier();
+        if (prepared !== undefined) this.#unsaved.push(prepared);
+      }
+      for (let prepared = this.#unsaved[0]; prepared !== undefined; prepared = this.#unsaved[0]) {
+        const { changes } = prepared;
+        await groupCommit.submit(changes).catch(async (error: unknown) => {
+          await onCommitFailed(toError(error));
+          await groupCommit.submit(changes);
+        });
+        this.#unsaved.shift();
+        await prepared.done();
+      }
     }
+    // With nothing of a sink left, what the sources noted lazily goes last.
+    await groupCommit.submit([]);
   }
 
   /** No more tries: what is not committed now is read again at the next start. */
@@ -137,8 +149,12 @@ export class Committer {
         if (this.trouble === undefined)
           events.emit("commit_failed", `the checkpoint cannot be written, trying on: ${toError(error).message}`);
         this.trouble = toError(error).message;
-        if (this.#isStopped) throw error;
         await clock.sleep(backoff.next());
+        if (this.#isStopped) {
+          // `finish` goes on with it.
+          this.#unsaved.push(prepared);
+          return;
+        }
       }
     }
     await prepared.done();

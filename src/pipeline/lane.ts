@@ -2,6 +2,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { SettledSet } from "../checkpoint/settled-set.ts";
 import type { Batch } from "../record/batch.ts";
 import type { Ending } from "../record/ending.ts";
+import type { Origin } from "../record/origin.ts";
 import type { Position, Range } from "../record/position.ts";
 
 /**
@@ -14,7 +15,7 @@ export class Lane {
   readonly endings: { [ending in Ending]: number } = { delivered: 0, filtered: 0, dropped: 0, dead_lettered: 0 };
   readonly #sets = new Map<string, SettledSet>();
   readonly #dirty = new Set<string>();
-  /** Ended since the last barrier, and between that and its commit; only kept where a barrier may fail. */
+  /** Ended since the last barrier, and between that and its commit; kept where a barrier may fail or somebody waits for it. */
   #recent: RecentEnding[] = [];
   #inBarrier: RecentEnding[] = [];
   readonly #keepsRecent: boolean;
@@ -47,13 +48,17 @@ export class Lane {
 
   /**
    * Ends ranges, whatever the ending: a policy may lose a line, but never stalls a file. `isDoubtful`: it was written into
-   * a target whose barrier may yet fail.
+   * a target whose barrier may yet fail. Positions are kept of replayable origins only; to an acknowledged one the
+   * ending is told after the commit.
    */
-  end(file: string, ranges: readonly Range[], isDoubtful = false): void {
-    const set = this.set(file);
-    for (const range of ranges) if (range.start < range.end) set.add(range);
-    this.#dirty.add(file);
-    if (this.#keepsRecent) this.#recent.push({ file, ranges, isDoubtful });
+  end(origin: Origin, ranges: readonly Range[], isDoubtful = false): void {
+    const isKept = this.#keepsRecent || origin.kind === "acknowledged";
+    if (isKept) this.#recent.push({ origin, ranges, isDoubtful });
+    if (origin.kind === "replayable") {
+      const set = this.set(origin.key);
+      for (const range of ranges) set.add(range);
+      this.#dirty.add(origin.key);
+    }
     this.#onDirty();
   }
 
@@ -78,7 +83,9 @@ export class Lane {
   }
 
   committed(): void {
+    const endings = this.#inBarrier;
     this.#inBarrier = [];
+    for (const { origin, ranges } of endings) origin.onSettled?.(ranges);
   }
 
   /** The barrier failed: back to what is committed, and to the endings that left nothing in the target. */
@@ -86,8 +93,8 @@ export class Lane {
     const endings = [...this.#inBarrier, ...this.#recent];
     this.#inBarrier = [];
     this.#recent = [];
-    for (const { file } of endings) this.#sets.delete(file);
-    for (const { file, ranges, isDoubtful } of endings) if (!isDoubtful) this.end(file, ranges);
+    for (const { origin } of endings) this.#sets.delete(origin.key);
+    for (const { origin, ranges, isDoubtful } of endings) if (!isDoubtful) this.end(origin, ranges);
   }
 
   forget(file: string): void {
@@ -103,7 +110,7 @@ export class Lane {
   }
 
   get isDirty(): boolean {
-    return this.#dirty.size > 0;
+    return this.#dirty.size > 0 || this.#recent.length > 0;
   }
 
   count(ending: Ending, records: number): void {
@@ -112,13 +119,15 @@ export class Lane {
 }
 
 interface RecentEnding {
-  readonly file: string;
+  readonly origin: Origin;
   readonly ranges: readonly Range[];
   readonly isDoubtful: boolean;
 }
 
 /** True if every range of the batch has ended before: a replay that this sink need not see again. */
-export function isCovered(set: SettledSet, batch: Batch): boolean {
+export function isCovered(lane: Lane, batch: Batch): boolean {
+  if (batch.origin.kind !== "replayable") return false;
+  const set = lane.set(batch.origin.key);
   // The zero-length record at a rotation's end covers no bytes: nothing can tell that it was seen before.
   let covers = false;
   for (const range of batch.ranges) {

@@ -57,6 +57,7 @@ async function open(
       },
     },
     budget: new MemoryBudget(1 << 20, 1 << 16),
+    onLastCommitFailed: async () => {},
     onFailure: (error, component) => world.failures.push(`${component}: ${error.message}`),
   };
   return { pipeline: await openPipeline(environment), channels };

@@ -1,10 +1,11 @@
 import { toError } from "../errors.ts";
+import type { Batch } from "../record/batch.ts";
 import type { Sink, Source } from "../stage/contract.ts";
 import type { PipelineEnvironment } from "./build.ts";
 import type { Committer } from "./committer.ts";
 import { forward } from "./edge.ts";
 import { saveCleanStop } from "./known-sinks.ts";
-import type { Route } from "./route.ts";
+import { type Route, routesInto } from "./route.ts";
 import type { SinkRunner } from "./sink-runner.ts";
 import type { TransformRunner } from "./transform-runner.ts";
 
@@ -66,7 +67,7 @@ export class Pipeline {
       ...this.sinks.map((runner) => guarded(runner.name, runner.run())),
     ];
     await Promise.all(loops);
-    await this.committer.finish();
+    await this.committer.finish(this.#environment.onLastCommitFailed);
     if (!this.#isAbandoned) await saveCleanStop(this.sinks, this.#environment.groupCommit);
   }
 
@@ -93,6 +94,21 @@ export class Pipeline {
   rotateOutputs(): void {
     for (const sink of this.#sinkStages) sink.rotate?.();
     this.committer.onDirty();
+  }
+
+  /**
+   * Sends a batch of its own origin into a component, as if it came from `source`. Returns the number of ways to sinks on
+   * which it will settle; 0 if there is none.
+   */
+  async resend(component: string, source: string, batch: Batch): Promise<number> {
+    const routes = this.sources.flatMap((running) =>
+      routesInto(component, running.routes).map((route) => ({ route, from: running.name })),
+    );
+    const chosen = (routes.find(({ from }) => from === source) ?? routes[0])?.route;
+    if (chosen === undefined) return 0;
+    const ways = chosen.lanes.length;
+    await forward(batch, [chosen], this.#environment.log);
+    return ways;
   }
 
   /** What still holds up a shutdown, one sentence per sink. */

@@ -27,8 +27,16 @@ export interface Route {
 /** Ends a batch on all lanes below a route, and gives its memory back. */
 export function endBatch(batch: Batch, lanes: readonly Lane[], ending: Ending, records = batch.count): void {
   for (const lane of lanes) {
-    lane.end(batch.origin.key, batch.ranges);
+    lane.end(batch.origin, batch.ranges);
     lane.count(ending, records);
   }
   batch.memory.release();
+}
+
+/** Every route into a component at or below the given ones. */
+export function routesInto(component: string, routes: readonly Route[]): Route[] {
+  return routes.flatMap((route) => [
+    ...(route.component === component ? [route] : []),
+    ...routesInto(component, route.next),
+  ]);
 }

@@ -1,6 +1,6 @@
 import type { Receiver } from "../channel/index.ts";
 import type { Change } from "../checkpoint/checkpoint-store.ts";
-import { intersectPositions, type SettledSet } from "../checkpoint/settled-set.ts";
+import { intersectPositions } from "../checkpoint/settled-set.ts";
 import type { RetryPlan } from "../config/plan.ts";
 import { StageError, toError } from "../errors.ts";
 import type { Batch } from "../record/batch.ts";
@@ -108,14 +108,13 @@ export class SinkRunner {
       if (routed === undefined) break;
       const { batch } = routed;
       const lane = routed.route.lanes[0]!;
-      const set = lane.set(batch.origin.key);
-      if (isCovered(set, batch)) {
+      if (isCovered(lane, batch)) {
         batch.memory.release();
         continue;
       }
       await this.#slot(batch.origin.key, concurrency);
       if (this.#abort.signal.aborted) break;
-      const delivery = this.#deliver(withoutCovered(batch, set), lane);
+      const delivery = this.#deliver(withoutCovered(batch, lane), lane);
       if (concurrency === 1) await delivery;
     }
     while (this.#inFlight > 0) await this.#woken();
@@ -130,8 +129,9 @@ export class SinkRunner {
     this.#options.input.close();
   }
 
-  get isAbandoned(): boolean {
-    return this.#abort.signal.aborted;
+  /** It failed for good: what it wrote since the last commit is left to the next start. */
+  get hasFailed(): boolean {
+    return this.#failure !== undefined;
   }
 
   async #slot(origin: string, concurrency: number): Promise<void> {
@@ -215,7 +215,7 @@ export class SinkRunner {
       await clock.sleep(Math.max(outcome.afterMs ?? 0, backoff.next()), { signal });
       if (outcome.isOutcomeUnknown) {
         await this.recover();
-        if (isCovered(lane.set(batch.origin.key), batch)) {
+        if (isCovered(lane, batch)) {
           lane.count("delivered", batch.count);
           return "settled";
         }
@@ -246,7 +246,7 @@ export class SinkRunner {
   /** Synchronous, and before the write counts as done: a barrier must never see the bytes without their ranges. */
   #settleWritten(written: Written): void {
     const { batch, lane, hold } = written;
-    lane.end(batch.origin.key, batch.ranges, this.#keepsMarks);
+    lane.end(batch.origin, batch.ranges, this.#keepsMarks);
     lane.count("delivered", batch.count);
     hold?.retain();
     this.#written.push(hold === undefined ? { batch: batch.withRecords([]), lane, hold } : written);
@@ -255,7 +255,7 @@ export class SinkRunner {
   }
 
   #settle(batch: Batch, lane: Lane, ending: Ending): void {
-    lane.end(batch.origin.key, batch.ranges);
+    lane.end(batch.origin, batch.ranges);
     lane.count(ending, batch.count);
   }
 
@@ -309,7 +309,11 @@ export class SinkRunner {
     try {
       marks = await noted.marks;
     } catch (error) {
-      if (error instanceof StageError) throw error;
+      if (error instanceof StageError) {
+        this.#failure ??= error;
+        this.abandon();
+        throw error;
+      }
       this.#rewind(toError(error));
       return undefined;
     }
@@ -417,7 +421,9 @@ export class SinkRunner {
 }
 
 /** Leaves out the records that the set covers: a replayed batch need not be cut where the first run's was. */
-function withoutCovered(batch: Batch, set: SettledSet): Batch {
+function withoutCovered(batch: Batch, lane: Lane): Batch {
+  if (batch.origin.kind !== "replayable") return batch;
+  const set = lane.set(batch.origin.key);
   if (batch.ranges.every((range) => set.isAfter(range.start))) return batch;
   return batch.filter((record) => record.range.start === record.range.end || !set.covers(record.range));
 }

@@ -83,7 +83,7 @@ export class PipelineSourcePositions implements SourcePositions {
   ): Promise<void> {
     const changes: Change[] = [];
     for (const [file, range] of skipped) {
-      for (const lane of this.#lanes) lane.end(file, [range]);
+      for (const lane of this.#lanes) lane.set(file).add(range);
       for (const sink of this.#sinks) {
         const committed = this.#checkpoint.position(sink, this.#source, file) ?? START;
         const value = unitePositions([committed, { prefix: 0, ranges: [range] }]);

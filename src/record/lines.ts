@@ -11,6 +11,8 @@ import type { Origin } from "./origin.ts";
  */
 export type LineKind = "whole" | "cut" | "cut_end" | "partial" | "partial_end";
 
+const NEWLINE = Buffer.from("\n");
+
 /** A stretch of source bytes holding `count` records back to back, with an index of where each one ends. */
 export class Lines {
   /** The bytes, delimiters included. Valid until the batch has settled; they may be in pooled memory. */
@@ -23,6 +25,8 @@ export class Lines {
   readonly kind: LineKind;
   /** Bytes of the delimiter at the end of each record; 0 for pieces that have none. */
   readonly delimiterBytes: number;
+  /** The source's delimiter, also where the pieces have none; what `raw` adds to a piece that needs one. */
+  readonly delimiter: Buffer;
   /** Wall clock at reading, milliseconds; the default `timestamp`. */
   readonly readAtMs: number;
   /** The `host` field. */
@@ -37,6 +41,7 @@ export class Lines {
     count: number;
     kind: LineKind;
     delimiterBytes: number;
+    delimiter?: Buffer;
     readAtMs: number;
     host: string;
     encoding?: string;
@@ -47,6 +52,7 @@ export class Lines {
     this.count = options.count;
     this.kind = options.kind;
     this.delimiterBytes = options.delimiterBytes;
+    this.delimiter = options.delimiter ?? NEWLINE;
     this.readAtMs = options.readAtMs;
     this.host = options.host;
     this.encoding = options.encoding ?? "utf-8";

@@ -20,7 +20,7 @@ export interface Origin {
   readonly recordIdPrefix: string;
   /** What the `file` field of an event says; absolute; undefined where there is no file. */
   readonly file: string | undefined;
-  /** For `acknowledged` origins: called after the commit with what every sink has settled. */
+  /** For `acknowledged` origins: called after the commit with what was settled, once for each way to a sink. */
   readonly onSettled?: (ranges: readonly Range[]) => void;
 }
 

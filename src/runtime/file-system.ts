@@ -51,6 +51,11 @@ export interface FileHandle {
   truncate(length: number): Promise<void>;
   datasync(): Promise<void>;
   sync(): Promise<void>;
+  /**
+   * flock(2), exclusive, without waiting; held until `close`. False: another process, or another handle of this one, has
+   * it. Absent where files cannot be locked.
+   */
+  tryLock?(): Promise<boolean>;
   close(): Promise<void>;
 }
 

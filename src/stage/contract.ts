@@ -39,6 +39,10 @@ export interface Source {
   run(options: { signal: AbortSignal; once: boolean }): Promise<void>;
   /** Where each file (partition, ...) stands, for `status`, `why` and `/metrics`. */
   status?(): SourceStatus;
+  /** Why `path` is, or is not, being read by this source, and where it stands; JSON for `tailrace why`. */
+  why?(path: string): Promise<{ readonly [fact: string]: unknown }>;
+  /** Forgets where the files at `path` stand, so that they are read as new ones; how many there were. */
+  reset?(path: string): Promise<number>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 

@@ -1,78 +1,15 @@
 import { describe, expect, it } from "vitest";
 import { SeededRandom } from "../../src/testing/seeded-random.ts";
-import { CrashMachine, passing, until, type Writer } from "./machine.ts";
+import { CrashMachine, passing, until } from "./machine.ts";
+import { ROTATION_KINDS } from "./rotation-kinds.ts";
 import { describeProblems, verify } from "./verify.ts";
 
 /** Kills per kind of rotation: 20 in all in the suite; TAILRACE_TEST_ROUNDS for the long form. */
 const ROUNDS = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 4);
 const SEED = Number(process.env["TAILRACE_TEST_SEED"] ?? Date.now() % 2 ** 31);
 
-interface RotationKind {
-  readonly title: string;
-  readonly include: readonly string[];
-  /** Lines are written in two pieces now and then; not where a copytruncate may come between them. */
-  readonly splitLines: boolean;
-  /** Least time between two rotations: with the date in the name, logrotate skips one whose name is taken. */
-  readonly gapMs?: number;
-  rotate(machine: CrashMachine, writer: Writer): void | Promise<void>;
-}
-
-const kinds: readonly RotationKind[] = [
-  {
-    title: "renamed and created, the writer told by SIGHUP, compressed one rotation later",
-    include: ["*.log"],
-    splitLines: true,
-    rotate: (machine, writer) =>
-      machine.rotate([
-        "create",
-        "compress",
-        "delaycompress",
-        "sharedscripts",
-        "postrotate",
-        `  kill -HUP ${writer.pid}`,
-        "endscript",
-      ]),
-  },
-  {
-    title: "renamed, created and compressed at once",
-    include: ["*.log"],
-    splitLines: true,
-    // A line written after gzip has read the file would exist for nobody, so this writer reopens before it writes on.
-    rotate: (machine, writer) => writer.whilePaused(() => machine.rotate(["create", "compress"])),
-  },
-  {
-    title: "copied and truncated",
-    include: ["*.log"],
-    splitLines: false,
-    rotate: (machine, writer) => writer.whileStopped(() => machine.rotate(["copytruncate"])),
-  },
-  {
-    title: "copied, truncated and compressed, read by a glob that takes in every sibling",
-    include: ["**"],
-    splitLines: false,
-    rotate: (machine, writer) =>
-      writer.whileStopped(() => machine.rotate(["copytruncate", "compress", "delaycompress"])),
-  },
-  {
-    title: "renamed with the date, the writer told by SIGHUP",
-    include: ["*.log"],
-    splitLines: true,
-    gapMs: 1100,
-    rotate: (machine, writer) =>
-      machine.rotate([
-        "create",
-        "dateext",
-        "dateformat -%Y%m%d-%s",
-        "sharedscripts",
-        "postrotate",
-        `  kill -HUP ${writer.pid}`,
-        "endscript",
-      ]),
-  },
-];
-
 describe("agent › kill -9 at random moments with a live writer and logrotate", () => {
-  it.each(kinds.map((kind, index) => ({ ...kind, seed: SEED + index })))(
+  it.each(ROTATION_KINDS.map((kind, index) => ({ ...kind, seed: SEED + index })))(
     "delivers each line once and in order: $title (seed $seed)",
     async ({ include, splitLines, gapMs, rotate, seed }) => {
       const random = new SeededRandom(seed);
@@ -96,8 +33,7 @@ describe("agent › kill -9 at random moments with a live writer and logrotate",
         const agent = machine.agent(config);
         const before = machine.outputBytes();
         // Some are killed while they start, most while they deliver.
-        if (random.chance(0.8))
-          await until(() => agent.isOver || machine.outputBytes() > before, "the output to grow");
+        if (random.chance(0.8)) await until(() => agent.isOver || machine.outputBytes() > before, "the output to grow");
         await passing(random.int(0, 400));
         if (random.chance(0.6)) await rotateOnce("while it runs");
         await passing(random.int(0, 200));

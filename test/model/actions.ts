@@ -100,8 +100,8 @@ export class Script {
   /** Everything that was begun is finished and every obstacle removed, so that all that is owed can arrive. */
   async mend(): Promise<void> {
     const { programs, disk, files } = this.#machine;
+    for (const name of programs.list(LOGS)) programs.deny(`${LOGS}/${name}`, false);
     for (const family of this.#families) {
-      if (programs.exists(family.path)) programs.deny(family.path, false);
       this.#truncateCopied(family);
       if (family.writer !== undefined) this.#finishLine(family);
       for (const one of family.rotated) finishPacking(one);

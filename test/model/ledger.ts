@@ -73,7 +73,8 @@ export class Ledger {
       }
       seen.add(text);
       const before = lastOfStream.get(line.stream);
-      if (before !== undefined && before.order > line.order) problems.push(`out of order: ${name(line)} after ${name(before)}`);
+      if (before !== undefined && before.order > line.order)
+        problems.push(`out of order: ${name(line)} after ${name(before)}`);
       lastOfStream.set(line.stream, line);
       if (line.isLate) continue;
       const neighbour = lastOfFamily.get(line.family);

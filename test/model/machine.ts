@@ -1,5 +1,3 @@
-import { CheckpointError } from "../../src/errors.ts";
-import type { Change, CheckpointStore, StoredState } from "../../src/checkpoint/checkpoint-store.ts";
 import { MemoryCheckpointStore } from "../../src/checkpoint/memory-store.ts";
 import { ManualClock, type ProcessClock } from "../../src/testing/manual-clock.ts";
 import type { SeededRandom } from "../../src/testing/seeded-random.ts";
@@ -7,6 +5,7 @@ import { SimDisk } from "../../src/testing/sim-disk.ts";
 import { SimFileSystem } from "../../src/testing/sim-file-system.ts";
 import { SimPrograms } from "../../src/testing/sim-programs.ts";
 import { type Engine, type EngineEvent, openEngine } from "./engine.ts";
+import { ProcessStore } from "./process-store.ts";
 
 export const OUTPUT = "/out/out.log";
 export const LOGS = "/logs";
@@ -66,7 +65,11 @@ export class ModelMachine {
       unknownKinds: 0.1,
       deadCalls: "hang",
     });
-    const store = new ProcessStore(this, this.#rows, clock, this.#random.fork(), this.#options.delayChance);
+    const store = new ProcessStore(this.#rows, clock, this.#random.fork(), this.#options.delayChance, () => {
+      if (this.failingCommits === 0) return false;
+      this.failingCommits -= 1;
+      return true;
+    });
     const engine = openEngine({
       clock,
       files,
@@ -127,54 +130,5 @@ export class ModelMachine {
     process.clock.kill();
     process.files.processKill();
     process.store.kill();
-  }
-}
-
-/** The store as one process sees it: commits take a while, may fail, and are never answered to the dead. */
-class ProcessStore implements CheckpointStore {
-  readonly #machine: ModelMachine;
-  readonly #rows: MemoryCheckpointStore;
-  readonly #clock: ProcessClock;
-  readonly #random: SeededRandom;
-  readonly #delayChance: number;
-  #isDead = false;
-
-  constructor(
-    machine: ModelMachine,
-    rows: MemoryCheckpointStore,
-    clock: ProcessClock,
-    random: SeededRandom,
-    delayChance: number,
-  ) {
-    this.#machine = machine;
-    this.#rows = rows;
-    this.#clock = clock;
-    this.#random = random;
-    this.#delayChance = delayChance;
-  }
-
-  load(): Promise<StoredState> {
-    return this.#rows.load();
-  }
-
-  async commit(changes: readonly Change[]): Promise<void> {
-    await this.#while();
-    if (this.#machine.failingCommits > 0) {
-      this.#machine.failingCommits -= 1;
-      throw new CheckpointError("TR_COMMIT_FAILED", "the simulation made this commit fail");
-    }
-    await this.#rows.commit(changes);
-    await this.#while();
-  }
-
-  async close(): Promise<void> {}
-
-  kill(): void {
-    this.#isDead = true;
-  }
-
-  async #while(): Promise<void> {
-    if (this.#random.chance(this.#delayChance)) await this.#clock.sleep(this.#random.next() * 30);
-    if (this.#isDead) await new Promise<never>(() => {});
   }
 }

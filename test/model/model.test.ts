@@ -15,7 +15,9 @@ describe("agent › random actions on its inputs, crashes and failing disks, aga
         const { problems } = await runSchedule(seed);
         if (problems.length === 0) continue;
         const story = await shorten(seed, actionsOf(seed));
-        const shown = story.map(({ kind, family, amount, pauseMs }) => `  ${kind} ${"ab"[family]} ${amount}, then ${pauseMs} ms`);
+        const shown = story.map(
+          ({ kind, family, amount, pauseMs }) => `  ${kind} ${"ab"[family]} ${amount}, then ${pauseMs} ms`,
+        );
         const { problems: left } = await runSchedule(seed, story);
         expect.fail(
           `replay with TAILRACE_TEST_SEED=${seed}\n${problems.slice(0, 10).join("\n")}\n` +

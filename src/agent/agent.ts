@@ -1,0 +1,269 @@
+import { hostname } from "node:os";
+import { join, resolve } from "node:path";
+import { ChannelMonitor, ChannelRegistry } from "../channel/index.ts";
+import { isStrayCommitRejection } from "../checkpoint/index.ts";
+import type { Plan } from "../config/plan.ts";
+import { type DeadLetterStore, DeadLetterWriter, openDeadLetters } from "../dead-letters/index.ts";
+import { openPipeline } from "../pipeline/build.ts";
+import type { Pipeline } from "../pipeline/pipeline.ts";
+import { CancellationToken } from "../runtime/cancellation-token.ts";
+import { type Clock, systemClock } from "../runtime/clock.ts";
+import type { FileSystem } from "../runtime/file-system.ts";
+import { MemoryBudget } from "../runtime/memory-budget.ts";
+import { nodeFileSystem } from "../runtime/node-file-system.ts";
+import { type Random, systemRandom } from "../runtime/random.ts";
+import { type ProcessErrors, Supervisor } from "../runtime/supervisor.ts";
+import { eventsToLog } from "../telemetry/event-log.ts";
+import type { Logger } from "../telemetry/log.ts";
+import { checkpointRows } from "./checkpoint-rows.ts";
+import type { AgentControl } from "./control.ts";
+import { ControlServer } from "./control-server.ts";
+import { DeadLetterReplay } from "./dead-letter-replay.ts";
+import { memoryCeilingMiB } from "./memory-ceiling.ts";
+import { ShutdownWatch } from "./shutdown-watch.ts";
+import { AgentState } from "./state.ts";
+import { type AgentStatus, statusOf } from "./status.ts";
+
+/** Reads are of this many bytes; memory for them is pooled. */
+const CHUNK_BYTES = 256 * 1024;
+
+export interface AgentOptions {
+  readonly plan: Plan;
+  readonly log: Logger;
+  /** Reads what is there now, delivers it, and ends. */
+  readonly once?: boolean;
+  readonly clock?: Clock;
+  readonly random?: Random;
+  readonly fileSystem?: FileSystem;
+  readonly host?: string;
+  /** Uncaught errors of the process end in the supervisor; default: they are not watched (a library must not). */
+  readonly processErrors?: ProcessErrors;
+  /** Ends the process where a shutdown does not; default: `process.exit`. */
+  readonly forceExit?: (code: number) => void;
+}
+
+/**
+ * The composition root: a plan in, a running agent out. `openAgent` locks the state directory, opens the store and every
+ * stage; `run` moves records until it is stopped (or, with `once`, until all is delivered) and tells the exit code.
+ */
+export class Agent implements AgentControl {
+  readonly #options: AgentOptions;
+  readonly #clock: Clock;
+  readonly #state: AgentState;
+  readonly #deadLetters: DeadLetterStore;
+  readonly #writer: DeadLetterWriter;
+  readonly #pipeline: Pipeline;
+  readonly #supervisor: Supervisor;
+  readonly #token: CancellationToken;
+  readonly #monitor: ChannelMonitor;
+  readonly #control: ControlServer;
+  readonly #replay: DeadLetterReplay;
+  readonly channels: ChannelRegistry;
+  #ended: Promise<void> = Promise.resolve();
+
+  /** @internal Use `openAgent`. */
+  constructor(parts: {
+    options: AgentOptions;
+    clock: Clock;
+    state: AgentState;
+    deadLetters: DeadLetterStore;
+    writer: DeadLetterWriter;
+    pipeline: Pipeline;
+    supervisor: (shutdown: () => Promise<void>) => Supervisor;
+    token: CancellationToken;
+    monitor: ChannelMonitor;
+    channels: ChannelRegistry;
+  }) {
+    this.#options = parts.options;
+    this.#clock = parts.clock;
+    this.#state = parts.state;
+    this.#deadLetters = parts.deadLetters;
+    this.#writer = parts.writer;
+    this.#pipeline = parts.pipeline;
+    this.#token = parts.token;
+    this.#monitor = parts.monitor;
+    this.channels = parts.channels;
+    this.#supervisor = parts.supervisor(() => this.#shutDown());
+    this.#control = new ControlServer(join(this.#state.stateDir, "control.sock"), this);
+    this.#replay = new DeadLetterReplay(parts.deadLetters, parts.pipeline, parts.clock);
+  }
+
+  /** Runs to the end. Resolves with the exit code: 0 stopped gracefully or finished, 1 a failure. */
+  async run(): Promise<0 | 1> {
+    const { processErrors, once = false } = this.#options;
+    const watching = processErrors === undefined ? undefined : this.#supervisor.watch(processErrors);
+    this.#supervisor.ignoreStray(isStrayCommitRejection);
+    this.#monitor.start();
+    await this.#control.listen();
+    this.#replay.start(this.#token.signal);
+    this.#ended = this.#pipeline
+      .run({ signal: this.#token.signal, once })
+      .catch((error: unknown) => this.#supervisor.report(error, "checkpoint"))
+      .then(() => this.#supervisor.finish());
+    const result = await this.#supervisor.run();
+    watching?.[Symbol.dispose]();
+    return result.exitCode;
+  }
+
+  /** Stops gracefully: as SIGTERM does. */
+  stop(reason: string): void {
+    this.#supervisor.terminate(reason);
+  }
+
+  /** Stops now: as a second SIGTERM does. */
+  force(reason: string): void {
+    this.#supervisor.force(reason);
+  }
+
+  /** SIGUSR1. */
+  rotateOutputs(): void {
+    this.#pipeline.rotateOutputs();
+  }
+
+  status(): AgentStatus {
+    return statusOf(this.#pipeline, this.#clock);
+  }
+
+  checkpoints() {
+    return checkpointRows(this.#state.checkpoint);
+  }
+
+  async why(path: string): Promise<unknown> {
+    const answers: unknown[] = [];
+    for (const { name, source } of this.#pipeline.sources) {
+      if (source.why !== undefined) answers.push({ source: name, ...(await source.why(path)) });
+    }
+    return answers;
+  }
+
+  async resetPosition(path: string): Promise<{ files: number }> {
+    let files = 0;
+    for (const { source } of this.#pipeline.sources) files += (await source.reset?.(path)) ?? 0;
+    return { files };
+  }
+
+  replayDeadLetters(ids: readonly string[]): Promise<number> {
+    return this.#replay.order(ids);
+  }
+
+  purgeDeadLetters(ids: readonly string[]): Promise<number> {
+    return this.#deadLetters.remove(ids);
+  }
+
+  /** What is left to do once the token is cancelled, or the work has ended by itself. */
+  async #shutDown(): Promise<void> {
+    const { plan, log } = this.#options;
+    const watch = new ShutdownWatch({
+      pipeline: this.#pipeline,
+      clock: this.#clock,
+      log,
+      graceMs: plan.shutdown.sinkGraceMs,
+      canRepeat: plan.sources.every((source) => source.definition.replay !== "fleeting"),
+      onLoss: (message) => this.#supervisor.report(new Error(message), "shutdown"),
+    });
+    watch.start();
+    await this.#ended;
+    watch.stop();
+    this.#replay.stop();
+    await this.#pipeline.close();
+    this.#monitor.stop();
+    this.#writer.flush();
+    await this.#deadLetters.close();
+    await this.#state.close();
+    await this.#control.close();
+    this.#report();
+  }
+
+  /** What was delivered, what was not, what is left for the next start. */
+  #report(): void {
+    const { log } = this.#options;
+    for (const sink of this.#pipeline.sinks) {
+      const endings = { delivered: 0, filtered: 0, dropped: 0, dead_lettered: 0 };
+      for (const lane of sink.lanes) {
+        for (const [ending, records] of Object.entries(lane.endings))
+          endings[ending as keyof typeof endings] += records;
+      }
+      log.info({ component: sink.name, ...endings }, `${sink.name}: ${endings.delivered} records delivered`);
+    }
+  }
+}
+
+/**
+ * Opens an agent.
+ * @throws CheckpointError when the state directory is refused, StageError when a stage cannot be opened; nothing is left
+ * running then.
+ */
+export async function openAgent(options: AgentOptions): Promise<Agent> {
+  const { plan, log } = options;
+  const clock = options.clock ?? systemClock;
+  const random = options.random ?? systemRandom;
+  const stateDir = resolve(plan.stateDir);
+  const state = await AgentState.open(stateDir, clock, log);
+  const channels = new ChannelRegistry();
+  const token = new CancellationToken();
+  let supervisor: Supervisor | undefined;
+  try {
+    const deadLetters = await openDeadLetters({
+      folder: join(stateDir, "dead-letters"),
+      maxBytes: plan.deadLetters.maxBytes,
+      random,
+    });
+    const writer = new DeadLetterWriter({ store: deadLetters, clock, random, events: eventsToLog(log), log });
+    const early: { error: Error; component: string }[] = [];
+    const pipeline = await openPipeline({
+      plan: { ...plan, stateDir },
+      clock,
+      random,
+      fileSystem: options.fileSystem ?? nodeFileSystem,
+      log,
+      events: (component) => eventsToLog(log.child({ component })),
+      host: options.host ?? hostname(),
+      channels,
+      checkpoint: state.checkpoint,
+      groupCommit: state.groupCommit,
+      deadLetters: writer,
+      budget: new MemoryBudget(plan.channels.totalBytes, CHUNK_BYTES),
+      onLastCommitFailed: async (error) => {
+        // The disk is full: the reserve is there for exactly this commit.
+        log.warn({ error: error.message }, "the last commit failed; freeing the reserve for one more try");
+        await state.releaseReserve();
+      },
+      onFailure: (error, component) =>
+        supervisor === undefined ? early.push({ error, component }) : supervisor.report(error, component),
+    }).catch(async (error: unknown) => {
+      await deadLetters.close();
+      throw error;
+    });
+    const agent = new Agent({
+      options,
+      clock,
+      state,
+      deadLetters,
+      writer,
+      pipeline,
+      token,
+      channels,
+      monitor: new ChannelMonitor({ registry: channels, clock, log, warningThreshold: plan.channels.warningThreshold }),
+      supervisor: (shutdown) => {
+        supervisor = new Supervisor({
+          clock,
+          log,
+          token,
+          shutdown,
+          gracefulTimeoutMs: plan.shutdown.gracefulTimeoutMs,
+          onSignalTimeoutMs: plan.shutdown.onSignalTimeoutMs,
+          forceExit: options.forceExit ?? ((code) => process.exit(code)),
+          registry: channels,
+          errorBufferSize: plan.channels.supervisorErrors.bufferSize,
+        });
+        for (const { error, component } of early) supervisor.report(error, component);
+        return supervisor;
+      },
+    });
+    log.info({ state_dir: stateDir }, `memory ceiling: ${memoryCeilingMiB(plan)} MiB`);
+    return agent;
+  } catch (error) {
+    await state.close();
+    throw error;
+  }
+}

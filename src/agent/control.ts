@@ -1,0 +1,30 @@
+import type { AgentStatus } from "./status.ts";
+
+/** What commands may ask of a running agent. */
+export interface AgentControl {
+  status(): AgentStatus;
+  /** Rows of `checkpoints list`. */
+  checkpoints(): CheckpointRow[] | Promise<CheckpointRow[]>;
+  /** Why a path is, or is not, being read. */
+  why(path: string): Promise<unknown>;
+  /** Forgets where a file stands, so that it is read as a new one; true if it was known. */
+  resetPosition(path: string): Promise<{ readonly files: number }>;
+  replayDeadLetters(ids: readonly string[]): Promise<number>;
+  purgeDeadLetters(ids: readonly string[]): Promise<number>;
+}
+
+/** Where one sink stands in one file. */
+export interface CheckpointRow {
+  readonly path: string;
+  readonly source: string;
+  readonly sink: string;
+  /** Bytes: everything below has ended at the sink. */
+  readonly position: number;
+  /** Bytes ended above the position, behind a gap. */
+  readonly ahead: number;
+  /** Bytes, as last seen. */
+  readonly size: number;
+  /** True for a file that was rotated away, deleted or truncated. */
+  readonly isFinished: boolean;
+  readonly key: string;
+}

@@ -1,0 +1,112 @@
+import type { Lines, Origin } from "../record/index.ts";
+import type { ByteWriter } from "./byte-writer.ts";
+
+/**
+ * Writes untouched lines as JSON events without making a string or an object of them: all but the message and the
+ * offset is the same for each line of a batch. Byte for byte what `JSON.stringify(record.event)` gives, which a property
+ * test holds it to.
+ *
+ *     {"timestamp":"...","message":" | message, escaped | ","source":"app","file":"...","offset": | N | ,"host":"..."}\n
+ *     head                                               middle                                        tail
+ *
+ * Only for bytes that are valid UTF-8: then what JSON escapes is single bytes below 0x80, and all others pass as they are.
+ */
+export class EventJson {
+  readonly #head: Buffer;
+  readonly #middle: Buffer;
+  readonly #tail: Buffer;
+
+  constructor(lines: Lines, origin: Origin) {
+    const { timestamp, message: _message, offset: _offset, host, source, file, ...flags } = lines.eventOf(0, origin);
+    const before = file === undefined ? { source } : { source, file };
+    this.#head = Buffer.from(`${open({ timestamp })},"message":"`);
+    this.#middle = Buffer.from(`",${inner(before)},"offset":`);
+    this.#tail = Buffer.from(`,${inner({ host, ...flags })}}\n`);
+  }
+
+  /** Bytes that `write` needs at most for a message of `messageBytes`. */
+  #most(messageBytes: number): number {
+    // A control character becomes six bytes (\u0001); a safe integer has at most 16 digits.
+    return this.#head.length + messageBytes * 6 + this.#middle.length + 16 + this.#tail.length;
+  }
+
+  /** Bytes that `count` lines of together `messageBytes` will probably need: a guess to start a buffer with. */
+  expected(count: number, messageBytes: number): number {
+    return count * (this.#head.length + this.#middle.length + 16 + this.#tail.length) + Math.ceil(messageBytes * 1.25);
+  }
+
+  /** Writes one event and its newline: the message is `bytes[from, to)`. */
+  write(into: ByteWriter, bytes: Buffer, from: number, to: number, offset: number): void {
+    into.reserve(this.#most(to - from));
+    const out = into.buffer;
+    let at = into.length;
+    out.set(this.#head, at);
+    at += this.#head.length;
+    // A plain loop: 4 times as fast as slicing a string for JSON.stringify, since most bytes need one table look-up.
+    for (let index = from; index < to; index += 1) {
+      const byte = bytes[index]!;
+      const escaped = ESCAPES[byte]!;
+      if (escaped === 0) {
+        out[at++] = byte;
+      } else if (escaped !== UNICODE_ESCAPE) {
+        out[at++] = BACKSLASH;
+        out[at++] = escaped;
+      } else {
+        out[at++] = BACKSLASH;
+        out[at++] = UNICODE_ESCAPE;
+        out[at++] = ZERO;
+        out[at++] = ZERO;
+        out[at++] = HEX[byte >> 4]!;
+        out[at++] = HEX[byte & 15]!;
+      }
+    }
+    out.set(this.#middle, at);
+    at = writeNumber(out, at + this.#middle.length, offset);
+    out.set(this.#tail, at);
+    into.length = at + this.#tail.length;
+  }
+}
+
+const BACKSLASH = 0x5c;
+const ZERO = 0x30;
+/** `u`: the byte has no short escape. */
+const UNICODE_ESCAPE = 0x75;
+const HEX = Buffer.from("0123456789abcdef");
+
+/** Byte -> the character behind the backslash; 0: not escaped (RFC 8259, section 7; ECMA-262, QuoteJSONString). */
+const ESCAPES = new Uint8Array(256);
+ESCAPES.fill(UNICODE_ESCAPE, 0, 0x20);
+for (const [byte, letter] of [
+  [0x08, "b"],
+  [0x09, "t"],
+  [0x0a, "n"],
+  [0x0c, "f"],
+  [0x0d, "r"],
+  [0x22, '"'],
+  [0x5c, "\\"],
+] as const) {
+  ESCAPES[byte] = letter.charCodeAt(0);
+}
+
+/** Decimal digits of a non-negative safe integer; returns where they end. */
+function writeNumber(out: Buffer, at: number, value: number): number {
+  let digits = 1;
+  for (let limit = 10; value >= limit; limit *= 10) digits += 1;
+  let rest = value;
+  for (let index = at + digits - 1; index >= at; index -= 1) {
+    const tenth = Math.floor(rest / 10);
+    out[index] = ZERO + (rest - tenth * 10);
+    rest = tenth;
+  }
+  return at + digits;
+}
+
+/** `{"a":1` of an object: its JSON without the closing brace. */
+function open(fields: { [field: string]: unknown }): string {
+  return JSON.stringify(fields).slice(0, -1);
+}
+
+/** `"a":1` of an object: its JSON without the braces. */
+function inner(fields: { [field: string]: unknown }): string {
+  return JSON.stringify(fields).slice(1, -1);
+}

@@ -1,0 +1,214 @@
+import { z } from "zod";
+import type { OverflowPolicy } from "../channel/index.ts";
+
+/**
+ * Every section below `[mpsc_channels]`: one row each, from which the schema, the defaults, the plan and `explain` are
+ * made. Sizes are the designs' base values, in every environment.
+ */
+export interface ChannelSection {
+  /** Below `mpsc_channels`. */
+  readonly path: readonly string[];
+  /** The key that holds the capacity in messages, and its default. */
+  readonly sizeKey: string;
+  readonly size: number;
+  /** The key that bounds the bytes, where records travel. */
+  readonly bytesKey?: string;
+  readonly bytes?: number;
+  /** Default of `send_timeout_ms`; 0: refuse at once under `error`, no report under `block`. */
+  readonly sendTimeoutMs?: number;
+  /** The designed overflow policy; without one `overflow_policy.drop_policy` holds. */
+  readonly designed?: OverflowPolicy;
+  /** Why another policy than the designed one is refused here. */
+  readonly isAlways?: string;
+  readonly summary: string;
+}
+
+const COMMANDS = "commands must not get lost";
+
+export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
+  {
+    path: ["sources", "tailer_manager"],
+    sizeKey: "payload_buffer_size",
+    size: 1024,
+    bytesKey: "payload_buffer_bytes",
+    bytes: 67108864,
+    designed: "block",
+    isAlways: "what a source has read must not get lost",
+    summary: "The one channel of each file source: created by its TailerManager, cloned to each Tailer.",
+  },
+  {
+    path: ["orchestration", "command_processor"],
+    sizeKey: "command_buffer_size",
+    size: 1000,
+    designed: "block",
+    isAlways: COMMANDS,
+    summary: "Commands to the orchestration.",
+  },
+  {
+    path: ["orchestration", "event_listeners"],
+    sizeKey: "pgmq_event_buffer_size",
+    size: 10000,
+    designed: "block",
+    summary: "Notifications of queues; large, for bursts.",
+  },
+  {
+    path: ["task_readiness", "event_channel"],
+    sizeKey: "buffer_size",
+    size: 1000,
+    sendTimeoutMs: 1000,
+    summary: "Tasks that became ready.",
+  },
+  {
+    path: ["worker", "command_processor"],
+    sizeKey: "command_buffer_size",
+    size: 1000,
+    designed: "block",
+    isAlways: COMMANDS,
+    summary: "Commands to a worker.",
+  },
+  {
+    path: ["worker", "in_process_events"],
+    sizeKey: "broadcast_buffer_size",
+    size: 1000,
+    summary: "Events broadcast inside of the process.",
+  },
+  {
+    path: ["shared", "event_publisher"],
+    sizeKey: "event_queue_buffer_size",
+    size: 5000,
+    designed: "drop_newest",
+    summary: "Lifecycle events on their way to whoever listens.",
+  },
+  {
+    path: ["shared", "ffi"],
+    sizeKey: "ruby_event_buffer_size",
+    size: 1000,
+    designed: "error",
+    summary: "Messages to foreign handlers.",
+  },
+  {
+    path: ["runtime", "supervisor"],
+    sizeKey: "error_buffer_size",
+    size: 64,
+    // The first errors tell what happened; the rest are counted.
+    designed: "drop_newest",
+    summary: "Errors of the stages on their way to the supervisor, which keeps the first and counts the rest.",
+  },
+  {
+    path: ["api", "event_stream"],
+    sizeKey: "buffer_size",
+    size: 1000,
+    summary: "Events on their way to each listener of the API.",
+  },
+  {
+    path: ["tap"],
+    sizeKey: "buffer_size",
+    size: 1000,
+    // `tap` shows records without disturbing them.
+    designed: "drop_newest",
+    summary: "Records on their way to each `tailrace tap`.",
+  },
+];
+
+/** Each component's own input, below `mpsc_channels.components.NAME`. */
+export const COMPONENT_INPUT: Omit<ChannelSection, "path"> = {
+  sizeKey: "buffer_size",
+  size: 1000,
+  bytesKey: "buffer_bytes",
+  bytes: 67108864,
+  summary: "The component's own input.",
+};
+
+/** The budget of all bytes in flight. */
+export const TOTAL_BYTES = 33554432;
+
+export const OVERFLOW_POLICIES = ["block", "drop_newest", "drop_oldest", "error"] as const;
+
+/** A ring of more slots than this would take gigabytes before its first message. */
+const MAX_CAPACITY = 2 ** 24;
+
+const capacity = () => z.int().min(1).max(MAX_CAPACITY);
+
+function sectionSchema(section: Omit<ChannelSection, "path">) {
+  const bytes =
+    section.bytesKey === undefined
+      ? {}
+      : {
+          [section.bytesKey]: z.int().min(1).default(section.bytes!).describe("Bytes; a larger message enters alone."),
+        };
+  return z
+    .strictObject({
+      [section.sizeKey]: capacity().default(section.size).describe(`${section.summary} Messages.`),
+      ...bytes,
+      overflow: z.enum(OVERFLOW_POLICIES).optional().describe("What happens when the channel is full."),
+      send_timeout_ms: z
+        .int()
+        .min(0)
+        .default(section.sendTimeoutMs ?? 0)
+        .describe("Under `error`, the longest wait; under `block`, when waiting is reported (0: never). Milliseconds."),
+      buffer_size_min: capacity().optional().describe("Lower end of dynamic sizing, messages; only with a maximum."),
+      buffer_size_max: capacity().optional().describe("Upper end of dynamic sizing, messages; only with a minimum."),
+      priority_lanes: z.boolean().default(false).describe("Whether critical messages overtake the others."),
+      coalesce: z.boolean().default(false).describe("Whether equal messages that wait become one."),
+    })
+    .prefault({});
+}
+
+/** The schema of `[mpsc_channels]`; `inputs` are the names of the components that have an input. */
+export function channelsSchema(inputs: readonly string[]) {
+  const nested: Nested = {};
+  for (const section of CHANNEL_SECTIONS) {
+    let level = nested;
+    for (const name of section.path.slice(0, -1)) {
+      level[name] ??= {};
+      level = level[name] as Nested;
+    }
+    level[section.path.at(-1)!] = sectionSchema(section);
+  }
+  const components = Object.fromEntries(inputs.map((name) => [name, sectionSchema(COMPONENT_INPUT)]));
+  return z
+    .strictObject({
+      total_bytes: z.int().min(1).default(TOTAL_BYTES).describe("The budget of all bytes in flight."),
+      ...objectsOf(nested),
+      components: z.strictObject(components).prefault({}),
+      overflow_policy: z
+        .strictObject({
+          log_warning_threshold: z
+            .number()
+            .gt(0)
+            .max(1)
+            .default(0.8)
+            .describe("A channel that is fuller than this is told once; a fraction of 1."),
+          drop_policy: z
+            .enum(OVERFLOW_POLICIES)
+            .default("block")
+            .describe("The overflow of every channel that has none of its own and no designed one."),
+        })
+        .prefault({}),
+    })
+    .prefault({});
+}
+
+interface Nested {
+  [name: string]: Nested | z.ZodType;
+}
+
+function objectsOf(nested: Nested): { [name: string]: z.ZodType } {
+  return Object.fromEntries(
+    Object.entries(nested).map(([name, child]) => [
+      name,
+      child instanceof z.ZodType ? child : z.strictObject(objectsOf(child)).prefault({}),
+    ]),
+  );
+}
+
+/** Where an overflow policy comes from: the section itself, its design, or the general `drop_policy`. */
+export function overflowOf(
+  section: Pick<ChannelSection, "designed" | "isAlways">,
+  own: OverflowPolicy | undefined,
+  dropPolicy: OverflowPolicy,
+): { readonly overflow: OverflowPolicy; readonly from: "own" | "designed" | "drop_policy" } {
+  if (own !== undefined) return { overflow: own, from: "own" };
+  if (section.designed !== undefined) return { overflow: section.designed, from: "designed" };
+  return { overflow: dropPolicy, from: "drop_policy" };
+}

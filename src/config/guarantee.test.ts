@@ -1,0 +1,65 @@
+import { describe, expect, it } from "vitest";
+import { loadSample } from "../../test/config/sample-stages.ts";
+import { guarantees } from "./guarantee.ts";
+
+const sources = `
+[sources.app]
+type = "file"
+include = ["/x"]
+[sources.in]
+type = "stdin"
+[sources.q]
+type = "queue"
+url = "u"
+[transforms.a]
+type = "json"
+inputs = ["app"]
+[transforms.b]
+type = "json"
+inputs = ["app"]
+[sinks.out]
+type = "file"
+path = "o"
+inputs = ["a", "in", "q"]
+`;
+
+async function judged(toml: string): Promise<{ [pair: string]: string }> {
+  const { plan } = await loadSample({ "a.toml": toml }, { configs: ["a.toml"] });
+  return Object.fromEntries(guarantees(plan).map((one) => [one.path.join(" "), one.guarantee]));
+}
+
+describe("guarantees", () => {
+  it("are exactly once only from a replayable source into a sink that keeps positions", async () => {
+    expect(await judged(`${sources}[sinks.web]\ntype = "http"\nurl = "http://h/"\ninputs = ["b", "in"]\n`)).toEqual({
+      "app a out": "exactly_once",
+      "app b web": "at_least_once",
+      "in out": "at_most_once",
+      "in web": "best_effort",
+      "q out": "at_least_once",
+    });
+  });
+
+  it("fall to at least once where a record reaches the sink by two ways", async () => {
+    const found = await judged(sources.replace('"a", "in", "q"', '"a", "b", "in", "q"'));
+    expect(found["app a out"]).toBe("at_least_once");
+  });
+
+  it("fall to at most once where a channel on the way drops", async () => {
+    const dropping = `${sources.replace('"a", "in"', '"a", "b", "in"')}[mpsc_channels.components.out]\noverflow = "drop_oldest"\n`;
+    const toml = dropping
+      .replace('["a", "b", ', '["a", ')
+      .replace('inputs = ["app"]\n[sinks', 'inputs = ["a"]\n[sinks');
+    const { plan } = await loadSample(
+      { "a.toml": `${toml}[sinks.two]\ntype = "file"\npath = "p"\ninputs = ["b"]\n` },
+      { configs: ["a.toml"] },
+    );
+    const all = guarantees(plan);
+    const out = all.find(({ source, sink }) => source === "app" && sink === "out");
+    expect(out?.guarantee).toBe("at_most_once");
+    expect(out?.reasons.join()).toContain("the input of out drops records");
+    expect(all.find(({ sink }) => sink === "two")).toMatchObject({
+      guarantee: "exactly_once",
+      path: ["app", "a", "b", "two"],
+    });
+  });
+});

@@ -1,0 +1,118 @@
+import type { Plan } from "./plan.ts";
+
+export type Guarantee =
+  /** Every record once, across kills. */
+  | "exactly_once"
+  /** Nothing is lost; what was in flight may come twice. */
+  | "at_least_once"
+  /** Nothing comes twice; what was in flight, or did not fit, may be lost. */
+  | "at_most_once"
+  /** What was in flight may be lost, or come twice. */
+  | "best_effort";
+
+/** What is promised between one source and one sink, and why. */
+export interface PathGuarantee {
+  readonly source: string;
+  readonly sink: string;
+  /** Component names from source to sink; of several ways the shortest. */
+  readonly path: readonly string[];
+  readonly guarantee: Guarantee;
+  /** Sentences. */
+  readonly reasons: readonly string[];
+}
+
+/** The guarantee of each pair of a source and a sink that it reaches (product promise P2). */
+export function guarantees(plan: Plan): PathGuarantee[] {
+  const inputsOf = new Map([...plan.transforms, ...plan.sinks].map(({ name, inputs }) => [name, inputs]));
+  return plan.sources.flatMap((source) =>
+    plan.sinks.flatMap((sink) => {
+      const ways = waysBetween(source.name, sink.name, inputsOf);
+      if (ways.count === 0) return [];
+      const { path } = ways;
+      const drops = dropsOn(plan, ways.components);
+      const verdict = judge(source.definition, sink.definition, ways.count, drops);
+      return [{ source: source.name, sink: sink.name, path, ...verdict }];
+    }),
+  );
+}
+
+interface Ways {
+  readonly count: number;
+  readonly path: readonly string[];
+  /** Everything behind the source on any way. */
+  readonly components: ReadonlySet<string>;
+}
+
+function waysBetween(source: string, sink: string, inputsOf: ReadonlyMap<string, readonly string[]>): Ways {
+  const known = new Map<string, Ways>();
+  const from = (name: string): Ways => {
+    if (name === source) return { count: 1, path: [name], components: new Set() };
+    const found = known.get(name);
+    if (found !== undefined) return found;
+    const ways = (inputsOf.get(name) ?? []).map(from).filter((way) => way.count > 0);
+    const shortest = ways.reduce<Ways | undefined>(
+      (best, way) => (best === undefined || way.path.length < best.path.length ? way : best),
+      undefined,
+    );
+    const joined: Ways = {
+      count: ways.reduce((sum, way) => sum + way.count, 0),
+      path: shortest === undefined ? [] : [...shortest.path, name],
+      components: new Set(ways.length === 0 ? [] : [name, ...ways.flatMap((way) => [...way.components])]),
+    };
+    known.set(name, joined);
+    return joined;
+  };
+  return from(sink);
+}
+
+function dropsOn(plan: Plan, components: ReadonlySet<string>): string[] {
+  return [...components].flatMap((name) => {
+    const { overflow } = plan.channels.input(name);
+    return overflow === "drop_newest" || overflow === "drop_oldest"
+      ? [
+          `the input of ${name} drops records when it is full (overflow = "${overflow}"); dropped ones are counted, not read again`,
+        ]
+      : [];
+  });
+}
+
+function judge(
+  source: Plan["sources"][number]["definition"],
+  sink: Plan["sinks"][number]["definition"],
+  ways: number,
+  drops: readonly string[],
+): { guarantee: Guarantee; reasons: string[] } {
+  const reasons: string[] = [];
+  let mayLose = drops.length > 0;
+  let mayRepeat = false;
+  if (source.replay === "replayable") reasons.push(`a ${source.type} source can be read again from any position`);
+  if (source.replay === "acknowledged") {
+    mayRepeat = true;
+    reasons.push(
+      `a ${source.type} source is acknowledged upstream after the commit, so that a kill between the two repeats records`,
+    );
+  }
+  if (source.replay === "fleeting") {
+    mayLose = true;
+    reasons.push(`a ${source.type} source cannot repeat: what was in flight when the process ended is lost`);
+  }
+  if (sink.guarantee === "exactly_once")
+    reasons.push(`a ${sink.type} sink stores what it holds together with its position`);
+  else {
+    mayRepeat = true;
+    reasons.push(`a ${sink.type} sink keeps no position: what was in flight or uncommitted may be sent again`);
+  }
+  if (ways > 1) {
+    mayRepeat = true;
+    reasons.push(`a record reaches the sink by ${ways} ways`);
+  }
+  reasons.push(...drops);
+  const guarantee = mayLose
+    ? mayRepeat
+      ? "best_effort"
+      : "at_most_once"
+    : mayRepeat
+      ? "at_least_once"
+      : "exactly_once";
+  return { guarantee, reasons };
+}

@@ -1,0 +1,15 @@
+export type { StageList } from "./components.ts";
+export {
+  defineConfig,
+  type SinkConfig,
+  type SourceConfig,
+  type TailraceConfig,
+  type TransformConfig,
+} from "./define-config.ts";
+export type { Explained, Explanation } from "./explain.ts";
+export type { ConfigFiles } from "./files.ts";
+export { type Guarantee, guarantees, type PathGuarantee } from "./guarantee.ts";
+export { KNOWN_ENVIRONMENTS } from "./layers.ts";
+export { type LoadedPlan, type LoadOptions, loadPlan } from "./load.ts";
+export { nearest, suggestion } from "./nearest.ts";
+export type { ChannelSize, ChannelsPlan, Plan, PlannedComponent, RetryPlan } from "./plan.ts";

@@ -1,0 +1,321 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { systemClock, systemRandom } from "../runtime/index.ts";
+import { silentLogger } from "../telemetry/log.ts";
+import { linesBatch } from "../testing/transform-contract.ts";
+import {
+  batchOf,
+  type DeadLetter,
+  type DeadLetterReader,
+  type DeadLetterStore,
+  DeadLetterWriter,
+  letterOf,
+  memoryDeadLetters,
+  openDeadLetters,
+  openDeadLettersForReading,
+} from "./index.ts";
+
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+function newFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), "tailrace-dead-letters-"));
+  cleanups.push(() => rmSync(folder, { recursive: true }));
+  return join(folder, "dead-letters");
+}
+
+async function lmdbStore(maxBytes = 1e6, folder = newFolder()): Promise<DeadLetterStore> {
+  const store = await openDeadLetters({ folder, maxBytes, random: systemRandom });
+  cleanups.push(() => store.close());
+  return store;
+}
+
+function letters(texts: readonly string[], component = "out", reason = "too large"): DeadLetter[] {
+  return linesBatch(texts).records.map((record) => letterOf(record, { component, reason, attempts: 2, nowMs: 1000 }));
+}
+
+async function all<T>(from: AsyncIterable<T>): Promise<T[]> {
+  const found: T[] = [];
+  for await (const item of from) found.push(item);
+  return found;
+}
+
+const ids = async (store: DeadLetterReader, filter = {}) => (await all(store.list(filter))).map(({ id }) => id);
+const sizeOf = (some: readonly DeadLetter[]) =>
+  some.reduce((sum, letter) => sum + Buffer.byteLength(JSON.stringify(letter)), 0);
+
+describe.each([
+  ["memory", async (maxBytes?: number) => memoryDeadLetters({ maxBytes: maxBytes ?? 1e6, random: systemRandom })],
+  ["lmdb", lmdbStore],
+])("a dead letter store (%s)", (_name, open: (maxBytes?: number) => Promise<DeadLetterStore>) => {
+  it("lists letters in the order in which they came, whole", async () => {
+    const store = await open();
+    const [first, second, third] = letters(["a", "b", "c"]);
+    await store.put([third!]);
+    await store.put([first!, second!]);
+    expect(await all(store.list())).toEqual([third, first, second]);
+    expect(await store.get(second!.id)).toEqual(second);
+    expect(await store.get("no such id")).toBeUndefined();
+    expect([store.count, store.bytes]).toEqual([3, sizeOf([first!, second!, third!])]);
+  });
+
+  it("lists more letters than fit on a page", async () => {
+    const store = await open();
+    const many = letters(Array.from({ length: 450 }, (_, index) => `line ${index}`));
+    await store.put(many);
+    expect(await ids(store)).toEqual(many.map(({ id }) => id));
+    expect(await store.purge()).toBe(450);
+    expect(await ids(store)).toEqual([]);
+    expect([store.count, store.bytes]).toEqual([0, 0]);
+  });
+
+  it("keeps one letter of a record and component, however often it is put", async () => {
+    const store = await open();
+    const [letter] = letters(["a"]);
+    const later = { ...letter!, reason: "still too large", attempts: 9 };
+    await store.put([letter!, letter!]);
+    await store.put(letters(["a"], "other"));
+    await store.put([later]);
+    expect((await all(store.list())).map(({ component, attempts }) => [component, attempts])).toEqual([
+      ["out", 9],
+      ["other", 2],
+    ]);
+    expect(store.bytes).toBe(sizeOf([later, ...letters(["a"], "other")]));
+  });
+
+  it("lists and purges by component", async () => {
+    const store = await open();
+    await store.put([...letters(["a", "b"], "one"), ...letters(["a"], "two")]);
+    expect(await ids(store, { component: "two" })).toHaveLength(1);
+    expect(await store.purge({ component: "one" })).toBe(2);
+    expect((await all(store.list())).map(({ component }) => component)).toEqual(["two"]);
+  });
+
+  it("refuses what does not fit, all of it, and takes it once there is room", async () => {
+    const [first, second, third] = letters(["a", "b", "c"]);
+    const store = await open(sizeOf([first!, second!]));
+    await store.put([first!]);
+    await expect(store.put([second!, third!])).rejects.toMatchObject({ code: "TR_DEAD_LETTERS_FULL" });
+    expect(await ids(store)).toEqual([first!.id]);
+    await store.put([second!]);
+    expect(store.isFull).toBe(true);
+    await store.put([first!]);
+    expect(await store.remove([first!.id, first!.id, "no such id"])).toBe(1);
+    expect(store.isFull).toBe(false);
+    await store.put([third!]);
+    expect(await ids(store)).toEqual([second!.id, third!.id]);
+  });
+
+  it("takes a letter larger than all of it, when it is empty", async () => {
+    const store = await open(1);
+    await store.put(letters(["a"]));
+    await expect(store.put(letters(["b"], "other"))).rejects.toMatchObject({ code: "TR_DEAD_LETTERS_FULL" });
+  });
+
+  it("removes a letter once its replay is through", async () => {
+    const store = await open();
+    const [first, second] = letters(["a", "b"]);
+    await store.put([first!, second!]);
+    expect(await store.markForReplay([second!.id, "no such id"])).toBe(1);
+    const orders = await all(store.pendingReplay());
+    expect(orders.map(({ letter }) => letter)).toEqual([second]);
+    expect(await store.finishReplay(orders.map(({ letter, token }) => ({ id: letter.id, token })))).toBe(1);
+    expect(await ids(store)).toEqual([first!.id]);
+    expect(await all(store.pendingReplay())).toEqual([]);
+  });
+
+  it("keeps a letter that was refused again during its replay, whenever the replay is finished", async () => {
+    const store = await open();
+    const [letter] = letters(["a"]);
+    await store.put([letter!]);
+    await store.markForReplay([letter!.id]);
+    const [order] = await all(store.pendingReplay());
+    await store.put([{ ...letter!, attempts: 3 }]);
+    expect(await all(store.pendingReplay())).toEqual([]);
+    expect(await store.finishReplay([{ id: letter!.id, token: order!.token }])).toBe(0);
+    await store.markForReplay([letter!.id]);
+    expect(await store.finishReplay([{ id: letter!.id, token: order!.token }])).toBe(0);
+    expect(await ids(store)).toEqual([letter!.id]);
+  });
+
+  it("takes changes that are asked for at once, one after the other", async () => {
+    const store = await open();
+    const [first, second] = letters(["a", "b"]);
+    const changes = [store.put([first!]), store.put([first!, second!]), store.remove([first!.id]), store.put([first!])];
+    await Promise.all(changes);
+    expect([store.count, store.bytes]).toEqual([2, sizeOf([first!, second!])]);
+    expect(await ids(store)).toEqual([second!.id, first!.id]);
+  });
+});
+
+describe("openDeadLetters", () => {
+  it("finds everything again, orders too, and goes on counting", async () => {
+    const folder = newFolder();
+    const [first, second, third] = letters(["a", "b", "c"]);
+    const before = await openDeadLetters({ folder, maxBytes: 1e6, random: systemRandom });
+    await before.put([first!, second!]);
+    await before.markForReplay([first!.id]);
+    await before.close();
+    const store = await lmdbStore(1e6, folder);
+    expect([store.count, store.bytes]).toEqual([2, sizeOf([first!, second!])]);
+    expect((await all(store.pendingReplay())).map(({ letter }) => letter.id)).toEqual([first!.id]);
+    await store.put([third!]);
+    expect(await ids(store)).toEqual([first!.id, second!.id, third!.id]);
+  });
+
+  it("makes a folder that only its owner can enter, and files that only it can read, whatever the umask", async () => {
+    const folder = newFolder();
+    const umask = process.umask(0);
+    try {
+      await lmdbStore(1e6, folder);
+    } finally {
+      process.umask(umask);
+    }
+    const modes = ["", "data.mdb", "lock.mdb"].map((name) => statSync(join(folder, name)).mode & 0o777);
+    expect(modes).toEqual([0o700, 0o600, 0o600]);
+  });
+
+  it("refuses a damaged store instead of dying of it", async () => {
+    const folder = newFolder();
+    const store = await openDeadLetters({ folder, maxBytes: 1e6, random: systemRandom });
+    await store.put(letters(Array.from({ length: 100 }, (_, index) => `line ${index}`)));
+    await store.close();
+    truncateSync(join(folder, "data.mdb"), 16384);
+    await expect(openDeadLetters({ folder, maxBytes: 1e6, random: systemRandom })).rejects.toMatchObject({
+      code: "TR_STATE_DAMAGED",
+    });
+    await expect(openDeadLettersForReading(folder)).rejects.toMatchObject({ code: "TR_STATE_DAMAGED" });
+  });
+
+  it("reads while another process writes, and sees what that commits", async () => {
+    const folder = newFolder();
+    const writer = await lmdbStore(1e6, folder);
+    const [first, second] = letters(["a", "b"]);
+    await writer.put([first!]);
+    // LMDB must not be opened twice in one process, so the reader is a process of its own.
+    const script = join(folder, "..", "reader.mjs");
+    writeFileSync(
+      script,
+      `import { open } from ${JSON.stringify(import.meta.resolve("lmdb"))};
+       const database = open({ path: process.argv[2], encoding: "string", readOnly: true, overlappingSync: false });
+       process.stdin.on("data", () => {
+         const letters = [...database.getRange({ start: ["letter", 0], end: ["letter", 1e9] })].map(({ value }) => JSON.parse(value).id);
+         process.stdout.write(JSON.stringify(letters) + "\\n");
+       });
+       process.stdin.on("end", () => process.exit(0));`,
+    );
+    const reader = spawn(process.execPath, [script, folder], { stdio: ["pipe", "pipe", "inherit"] });
+    cleanups.push(() => reader.kill("SIGKILL"));
+    const ask = async () => {
+      reader.stdin.write("?\n");
+      const [answer] = await once(reader.stdout, "data");
+      return JSON.parse(String(answer)) as string[];
+    };
+    expect(await ask()).toEqual([first!.id]);
+    await writer.put([second!]);
+    expect(await ask()).toEqual([first!.id, second!.id]);
+    reader.stdin.end();
+    await once(reader, "exit");
+  });
+
+  it("reads a store that nobody made as an empty one, and makes none", async () => {
+    const folder = newFolder();
+    const reader = await openDeadLettersForReading(folder);
+    expect(await ids(reader)).toEqual([]);
+    expect(await all(reader.pendingReplay())).toEqual([]);
+    expect(await reader.get("x")).toBeUndefined();
+    expect(existsSync(folder)).toBe(false);
+    await reader.close();
+  });
+
+  it("reads a closed store and leaves its bytes as they are", async () => {
+    const folder = newFolder();
+    const store = await openDeadLetters({ folder, maxBytes: 1e6, random: systemRandom });
+    const some = letters(["a", "b"]);
+    await store.put(some);
+    await store.close();
+    const before = readFileSync(join(folder, "data.mdb"));
+    const reader = await openDeadLettersForReading(folder);
+    expect(await all(reader.list())).toEqual(some);
+    await reader.close();
+    expect(readFileSync(join(folder, "data.mdb")).equals(before)).toBe(true);
+  });
+});
+
+describe("letterOf and batchOf", () => {
+  it("bring an untouched record back byte for byte, with its id", () => {
+    const [record] = linesBatch(["a\ufffd b"], { offset: 7 }).records;
+    const letter = letterOf(record!, { component: "out", reason: "r", attempts: 1, nowMs: 0 });
+    const settled = vi.fn();
+    const batch = batchOf(JSON.parse(JSON.stringify(letter)) as DeadLetter, settled);
+    const [again] = batch.records;
+    expect(again!.id).toBe(record!.id);
+    expect(batch.lines?.bytes).toEqual(Buffer.from("a\ufffd b\n"));
+    expect(again!.event).toEqual(record!.event);
+    expect([again!.offset, batch.ranges]).toEqual([7, [record!.range]]);
+    batch.origin.onSettled?.(batch.ranges);
+    expect(settled).toHaveBeenCalledOnce();
+  });
+
+  it("bring a part of a split back with its event and index", () => {
+    const [whole] = linesBatch(["line"]).records;
+    const part = whole!.with({ x: 1 }, 2);
+    const batch = batchOf(letterOf(part, { component: "out", reason: "r", attempts: 1, nowMs: 0 }), () => {});
+    expect(batch.records.map(({ id, event }) => ({ id, event }))).toEqual([{ id: part.id, event: { x: 1 } }]);
+  });
+});
+
+describe("DeadLetterWriter", () => {
+  const events: { name: string; facts: unknown }[] = [];
+  const writerOf = (store: DeadLetterStore) => {
+    events.length = 0;
+    const emit = (name: string, _message: string, facts?: unknown) => void events.push({ name, facts });
+    return new DeadLetterWriter({
+      store,
+      clock: systemClock,
+      random: systemRandom,
+      events: { emit },
+      log: silentLogger,
+    });
+  };
+  const rejections = (texts: readonly string[]) =>
+    linesBatch(texts).records.map((record) => ({ record, reason: "bad" }));
+
+  it("waits while the store is full, and goes on once there is room", async () => {
+    const store = memoryDeadLetters({ maxBytes: 10, random: systemRandom });
+    await store.put(letters(["first"], "other"));
+    const put = writerOf(store).put("out", rejections(["a"]), 1, new AbortController().signal);
+    expect(await Promise.race([put, systemClock.sleep(20).then(() => "waiting")])).toBe("waiting");
+    await store.purge();
+    expect(await put).toBe(true);
+    expect((await all(store.list())).map(({ component }) => component)).toEqual(["out"]);
+  });
+
+  it("gives up, without having dropped anything for good, when it is told to", async () => {
+    const store = memoryDeadLetters({ maxBytes: 10, random: systemRandom });
+    await store.put(letters(["first"], "other"));
+    const abort = new AbortController();
+    const put = writerOf(store).put("out", rejections(["a"]), 1, abort.signal);
+    abort.abort();
+    expect(await put).toBe(false);
+  });
+
+  it("reports every letter, but a flood only now and then", async () => {
+    const store = memoryDeadLetters({ maxBytes: 1e6, random: systemRandom });
+    const writer = writerOf(store);
+    for (const text of ["a", "b", "c"]) await writer.put("out", rejections([text]), 1, new AbortController().signal);
+    expect(events).toHaveLength(1);
+    writer.flush();
+    writer.flush();
+    expect(events.map(({ facts }) => facts)).toEqual([
+      { component: "out", records: 1, reason: "bad" },
+      { component: "out", records: 2, reason: "bad" },
+    ]);
+  });
+});

@@ -1,0 +1,47 @@
+import type { FileHandle, FileStat } from "../runtime/file-system.ts";
+
+/**
+ * Something whose bytes can be read by offset: an open file, or an archive seen as what is in it. A `FileHandle` is one.
+ */
+export interface Content {
+  read(into: Buffer, intoOffset: number, length: number, offset: number): Promise<number>;
+  /** `size` is that of the content; for an archive not read to its end it is `UNKNOWN_SIZE`. */
+  stat(): Promise<FileStat>;
+  close(): Promise<void>;
+}
+
+/** The only part that comparing needs. */
+export type Readable = Pick<FileHandle, "read">;
+
+/** Stands for a size not known yet; larger than any. */
+export const UNKNOWN_SIZE = Number.MAX_SAFE_INTEGER;
+
+/** Reads until `length` bytes are there or the content ends; how many it were. */
+export async function readFully(
+  content: Readable,
+  into: Buffer,
+  intoOffset: number,
+  length: number,
+  offset: number,
+): Promise<number> {
+  let done = 0;
+  while (done < length) {
+    const count = await content.read(into, intoOffset + done, length - done, offset + done);
+    if (count === 0) break;
+    done += count;
+  }
+  return done;
+}
+
+/** True if both hold the same bytes in [from, to). */
+export async function isEqualStretch(a: Readable, b: Readable, from: number, to: number): Promise<boolean> {
+  const length = to - from;
+  if (length <= 0) return true;
+  const left = Buffer.allocUnsafe(length);
+  const right = Buffer.allocUnsafe(length);
+  const [inLeft, inRight] = await Promise.all([
+    readFully(a, left, 0, length, from),
+    readFully(b, right, 0, length, from),
+  ]);
+  return inLeft === length && inRight === length && left.equals(right);
+}

@@ -1,0 +1,156 @@
+import type { BytePath } from "../runtime/byte-path.ts";
+import type { FileStat } from "../runtime/file-system.ts";
+import { familyOf } from "./family.ts";
+import type { FileId } from "./file-id.ts";
+import type { FileState } from "./file-state.ts";
+
+/**
+ * What a path that matches stands for:
+ * - `file`: it is (one of) the names of a file that is read or was
+ * - `copy`: it holds what an original already gives us, up to `common`; nothing is read from it while that is so
+ * - `waiting`: it cannot be told yet what it is
+ * - `ignored`: nobody wants it (`ignore_older_ms`)
+ * - `unreadable`: it cannot be looked at or into
+ */
+export type PathUse =
+  | { readonly kind: "file"; readonly id: FileId; stat: FileStat; readonly state: FileState }
+  | {
+      readonly kind: "copy";
+      readonly id: FileId;
+      stat: FileStat;
+      readonly of: FileState;
+      readonly common: number;
+      /** Monotonic. */
+      readonly sinceMs: number;
+    }
+  | {
+      readonly kind: "waiting";
+      readonly id: FileId;
+      stat: FileStat;
+      readonly reason: string;
+      readonly sinceMs: number;
+    }
+  | { readonly kind: "ignored"; readonly id: FileId; stat: FileStat; readonly reason: string }
+  | { readonly kind: "unreadable"; readonly error: Error };
+
+/** Every file of a source, to be found by key, by file system and inode, by path and by family. */
+export class FileRegistry {
+  readonly #byKey = new Map<string, FileState>();
+  readonly #byId = new Map<FileId, FileState>();
+  readonly #families = new Map<BytePath, Set<FileState>>();
+  /** Which file was last the one at a path. */
+  readonly #owners = new Map<BytePath, FileState>();
+  readonly paths = new Map<BytePath, PathUse>();
+
+  get states(): IterableIterator<FileState> {
+    return this.#byKey.values();
+  }
+
+  get size(): number {
+    return this.#byKey.size;
+  }
+
+  add(state: FileState): void {
+    this.#byKey.set(state.key, state);
+    for (const name of state.names) this.#joinFamily(name, state);
+  }
+
+  get(key: string): FileState | undefined {
+    return this.#byKey.get(key);
+  }
+
+  remove(state: FileState): void {
+    this.#byKey.delete(state.key);
+    if (state.id !== undefined && this.#byId.get(state.id) === state) this.#byId.delete(state.id);
+    for (const name of state.names) {
+      if (this.#owners.get(name) === state) this.#owners.delete(name);
+      for (const base of [name, familyOf(name).base]) {
+        const members = this.#families.get(base);
+        members?.delete(state);
+        if (members?.size === 0) this.#families.delete(base);
+      }
+    }
+  }
+
+  addName(state: FileState, name: BytePath): void {
+    state.addName(name);
+    this.#joinFamily(name, state);
+  }
+
+  byId(id: FileId): FileState | undefined {
+    return this.#byId.get(id);
+  }
+
+  /** From now on the content of `state` is where `id` is; undefined: not known. */
+  setId(state: FileState, id: FileId | undefined): void {
+    if (state.id !== undefined && this.#byId.get(state.id) === state) this.#byId.delete(state.id);
+    state.id = id;
+    if (id !== undefined) this.#byId.set(id, state);
+  }
+
+  ownerOf(path: BytePath): FileState | undefined {
+    return this.#owners.get(path);
+  }
+
+  setOwner(path: BytePath, state: FileState): void {
+    this.#owners.set(path, state);
+  }
+
+  /** Files that were ever seen at `path`, or under a name that rotation gives to a file of that path. */
+  family(path: BytePath): ReadonlySet<FileState> {
+    return new Set([
+      ...(this.#families.get(path) ?? []),
+      ...(this.#families.get(familyOf(path).base) ?? []),
+    ]);
+  }
+
+  /** Paths that hold a copy of what `state` gives. */
+  copiesOf(state: FileState): BytePath[] {
+    const copies: BytePath[] = [];
+    for (const member of this.#copyPaths) {
+      const use = this.paths.get(member);
+      if (use?.kind === "copy" && use.of === state) copies.push(member);
+    }
+    return copies;
+  }
+
+  readonly #copyPaths = new Set<BytePath>();
+
+  setPath(path: BytePath, use: PathUse): void {
+    this.paths.set(path, use);
+    if (use.kind === "copy") this.#copyPaths.add(path);
+    else this.#copyPaths.delete(path);
+  }
+
+  removePath(path: BytePath): void {
+    this.paths.delete(path);
+    this.#copyPaths.delete(path);
+  }
+
+  get copyPaths(): readonly BytePath[] {
+    return [...this.#copyPaths];
+  }
+
+  /** All paths whose file id was seen, for telling files that are known from those that are not. */
+  useOfId(id: FileId): PathUse | undefined {
+    for (const path of this.#copyPaths) {
+      const use = this.paths.get(path);
+      if (use?.kind === "copy" && use.id === id) return use;
+    }
+    return undefined;
+  }
+
+  #joinFamily(name: BytePath, state: FileState): void {
+    for (const base of [name, familyOf(name).base]) {
+      const members = this.#families.get(base);
+      if (members === undefined) this.#families.set(base, new Set([state]));
+      else members.add(state);
+    }
+  }
+}
+
+/** True if rotation has given `path` to a file that was at one of `names` before: `app.log.1` of `app.log`. */
+export function isRotatedName(path: BytePath, names: readonly BytePath[]): boolean {
+  const { base } = familyOf(path);
+  return base !== path && names.includes(base);
+}

@@ -1,0 +1,158 @@
+import type { CompressionFormat } from "../codec/decompress.ts";
+import { errnoOf } from "../errors.ts";
+import { type BytePath, baseName, folderOf, joinPath } from "../runtime/byte-path.ts";
+import type { FileStat, FileSystem } from "../runtime/file-system.ts";
+import { ArchiveContent, formatOf, isWholeArchive } from "./archive.ts";
+import type { Content } from "./content.ts";
+import { familyOf, siblingsOf } from "./family.ts";
+import type { FileId, FileIds } from "./file-id.ts";
+import type { FileState } from "./file-state.ts";
+import { marksMatch } from "./fingerprint.ts";
+
+/** A file beside a path, under a name that rotation gives. */
+export interface SiblingFile {
+  readonly path: BytePath;
+  readonly stat: FileStat;
+  readonly id: FileId;
+  readonly format: CompressionFormat | undefined;
+  /** The same name without its compression exists too: the archive may not be finished. */
+  readonly hasPlainTwin: boolean;
+}
+
+/** Where the content of a file was found. */
+export interface Found {
+  readonly sibling: SiblingFile;
+  /** Index in `siblings`. */
+  readonly rank: number;
+  readonly siblings: readonly SiblingFile[];
+}
+
+/** Looks for content among the siblings of a path (delivery contract, section 4). */
+export class Rotation {
+  readonly #fileSystem: FileSystem;
+  readonly #ids: FileIds;
+  readonly #readsArchives: boolean;
+
+  constructor(fileSystem: FileSystem, ids: FileIds, readsArchives: boolean) {
+    this.#fileSystem = fileSystem;
+    this.#ids = ids;
+    this.#readsArchives = readsArchives;
+  }
+
+  /** Paths whose rotation may have moved a file with these names. */
+  basesOf(names: readonly BytePath[]): BytePath[] {
+    return [...new Set(names.flatMap((name) => [name, familyOf(name).base]))];
+  }
+
+  /**
+   * The siblings of `base` on disk, oldest first; those that vanish while looking are left out.
+   * @returns undefined if the folder cannot be read: nothing can be told
+   */
+  async siblings(base: BytePath): Promise<SiblingFile[] | undefined> {
+    const folder = folderOf(base);
+    let names: BytePath[];
+    try {
+      names = (await this.#fileSystem.readdir(folder)).map((entry) => entry.name);
+    } catch (error) {
+      const code = errnoOf(error);
+      return code === "ENOENT" || code === "ENOTDIR" ? [] : undefined;
+    }
+    const stats = new Map<BytePath, FileStat | undefined>();
+    const statOf = (name: BytePath): FileStat | undefined => {
+      if (!stats.has(name)) stats.set(name, this.#statFile(joinPath(folder, name)));
+      return stats.get(name);
+    };
+    const found: SiblingFile[] = [];
+    const present = new Set(names);
+    for (const sibling of siblingsOf(baseName(base), names, (name) => statOf(name)?.modifiedMs)) {
+      const stat = statOf(sibling.name);
+      if (stat === undefined) continue;
+      if (sibling.compression !== undefined && !this.#readsArchives) continue;
+      found.push({
+        path: joinPath(folder, sibling.name),
+        stat,
+        id: this.#ids.idOf(stat),
+        format: sibling.compression,
+        hasPlainTwin: sibling.compression !== undefined && present.has(sibling.plainName),
+      });
+    }
+    return found;
+  }
+
+  /**
+   * The sibling that holds the content of `state` up to its offset: the same inode first, then a plain file, then an
+   * archive; always proved by content.
+   *
+   * @param isOther true for a file that is known to be another one
+   * @returns "unknown" if a folder could not be read
+   */
+  async find(state: FileState, isOther: (sibling: SiblingFile) => boolean): Promise<Found | "unknown" | undefined> {
+    let canTell = true;
+    for (const base of this.basesOf(state.names)) {
+      const siblings = await this.siblings(base);
+      if (siblings === undefined) {
+        canTell = false;
+        continue;
+      }
+      const order = siblings
+        .map((sibling, rank) => ({ sibling, rank }))
+        .filter(({ sibling }) => sibling.id === state.id || !isOther(sibling))
+        .sort((a, b) => preference(b.sibling, state) - preference(a.sibling, state) || b.rank - a.rank);
+      for (const { sibling, rank } of order) {
+        if (await this.#holds(sibling, state)) return { sibling, rank, siblings };
+      }
+    }
+    return canTell ? undefined : "unknown";
+  }
+
+  /** Opens a file as content: decompressed if it is an archive. */
+  async open(path: BytePath): Promise<Content> {
+    const format = this.#readsArchives ? formatOf(path) : undefined;
+    const handle = await this.#fileSystem.open(path, "read");
+    return format === undefined ? handle : new ArchiveContent(handle, format);
+  }
+
+  /** Whether an archive is finished; a file that is none always is. */
+  async isWhole(path: BytePath): Promise<boolean> {
+    const format = this.#readsArchives ? formatOf(path) : undefined;
+    if (format === undefined) return true;
+    const handle = await this.#fileSystem.open(path, "read");
+    try {
+      return await isWholeArchive(handle, format);
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async #holds(sibling: SiblingFile, state: FileState): Promise<boolean> {
+    if (state.fingerprint.length === 0) return sibling.id === state.id;
+    if (sibling.format === undefined && sibling.stat.size < state.offset) return false;
+    let content: Content | undefined;
+    try {
+      content = await this.open(sibling.path);
+      if ((await marksMatch(content, state.identity)) !== "match") return false;
+      // The guard may end before the offset: the content must reach that far.
+      if (state.offset > 0 && (await content.read(Buffer.alloc(1), 0, 1, state.offset - 1)) === 0) return false;
+      return !sibling.hasPlainTwin || (await this.isWhole(sibling.path));
+    } catch {
+      // Gone meanwhile, unreadable or damaged: not here.
+      return false;
+    } finally {
+      await content?.close().catch(() => undefined);
+    }
+  }
+
+  #statFile(path: BytePath): FileStat | undefined {
+    try {
+      const stat = this.#fileSystem.statSync(path);
+      return stat?.kind === "file" ? stat : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+}
+
+function preference(sibling: SiblingFile, state: FileState): number {
+  if (sibling.id === state.id) return 2;
+  return sibling.format === undefined ? 1 : 0;
+}

@@ -1,0 +1,563 @@
+import type { Sender } from "../channel/index.ts";
+import { LineFramer } from "../codec/line-framer.ts";
+import { ChannelClosedError, toError } from "../errors.ts";
+import { Batch } from "../record/batch.ts";
+import type { Lines } from "../record/lines.ts";
+import { Backoff } from "../runtime/backoff.ts";
+import { pathToText } from "../runtime/byte-path.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { FileStat } from "../runtime/file-system.ts";
+import type { Lease, MemoryBudget } from "../runtime/memory-budget.ts";
+import type { Random } from "../runtime/random.ts";
+import type { SourcePositions } from "../stage/contract.ts";
+import type { EventSink } from "../telemetry/events.ts";
+import type { Logger } from "../telemetry/log.ts";
+import { type Content, readFully, UNKNOWN_SIZE } from "./content.ts";
+import type { FileState } from "./file-state.ts";
+import { contentMark, FINGERPRINT_BYTES, GUARD_BYTES, marksMatch } from "./fingerprint.ts";
+
+/** The batch that a Tailer emits: whole lines of one file, and the byte range that they came from. */
+export type TailerPayload = Batch;
+
+/** What tailers have read, over all files of the source. */
+export interface ReadCounters {
+  /** Delimiters included. */
+  bytes: number;
+  records: number;
+  /** Lines longer than `max_line_bytes`, each counted once. */
+  cutLines: number;
+  /** Bytes of holes after truncations. */
+  holeBytes: number;
+}
+
+export interface TailerOptions {
+  readonly budget: MemoryBudget;
+  readonly positions: SourcePositions;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly events: EventSink;
+  readonly log: Logger;
+  readonly host: string;
+  readonly delimiter: Buffer;
+  readonly encoding: string;
+  readonly maxLineBytes: number;
+  readonly maxBatchBytes: number;
+  readonly partialLineTimeoutMs: number;
+  readonly rotateWaitMs: number;
+  readonly counters: ReadCounters;
+  /** Opens the content where the state says it is; undefined: something else is there now. */
+  readonly open: (state: FileState) => Promise<Content | undefined>;
+  /** All that was there when the end was marked has been sent. */
+  readonly onCaughtUp: (state: FileState) => void;
+  /** Nothing is left to read at the moment; the descriptor may be wanted elsewhere. */
+  readonly onIdle: (state: FileState) => void;
+}
+
+/**
+ * Why a tailer ended:
+ * - `stopped`: cancelled, or nobody receives any more; it can go on from `state.offset`
+ * - `finished`: nothing more will come
+ * - `truncated`: the content before `state.offset` is not what was read: cut, replaced or rewritten
+ * - `moved`: another file lies there now
+ * - `failed`: the file cannot be opened or read; it can go on from `state.offset`
+ */
+export type TailerEnd =
+  | { readonly kind: "stopped" | "finished" | "truncated" | "moved" }
+  | { readonly kind: "failed"; readonly error: Error };
+
+/** When a tailer ends by itself: never; when its file was quiet for `rotate_wait_ms`; at the end of the content. */
+export type Ending = "never" | "when_quiet" | "at_end";
+
+type ReadOutcome = "more" | "end" | "truncated" | "stopped";
+
+/**
+ * Reads one file from `state.offset` on and sends what it reads, in order.
+ *
+ *              +---------------------- woken: grown, or a timer ----------------------+
+ *              v                                                                      |
+ *     open -> read -> (verify guard, fstat) -> frame -> save entry -> send -> ... -> end of content
+ *              |             |                                                        |
+ *            failed      truncated                                     quiet long enough, or `at_end`: finished
+ *
+ * Each read starts up to 256 bytes before the offset, and these must be what was there before: one pread, so that the
+ * proof and the new bytes are of one moment. The fstat after it tells a truncation that came in between: a size below
+ * the end just read means that the bytes may be of two contents, and they are thrown away.
+ *
+ * No bytes are kept between reads: an unfinished line is read again with what follows it. That costs a copy out of the
+ * page cache, and a file that waits for its next line holds no memory.
+ */
+export class Tailer {
+  readonly state: FileState;
+  readonly #options: TailerOptions;
+  readonly #sender: Sender<TailerPayload>;
+  readonly #signal: AbortSignal;
+  #content: Content | undefined;
+  #framer!: LineFramer;
+  /** Size at the last fstat; undefined: ask again before reading. */
+  #size: number | undefined;
+  /** Bytes to read at once; grows while a line is longer. */
+  #want: number;
+  #ending: Ending;
+  /** With `at_end` on a file that grows for ever: the size when reading began is the end. */
+  #limit: number | undefined;
+  #endMark: number | "unset" | undefined;
+  #isWoken = false;
+  #wakeWaiter: (() => void) | undefined;
+  #isIdle = false;
+
+  constructor(
+    state: FileState,
+    options: TailerOptions,
+    sender: Sender<TailerPayload>,
+    signal: AbortSignal,
+    ending: Ending,
+  ) {
+    this.state = state;
+    this.#options = options;
+    this.#sender = sender;
+    this.#signal = signal;
+    this.#ending = ending;
+    this.#want = options.maxBatchBytes;
+  }
+
+  /** At the end of the content, waiting for more. */
+  get isIdle(): boolean {
+    return this.#isIdle;
+  }
+
+  /** The file may have changed. */
+  wake(): void {
+    this.#isWoken = true;
+    this.#wakeWaiter?.();
+  }
+
+  /** From now on it ends by itself. */
+  end(ending: Ending): void {
+    this.#ending = ending;
+    this.wake();
+  }
+
+  /** Calls `onCaughtUp` once everything has been sent that is there now. */
+  markEnd(): void {
+    this.#endMark = "unset";
+    this.wake();
+  }
+
+  /** Runs until it ends; never rejects. The sender is closed then, and so is the file. */
+  async run(): Promise<TailerEnd> {
+    try {
+      const opened = await this.#open();
+      if (opened !== "ready") return { kind: opened };
+      for (;;) {
+        if (this.#signal.aborted) return { kind: "stopped" };
+        if (!this.#options.positions.hasRoom(this.state.key)) {
+          await this.#options.positions.roomFor(this.state.key, { signal: this.#signal });
+          continue;
+        }
+        const outcome = await this.#read();
+        if (outcome === "stopped" || outcome === "truncated") return { kind: outcome };
+        if (outcome === "end" && (await this.#atEnd())) return { kind: "finished" };
+      }
+    } catch (error) {
+      if (error instanceof ChannelClosedError || this.#signal.aborted) return { kind: "stopped" };
+      if (error instanceof ContentChanged) return { kind: "truncated" };
+      return { kind: "failed", error: toError(error) };
+    } finally {
+      this.#sender.close();
+      await this.#content?.close().catch(() => undefined);
+    }
+  }
+
+  // ------------------------------------------------------------ opening
+
+  async #open(): Promise<"ready" | "moved" | "truncated"> {
+    const { state } = this;
+    const { positions, maxLineBytes, delimiter, encoding, host } = this.#options;
+    this.#content = await this.#options.open(state);
+    if (this.#content === undefined) return "moved";
+    const stat = await this.#content.stat();
+    if (state.startAt !== undefined) {
+      state.offset = Math.min(state.startAt, stat.size);
+      state.start = state.offset;
+      state.readEnd = state.offset;
+      state.rangeFrom = state.offset > 0 ? 0 : undefined;
+      state.startAt = undefined;
+    }
+    if (stat.size < state.offset) return "truncated";
+    if (!(await this.#verify(this.#content))) return "truncated";
+    this.#takeStat(stat);
+    if (state.start > 0 && !state.isSaved) {
+      await this.#growFingerprint(this.#content);
+      // Where reading begins must survive, or a restart would begin elsewhere.
+      if (!(await this.#save())) return "truncated";
+    }
+    if (state.generation > 0 && state.offset === 0 && stat.size > 0) await this.#skipHole(this.#content, stat.size);
+    if (this.#ending === "at_end" && stat.size !== UNKNOWN_SIZE) this.#limit = stat.size;
+    const stored = positions.boundariesOf(state.key);
+    this.#framer = new LineFramer({
+      delimiter,
+      maxLineBytes,
+      encoding,
+      host,
+      boundaries: [...new Set([...stored, ...state.boundaries])].sort((a, b) => a - b),
+      start: state.offset,
+      resumesAfter: this.#whatPrecedes(),
+    });
+    return "ready";
+  }
+
+  /** Proves that what was read before is still there, and takes the guard bytes of this process. */
+  async #verify(content: Content): Promise<boolean> {
+    const { state } = this;
+    const length = Math.min(GUARD_BYTES, state.offset);
+    const guard = Buffer.alloc(length);
+    // Before the marks: if the content is right after this read, it was right during it.
+    if ((await readFully(content, guard, 0, length, state.offset - length)) < length) return false;
+    if (state.guard.length > 0 && !state.guard.equals(guard)) return false;
+    const { identity } = state;
+    if (identity.fingerprint.length > 0 && (await marksMatch(content, identity)) !== "match") return false;
+    state.guard = guard;
+    return true;
+  }
+
+  #whatPrecedes(): "line" | "cut" | "partial" {
+    const { state } = this;
+    if (state.resumesAfter !== undefined) return state.resumesAfter;
+    if (state.offset === 0 || state.offset === state.start) return "line";
+    if (state.boundaries.includes(state.offset)) return "partial";
+    const { delimiter } = this.#options;
+    const tail = state.guard.subarray(Math.max(0, state.guard.length - delimiter.length));
+    return tail.equals(delimiter) ? "line" : "cut";
+  }
+
+  /**
+   * A writer that does not append goes on at its old offset after a truncation: the file then begins with a hole, which
+   * reads as NUL bytes that nobody wrote.
+   */
+  async #skipHole(content: Content, size: number): Promise<void> {
+    const { state } = this;
+    const { events, counters, maxBatchBytes } = this.#options;
+    const chunk = Buffer.alloc(Math.min(size, maxBatchBytes));
+    const zeros = Buffer.alloc(chunk.length);
+    let at = 0;
+    while (at < size) {
+      const count = await content.read(chunk, 0, chunk.length, at);
+      if (count === 0) break;
+      if (chunk.compare(zeros, 0, count, 0, count) !== 0) {
+        at += chunk.findIndex((byte) => byte !== 0);
+        break;
+      }
+      at += count;
+    }
+    // Nothing but NUL bytes: perhaps the data is yet to come. It is looked at again when there is more.
+    if (at === 0 || at >= size) return;
+    state.start = at;
+    state.offset = at;
+    state.readEnd = at;
+    state.rangeFrom = 0;
+    state.guard = Buffer.alloc(Math.min(GUARD_BYTES, at));
+    await this.#growFingerprint(content);
+    // Durable first, so that a replay skips the same bytes.
+    await this.#save();
+    counters.holeBytes += at;
+    events.emit("hole_skipped", `${pathToText(state.path)} starts with a hole of ${at} bytes after its truncation; skipped`, {
+      file: pathToText(state.path),
+      bytes: at,
+    });
+  }
+
+  // ------------------------------------------------------------ reading
+
+  async #read(): Promise<ReadOutcome> {
+    const { state } = this;
+    const { budget, clock, counters } = this.#options;
+    const content = this.#content!;
+    if (this.#size === undefined) this.#takeStat(await content.stat());
+    const size = this.#limit === undefined ? this.#size! : Math.min(this.#size!, this.#limit);
+    if (this.#size! < state.offset) return "truncated";
+    if (size <= state.readEnd) {
+      // A shorter unfinished line: what was read of it was never given out.
+      state.readEnd = size;
+      return (await this.#isUnchanged(content)) ? this.#reachedEnd() : "truncated";
+    }
+    const guardBytes = state.guard.length;
+    // The guard counts into the batch size, so that the buffer is one of the pool.
+    const wanted = Math.min(size - state.offset, Math.max(1, this.#want - guardBytes));
+    const total = guardBytes + wanted;
+    const lease = await budget.lease(total, { signal: this.#signal });
+    if (lease === undefined) return "stopped";
+    let isOurs = true;
+    try {
+      const bufferStart = state.offset - guardBytes;
+      const count = await this.#pread(content, lease.buffer, total, bufferStart, guardBytes);
+      const readAtMs = clock.now();
+      const stat = await content.stat();
+      const end = bufferStart + count;
+      if (count < guardBytes || stat.size < end || !startsWith(lease.buffer, state.guard)) return "truncated";
+      this.#takeStat(stat);
+      if (count === guardBytes && wanted > 0 && stat.size > state.offset && stat.size !== UNKNOWN_SIZE) {
+        // The size promises bytes that cannot be read (a file system that lags behind): not a reason to spin.
+        await clock.sleep(10, { signal: this.#signal });
+        return "more";
+      }
+      if (end > state.readEnd) {
+        state.readEnd = end;
+        state.changedAtMs = clock.monotonic();
+      }
+      if (!(await this.#learnFingerprint(content, lease.buffer, count, bufferStart))) return "truncated";
+      const cutBefore = this.#framer.cutLines;
+      const pieces = this.#framer.frame(lease.buffer, guardBytes, count, readAtMs);
+      counters.cutLines += this.#framer.cutLines - cutBefore;
+      if (pieces.length === 0) {
+        // The whole stretch is one unfinished line: more of it is needed at once.
+        if (count === total) this.#want = Math.min(this.#want * 2, this.#longestRead());
+        return this.#isAtEnd() ? this.#reachedEnd() : "more";
+      }
+      this.#want = pieces.some((piece) => piece.kind === "whole") ? this.#options.maxBatchBytes : this.#want;
+      if (!state.isSaved && !(await this.#save())) return "stopped";
+      isOurs = false;
+      const guard = guardBefore(lease.buffer, guardBytes + (this.#framer.offset - state.offset));
+      if (!(await this.#send(pieces, lease, guard))) return "stopped";
+      return this.#isAtEnd() ? this.#reachedEnd() : "more";
+    } finally {
+      if (isOurs) lease.release();
+    }
+  }
+
+  /** One pread; more only where it came back shorter than the guard and one byte. */
+  async #pread(content: Content, into: Buffer, total: number, offset: number, guardBytes: number): Promise<number> {
+    let count = await content.read(into, 0, total, offset);
+    while (count > 0 && count <= guardBytes && count < total) {
+      const more = await content.read(into, count, total - count, offset + count);
+      if (more === 0) break;
+      count += more;
+    }
+    return count;
+  }
+
+  /** Verifies the guard alone: the file was touched but has not grown. */
+  async #isUnchanged(content: Content): Promise<boolean> {
+    const { state } = this;
+    const { guard } = state;
+    if (guard.length === 0) return true;
+    const bytes = Buffer.allocUnsafe(guard.length);
+    const count = await readFully(content, bytes, 0, guard.length, state.offset - guard.length);
+    return count === guard.length && bytes.equals(guard);
+  }
+
+  /** Room for the longest line, so that the framer always gets on. */
+  #longestRead(): number {
+    const { maxLineBytes, delimiter } = this.#options;
+    return GUARD_BYTES + maxLineBytes + 2 * delimiter.length + 8;
+  }
+
+  #takeStat(stat: FileStat): void {
+    this.#size = stat.size;
+    if (this.#endMark === "unset") this.#endMark = stat.size;
+    if (stat.size !== UNKNOWN_SIZE) this.state.size = stat.size;
+  }
+
+  #isAtEnd(): boolean {
+    const { state } = this;
+    if (this.#limit !== undefined && state.offset >= this.#limit) return true;
+    return state.readEnd >= (this.#limit === undefined ? this.#size! : Math.min(this.#size!, this.#limit));
+  }
+
+  #reachedEnd(): ReadOutcome {
+    this.#noteCaughtUp();
+    return "end";
+  }
+
+  #noteCaughtUp(): void {
+    if (typeof this.#endMark !== "number" || this.state.readEnd < this.#endMark) return;
+    this.#endMark = undefined;
+    this.#options.onCaughtUp(this.state);
+  }
+
+  /** The first bytes are taken from the read itself where it holds them. False: they are not the ones known. */
+  async #learnFingerprint(content: Content, buffer: Buffer, count: number, bufferStart: number): Promise<boolean> {
+    const { state } = this;
+    const known = state.fingerprint.length;
+    if (known >= FINGERPRINT_BYTES || known >= state.readEnd) return true;
+    if (bufferStart > 0) return this.#growFingerprint(content);
+    if (count <= known) return true;
+    if (known > 0 && contentMark(buffer.subarray(0, known)).hash !== state.fingerprint.hash) return false;
+    state.fingerprint = contentMark(buffer.subarray(0, Math.min(count, FINGERPRINT_BYTES)));
+    return true;
+  }
+
+  async #growFingerprint(content: Content): Promise<boolean> {
+    const { state } = this;
+    const bytes = Buffer.allocUnsafe(FINGERPRINT_BYTES);
+    const count = await readFully(content, bytes, 0, FINGERPRINT_BYTES, 0);
+    const known = state.fingerprint.length;
+    if (count < known) return false;
+    if (known > 0 && contentMark(bytes.subarray(0, known)).hash !== state.fingerprint.hash) return false;
+    state.fingerprint = contentMark(bytes.subarray(0, count));
+    return true;
+  }
+
+  // ------------------------------------------------------------ sending
+
+  /** Sends the pieces; takes over the lease. `guard`: the bytes before the end of the last piece. */
+  async #send(pieces: readonly Lines[], lease: Lease, guard: Buffer): Promise<boolean> {
+    const { state } = this;
+    const { counters, clock } = this.#options;
+    // Each batch gives back its own reference.
+    for (let extra = 1; extra < pieces.length; extra += 1) lease.retain();
+    for (let index = 0; index < pieces.length; index += 1) {
+      const piece = pieces[index]!;
+      const end = piece.offset + piece.bytes.length;
+      const range = state.rangeFrom === undefined ? undefined : { start: state.rangeFrom, end };
+      const batch = Batch.ofLines(state.origin, piece, lease, range);
+      try {
+        if (this.#sender.trySend(batch) !== "sent") await this.#sender.send(batch, { signal: this.#signal });
+      } catch (error) {
+        // What was not taken is still ours; it is read again.
+        for (let left = index; left < pieces.length; left += 1) lease.release();
+        state.guard = Buffer.alloc(0);
+        throw error;
+      }
+      state.rangeFrom = undefined;
+      state.offset = end;
+      state.resumesAfter = resumesAfter(piece);
+      counters.bytes += piece.bytes.length;
+      counters.records += piece.count;
+    }
+    state.guard = guard;
+    state.noteMark(state.offset, contentMark(guard));
+    state.changedAtMs = clock.monotonic();
+    return true;
+  }
+
+  /** Makes the entry durable; tries until it is, or false when stopped. Dying before it: the file is new again. */
+  async #save(): Promise<boolean> {
+    const { positions, clock, random, log } = this.#options;
+    const { state } = this;
+    const backoff = new Backoff({ initialMs: 100, maxMs: 5000 }, random);
+    while (!this.#signal.aborted) {
+      state.lastSeenMs = clock.now();
+      try {
+        await positions.save(new Map([[state.key, state.toEntry()]]));
+        state.isSaved = true;
+        return true;
+      } catch (error) {
+        if (backoff.attempts === 0) {
+          log.warn({ file: pathToText(state.path), error: toError(error).message }, "cannot save a file entry yet");
+        }
+        await clock.sleep(backoff.next(), { signal: this.#signal });
+      }
+    }
+    return false;
+  }
+
+  // ------------------------------------------------------------ at the end
+
+  /** Waits at the end of the content; true: nothing more will come, and all was sent. */
+  async #atEnd(): Promise<boolean> {
+    const { state } = this;
+    const { clock, partialLineTimeoutMs, rotateWaitMs } = this.#options;
+    if (this.#ending === "at_end") return this.#finish(state.phase === "live" ? "partial" : "partial_end");
+    const quietMs = clock.monotonic() - state.changedAtMs;
+    const hasPartial = state.readEnd > state.offset;
+    let waitMs: number | undefined;
+    if (this.#ending === "when_quiet") {
+      if (quietMs >= rotateWaitMs) return this.#finish("partial_end");
+      waitMs = rotateWaitMs - quietMs;
+    } else if (partialLineTimeoutMs > 0 && hasPartial) {
+      if (quietMs >= partialLineTimeoutMs) {
+        await this.#deliverUnfinished("partial");
+        return false;
+      }
+      waitMs = partialLineTimeoutMs - quietMs;
+    }
+    this.#isIdle = true;
+    this.#options.onIdle(state);
+    await this.#waitForChange(waitMs);
+    this.#isIdle = false;
+    this.#size = undefined;
+    return false;
+  }
+
+  async #finish(kind: "partial" | "partial_end"): Promise<boolean> {
+    await this.#deliverUnfinished(kind);
+    return !this.#signal.aborted;
+  }
+
+  /**
+   * Delivers the unfinished line as it is. Where it is cut depends on when, so the cut is made durable before it is
+   * delivered: a replay cuts there too, and what comes later is a record of its own.
+   */
+  async #deliverUnfinished(kind: "partial" | "partial_end"): Promise<void> {
+    const { state } = this;
+    const { budget, clock, counters } = this.#options;
+    const content = this.#content!;
+    const guardBytes = state.guard.length;
+    const total = guardBytes + (state.readEnd - state.offset);
+    const lease = await budget.lease(total, { signal: this.#signal });
+    if (lease === undefined) return;
+    let isOurs = true;
+    try {
+      const count = await readFully(content, lease.buffer, 0, total, state.offset - guardBytes);
+      const stat = await content.stat();
+      if (count < total || stat.size < state.readEnd || !startsWith(lease.buffer, state.guard)) throw new ContentChanged();
+      const readAtMs = clock.now();
+      const from = state.offset;
+      const cutBefore = this.#framer.cutLines;
+      const pieces = this.#framer.frame(lease.buffer, guardBytes, count, readAtMs);
+      counters.cutLines += this.#framer.cutLines - cutBefore;
+      const framed = guardBytes + (this.#framer.offset - from);
+      const rest = this.#framer.cutPartial(lease.buffer, framed, count, readAtMs, kind);
+      if (rest !== undefined) {
+        for (let index = 0; index < rest.count; index += 1) {
+          const boundary = rest.endOf(index);
+          if (!state.boundaries.includes(boundary)) state.boundaries.push(boundary);
+        }
+        pieces.push(rest);
+      }
+      if (pieces.length === 0) return;
+      if (!(await this.#save())) return;
+      isOurs = false;
+      await this.#send(pieces, lease, guardBefore(lease.buffer, count));
+    } finally {
+      if (isOurs) lease.release();
+    }
+  }
+
+  /** Resolves when woken, after `ms`, or on cancellation. */
+  #waitForChange(ms: number | undefined): Promise<void> {
+    if (this.#isWoken || this.#signal.aborted) {
+      this.#isWoken = false;
+      return Promise.resolve();
+    }
+    return new Promise((resolve) => {
+      const done = () => {
+        timer?.cancel();
+        this.#signal.removeEventListener("abort", done);
+        this.#wakeWaiter = undefined;
+        this.#isWoken = false;
+        resolve();
+      };
+      const timer = ms === undefined ? undefined : this.#options.clock.after(ms, done);
+      this.#signal.addEventListener("abort", done, { once: true });
+      this.#wakeWaiter = done;
+    });
+  }
+}
+
+/** Thrown where the content turned out to be another in the middle of something. */
+class ContentChanged extends Error {}
+
+function startsWith(buffer: Buffer, guard: Buffer): boolean {
+  return guard.length === 0 || buffer.compare(guard, 0, guard.length, 0, guard.length) === 0;
+}
+
+/** A copy of the up to 256 bytes of `buffer` that end at `end`: the buffer itself goes back to the pool. */
+function guardBefore(buffer: Buffer, end: number): Buffer {
+  return Buffer.from(buffer.subarray(Math.max(0, end - GUARD_BYTES), end));
+}
+
+function resumesAfter(piece: Lines): "line" | "cut" | "partial" {
+  if (piece.kind === "cut") return "cut";
+  return piece.kind === "partial" ? "partial" : "line";
+}

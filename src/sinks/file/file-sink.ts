@@ -1,0 +1,549 @@
+import { type Encoding, encodeBatch, encodeRecords } from "../../codec/encode.ts";
+import { errnoOf, StageError, toError } from "../../errors.ts";
+import type { Batch, DataRecord } from "../../record/index.ts";
+import { type BytePath, pathToText } from "../../runtime/byte-path.ts";
+import type { FileStat } from "../../runtime/file-system.ts";
+import {
+  delivered,
+  type Marks,
+  type Outcome,
+  rejected,
+  retry,
+  type Sink,
+  type SinkContext,
+} from "../../stage/index.ts";
+import type { FileSinkOptions } from "./options.ts";
+import { Hold, type Output } from "./output.ts";
+import { OutputFolder, RefusedPath } from "./output-folder.ts";
+import { outputMarkName, toJson } from "./output-mark.ts";
+import { OutputMarks } from "./output-marks.ts";
+import { OutputOpener, shorterMessage } from "./output-opener.ts";
+import { Rotation } from "./rotation.ts";
+import { settleRecordedOutputs } from "./start.ts";
+import { PathTemplate } from "./template.ts";
+
+/**
+ * Appends records to files, each exactly once, by the barrier (delivery contract, section 6):
+ *
+ *     write  write  write | write  write ...                        appends go on meanwhile
+ *                         |
+ *                  prepare: note the lengths -> fdatasync -> look --> marks --(commit with the sets)--> committed
+ *                                                  |                                                       |
+ *                                     failed: go back to the committed lengths         rotate what was held back since `prepare`
+ *
+ * A batch is all or nothing over all outputs that it touches. What lies past a committed mark is cut after a crash and
+ * comes again, so nothing is there twice.
+ */
+export class FileSink implements Sink {
+  readonly #context: SinkContext;
+  readonly #options: FileSinkOptions;
+  readonly #template: PathTemplate;
+  readonly #marks: OutputMarks;
+  readonly #opener: OutputOpener;
+  readonly #rotation: Rotation;
+  /** Only for paths with placeholders. */
+  #folder: OutputFolder | undefined;
+  /** Open outputs, the one not used for longest first. */
+  readonly #open = new Map<BytePath, Output>();
+  /** Names as the template gives them -> path of an open output. */
+  readonly #places = new Map<string, BytePath>();
+  #writing: Promise<void> | undefined;
+  /** Set while what was written since the last commit is taken back: nothing new may land before it is written again. */
+  #isGoingBack = false;
+  /** True until the next barrier after going back: the same batches fitted before, and no barrier can come between them. */
+  #isRewriting = false;
+  #noted: readonly Noted[] = [];
+  #replacedRecords = 0;
+  #replacedToldAtMs = Number.NEGATIVE_INFINITY;
+
+  private constructor(context: SinkContext, options: FileSinkOptions) {
+    this.#context = context;
+    this.#options = options;
+    this.#template = new PathTemplate(options.path);
+    this.#marks = new OutputMarks(context);
+    this.#opener = new OutputOpener(context, options, this.#marks);
+    this.#rotation = new Rotation(context, this.#marks, this.#opener, options.rotate.keep);
+  }
+
+  /** @throws StageError if the output is locked, foreign or cannot be opened. */
+  static async open(options: FileSinkOptions, context: SinkContext): Promise<FileSink> {
+    const sink = new FileSink(context, options);
+    try {
+      await sink.#start();
+      return sink;
+    } catch (error) {
+      await sink[Symbol.asyncDispose]();
+      if (error instanceof StageError) throw error;
+      throw new StageError(
+        "TR_STAGE_OPEN",
+        context.name,
+        `${options.path} cannot be opened: ${toError(error).message}`,
+        {
+          cause: error,
+        },
+      );
+    }
+  }
+
+  async #start(): Promise<void> {
+    const { fixed, root } = this.#template;
+    this.#folder = await OutputFolder.open(this.#context.fileSystem, root);
+    // A link in the place of the one output was put there by whoever wrote the path: it may lead anywhere.
+    const path = fixed === undefined ? undefined : await this.#realPath(fixed);
+    const parts = { marks: this.#marks, opener: this.#opener, rotation: this.#rotation };
+    await settleRecordedOutputs(this.#context, parts, path);
+    if (path !== undefined) this.#keep(await this.#opener.open(path), "");
+  }
+
+  async #realPath(path: BytePath): Promise<BytePath> {
+    try {
+      return await this.#context.fileSystem.realpath(path);
+    } catch (error) {
+      if (errnoOf(error) !== "ENOENT") throw error;
+      return this.#folder!.place([path.slice(path.lastIndexOf("/") + 1) as BytePath]);
+    }
+  }
+
+  // ------------------------------------------------------------ write
+
+  async write(batch: Batch, { signal }: { signal: AbortSignal }): Promise<Outcome> {
+    if (this.#isGoingBack) return retry(GOING_BACK);
+    let done!: () => void;
+    this.#writing = new Promise((resolve) => {
+      done = resolve;
+    });
+    try {
+      const outcome = await this.#write(batch, signal);
+      // Its bytes are about to be cut off again: whatever was promised here would be in doubt.
+      return this.#isGoingBack ? retry(GOING_BACK) : outcome;
+    } catch (error) {
+      return this.#outcomeOf(error);
+    } finally {
+      this.#writing = undefined;
+      done();
+      // Outputs that this write kept from their rotation although nothing of it is in them.
+      this.#rotateIdle();
+    }
+  }
+
+  async #write(batch: Batch, signal: AbortSignal): Promise<Outcome> {
+    const parts = this.#split(batch);
+    if (parts.length > this.#options.max_open_outputs && !this.#isRewriting) {
+      // Bisected until each part fits; a record alone always does.
+      return rejected(
+        `the batch goes to ${parts.length} outputs, max_open_outputs is ${this.#options.max_open_outputs}`,
+      );
+    }
+    const appends: Append[] = [];
+    for (const { names, buffers } of parts) {
+      const byteLength = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
+      if (byteLength === 0) continue;
+      const output = await this.#ready(names, byteLength, signal, appends);
+      if ("kind" in output) return output;
+      appends.push({ output, buffers, byteLength });
+    }
+    if (this.#isGoingBack) return retry(GOING_BACK);
+    const results = await Promise.allSettled(
+      appends.map(({ output, buffers, byteLength }) => output.append(buffers, byteLength)),
+    );
+    const failure = results.find((result) => result.status === "rejected");
+    if (failure !== undefined) {
+      await Promise.all(appends.map(({ output }) => output.cutTo(output.length)));
+      throw failure.reason;
+    }
+    const now = this.#context.clock.now();
+    for (const { output, byteLength } of appends) output.accept(byteLength, now);
+    return delivered();
+  }
+
+  /** The bytes of a batch by output, in the order of their first records. */
+  #split(batch: Batch): Part[] {
+    const { encoding } = this.#options;
+    const tally = { replacedRecords: 0 };
+    const parts =
+      this.#template.fixed !== undefined
+        ? [{ names: [], buffers: encodeBatch(batch, encoding, tally) }]
+        : this.#splitByPath(batch, encoding, tally);
+    this.#tellReplaced(tally.replacedRecords);
+    return parts;
+  }
+
+  #splitByPath(batch: Batch, encoding: Encoding, tally: { replacedRecords: number }): Part[] {
+    if (batch.count === 0) return [];
+    if (batch.lines !== undefined && this.#template.isSameForLines) {
+      return [{ names: this.#template.namesFor(batch.records[0]!), buffers: encodeBatch(batch, encoding, tally) }];
+    }
+    const groups = new Map<string, { names: readonly BytePath[]; records: DataRecord[] }>();
+    for (const record of batch.records) {
+      const names = this.#template.namesFor(record);
+      const key = names.join("/");
+      const group = groups.get(key);
+      if (group === undefined) groups.set(key, { names, records: [record] });
+      else group.records.push(record);
+    }
+    return [...groups.values()].map(({ names, records }) => ({
+      names,
+      buffers: encodeRecords(records, encoding, tally),
+    }));
+  }
+
+  /** The output, open, mended, not held back and with room for `byteLength`; or why the batch has to wait. */
+  async #ready(
+    names: readonly BytePath[],
+    byteLength: number,
+    signal: AbortSignal,
+    appends: readonly Append[],
+  ): Promise<Output | Outcome> {
+    for (;;) {
+      if (this.#isGoingBack) return retry(GOING_BACK);
+      const output = await this.#find(names, appends);
+      if ("kind" in output) return output;
+      if (output.hold !== undefined) {
+        if (!(await released(output.hold, signal))) return retry("the sink is stopping");
+        continue;
+      }
+      if (output.intent !== undefined) {
+        await this.#finishRotation(output);
+        continue;
+      }
+      if (!output.isReady) await output.mend(() => this.#opener.reopen(output));
+      this.#look(output);
+      if (output.rotation === "replaced" && output.isClean) {
+        await this.#replace(output);
+        continue;
+      }
+      if (this.#hasRoom(output, byteLength)) return output;
+      output.rotation = "size";
+      if (!output.isClean)
+        return retry(`${pathToText(output.path)} is full and waits for its rotation`, { needsBarrier: true });
+      await this.#rotate(output);
+    }
+  }
+
+  #hasRoom(output: Output, byteLength: number): boolean {
+    const max = this.#options.rotate.max_bytes;
+    return max === 0 || this.#isRewriting || output.length === 0 || output.length + byteLength <= max;
+  }
+
+  async #find(names: readonly BytePath[], appends: readonly Append[]): Promise<Output | Outcome> {
+    const key = names.join("/");
+    const known = this.#places.get(key);
+    const path = known ?? (await this.#folder!.place(names));
+    const output = this.#open.get(path);
+    if (output !== undefined) {
+      this.#keep(output, key);
+      return output;
+    }
+    if (!(await this.#makeRoom(appends))) return retry("all open outputs wait for a barrier", { needsBarrier: true });
+    await this.#marks.forget(this.#marks.tooMany((other) => this.#open.has(other)));
+    const opened = await this.#opener.open(path);
+    this.#keep(opened, key);
+    return opened;
+  }
+
+  /** Notes an output as open and just used. */
+  #keep(output: Output, key: string): void {
+    const { path } = output;
+    if (this.#open.get(path) !== output) this.#watchAge(output);
+    this.#open.delete(path);
+    this.#open.set(path, output);
+    this.#places.set(key, path);
+  }
+
+  /** Closes the output not used for longest, if there are too many. Only clean ones: the others' fsync is still to come. */
+  async #makeRoom(appends: readonly Append[]): Promise<boolean> {
+    if (this.#open.size < this.#options.max_open_outputs || this.#isRewriting) return true;
+    for (const output of this.#open.values()) {
+      const isIdle = output.isClean && output.isReady && output.hold === undefined && output.intent === undefined;
+      if (!isIdle || appends.some((append) => append.output === output)) continue;
+      this.#drop(output);
+      await output.close();
+      return true;
+    }
+    return false;
+  }
+
+  #drop(output: Output): void {
+    this.#open.delete(output.path);
+    for (const [key, path] of this.#places)
+      if (path === output.path && this.#template.fixed === undefined) this.#places.delete(key);
+  }
+
+  /**
+   * Before an append: is the path still our file, and as long as we left it? Cheap enough to do each time (one stat), and
+   * it is what keeps us from writing into a file that logrotate has just moved away, or a hole into one it has cut.
+   */
+  #look(output: Output): void {
+    const stat = this.#context.fileSystem.statSync(output.path);
+    if (!output.isFile(stat)) {
+      output.rotation = "replaced";
+      return;
+    }
+    const { size } = stat!;
+    if (size > output.length) throw this.#opener.foreign(output.path, size, output.length);
+    if (size < output.length) this.#adopt(output, size);
+  }
+
+  #adopt(output: Output, size: number): void {
+    const { path, length } = output;
+    this.#context.events.emit("output_foreign", shorterMessage(path, size, length), {
+      path: pathToText(path),
+      size,
+      length,
+    });
+    output.adopt(size);
+  }
+
+  #outcomeOf(error: unknown): Outcome {
+    if (error instanceof StageError) throw error;
+    const { message } = toError(error);
+    if (error instanceof RefusedPath || IMPOSSIBLE_PATHS.has(errnoOf(error) ?? "")) return rejected(message);
+    return retry(message, { afterMs: TROUBLE_MS });
+  }
+
+  #tellReplaced(records: number): void {
+    this.#replacedRecords += records;
+    const now = this.#context.clock.monotonic();
+    if (this.#replacedRecords === 0 || now - this.#replacedToldAtMs < TELL_REPLACED_MS) return;
+    this.#context.log.warn(
+      { records: this.#replacedRecords },
+      'records held bytes that are no valid text; these were replaced (encoding = "raw" keeps them)',
+    );
+    this.#replacedRecords = 0;
+    this.#replacedToldAtMs = now;
+  }
+
+  // ------------------------------------------------------------ the barrier
+
+  prepare(): Promise<Marks> {
+    // At this one instant lengths and sets describe the same records; nothing here may await.
+    const noted: Noted[] = [];
+    for (const output of this.#open.values()) {
+      if (this.#isFull(output)) output.rotation ??= "size";
+      if (output.rotation !== undefined && output.hold === undefined) output.hold = new Hold();
+      if (output.length === output.committedLength) continue;
+      output.notedLength = output.length;
+      output.beginLook();
+      noted.push({ output, mark: output.mark(output.length) });
+    }
+    this.#noted = noted;
+    this.#isRewriting = false;
+    return this.#makeDurable(noted);
+  }
+
+  async #makeDurable(noted: Noted[]): Promise<Marks> {
+    const results = await Promise.allSettled(noted.map((entry) => this.#sync(entry)));
+    const reasons = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
+    if (reasons.length > 0) {
+      await this.#goBack();
+      throw reasons.find((reason) => reason instanceof StageError) ?? reasons[0];
+    }
+    return Object.fromEntries(noted.map(({ output, mark }) => [outputMarkName(output.path), toJson(mark)]));
+  }
+
+  async #sync(entry: Noted): Promise<void> {
+    const { output } = entry;
+    try {
+      await output.datasync();
+    } catch (error) {
+      // The kernel may have dropped the pages and says so only once: these bytes are never synced again.
+      output.isInDoubt = true;
+      throw error;
+    }
+    const own = await output.stat();
+    const atPath = await this.#statOrNothing(output.path);
+    if (own.links === 0) {
+      output.isLost = true;
+      throw new Error(`${pathToText(output.path)} was deleted before its bytes were committed`);
+    }
+    if (own.size > output.peak) throw this.#opener.foreign(output.path, own.size, output.peak);
+    if (own.size < entry.mark.length) {
+      if (this.#writing === undefined && output.length > own.size) this.#adopt(output, own.size);
+      entry.mark = { ...entry.mark, length: own.size };
+      output.notedLength = own.size;
+    }
+    if (!output.isFile(atPath)) output.rotation = "replaced";
+  }
+
+  async #statOrNothing(path: BytePath): Promise<FileStat | undefined> {
+    try {
+      return await this.#context.fileSystem.stat(path);
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return undefined;
+      throw error;
+    }
+  }
+
+  /** Back to the committed marks: what was written since is written again by the pipeline. */
+  async #goBack(): Promise<void> {
+    this.#isGoingBack = true;
+    this.#noted = [];
+    for (const output of this.#open.values()) this.#release(output);
+    await this.#writing;
+    // A write that ended just before must be heard of before this barrier's failure is, or it would count as new.
+    await this.#context.clock.sleep(1);
+    for (const output of [...this.#open.values()]) {
+      if (output.isClean && output.isReady) continue;
+      output.notedLength = undefined;
+      if (output.isLost) {
+        this.#opener.reportGone(output.path, false);
+        this.#drop(output);
+        await output.close();
+        continue;
+      }
+      output.isInDoubt = true;
+      // Where somebody cut more than that, there is nothing to go back to.
+      await output.cutTo(Math.min(output.committedLength, output.length));
+      // If this fails too, it is tried again before the next append, and nothing is appended until it succeeds.
+      await output.mend(() => this.#opener.reopen(output)).catch(() => {});
+    }
+    this.#isRewriting = true;
+    this.#context.clock.after(0, () => {
+      this.#isGoingBack = false;
+    });
+  }
+
+  async committed(): Promise<void> {
+    for (const { output, mark } of this.#noted) {
+      output.committedLength = mark.length;
+      output.notedLength = undefined;
+      this.#marks.committed(output.path, mark);
+    }
+    this.#noted = [];
+    const held = [...this.#open.values()].filter((output) => output.hold !== undefined);
+    await Promise.all(held.map((output) => this.#rotateHeld(output)));
+  }
+
+  // ------------------------------------------------------------ rotation
+
+  rotate(): void {
+    for (const output of this.#open.values()) if (output.length > 0) output.rotation ??= "signal";
+    this.#rotateIdle();
+  }
+
+  /** Rotates at once what wants it and has nothing uncommitted: no barrier will come for it. */
+  #rotateIdle(): void {
+    if (this.#writing !== undefined || this.#isGoingBack) return;
+    for (const output of this.#open.values()) {
+      if (
+        output.rotation === undefined ||
+        output.rotation === "replaced" ||
+        output.hold !== undefined ||
+        !output.isClean
+      )
+        continue;
+      output.hold = new Hold();
+      void this.#rotateHeld(output);
+    }
+  }
+
+  async #rotateHeld(output: Output): Promise<void> {
+    try {
+      if (!output.isClean || this.#isGoingBack) return;
+      if (output.rotation === "replaced") await this.#replace(output);
+      else if (output.length > 0) await this.#rotate(output);
+      else output.rotation = undefined;
+    } catch (error) {
+      // The next append, or barrier, carries on from where this stands.
+      const path = pathToText(output.path);
+      this.#context.log.warn({ path, error: toError(error).message }, "the output could not be rotated yet");
+    } finally {
+      this.#release(output);
+    }
+  }
+
+  #release(output: Output): void {
+    output.hold?.release();
+    output.hold = undefined;
+  }
+
+  #isFull(output: Output): boolean {
+    const max = this.#options.rotate.max_bytes;
+    return max > 0 && output.length >= max;
+  }
+
+  async #rotate(output: Output): Promise<void> {
+    output.intent = await this.#rotation.intend(output.path, output.identity);
+    await this.#finishRotation(output);
+  }
+
+  async #finishRotation(output: Output): Promise<void> {
+    const fresh = await this.#rotation.finish(output.path);
+    await this.#exchange(output, fresh);
+  }
+
+  /** Somebody else renamed or deleted it: the old one is finished, a new one begun. */
+  async #replace(output: Output): Promise<void> {
+    const { links } = await output.stat();
+    this.#opener.reportGone(output.path, links > 0);
+    await this.#exchange(output, await this.#opener.begin(output.path));
+  }
+
+  async #exchange(old: Output, fresh: Output): Promise<void> {
+    this.#open.set(old.path, fresh);
+    this.#watchAge(fresh);
+    await old.close();
+  }
+
+  #watchAge(output: Output): void {
+    const max = this.#options.rotate.max_age_ms;
+    if (max === 0) return;
+    const { clock } = this.#context;
+    output.ageTimer = clock.after(Math.max(0, output.createdAtMs + max - clock.now()), () => {
+      if (output.length > 0) {
+        output.rotation ??= "age";
+        this.#rotateIdle();
+      } else {
+        output.ageTimer = clock.after(max, () => this.#watchAge(output));
+      }
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const output of this.#open.values()) if (output.hold !== undefined) await output.hold.released;
+    for (const output of this.#open.values()) {
+      if (!output.isReady) await output.mend(() => this.#opener.reopen(output)).catch(() => {});
+      await output.close();
+    }
+    this.#open.clear();
+  }
+}
+
+interface Part {
+  readonly names: readonly BytePath[];
+  readonly buffers: readonly Buffer[];
+}
+
+interface Append {
+  readonly output: Output;
+  readonly buffers: readonly Buffer[];
+  readonly byteLength: number;
+}
+
+interface Noted {
+  readonly output: Output;
+  mark: ReturnType<Output["mark"]>;
+}
+
+const GOING_BACK = "what was written since the last commit is taken back and written again";
+
+/** A disk in trouble is not asked more often than that. */
+const TROUBLE_MS = 100;
+
+const TELL_REPLACED_MS = 60_000;
+
+/** Where a record's own values make a path that can never be opened; for all others somebody can do something. */
+const IMPOSSIBLE_PATHS = new Set(["ENAMETOOLONG", "ENOTDIR", "EISDIR", "ELOOP"]);
+
+/** True once the hold is released; false if `signal` aborts first. */
+function released(hold: Hold, signal: AbortSignal): Promise<boolean> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve(false);
+    const abort = () => resolve(false);
+    signal.addEventListener("abort", abort, { once: true });
+    void hold.released.then(() => {
+      signal.removeEventListener("abort", abort);
+      resolve(true);
+    });
+  });
+}

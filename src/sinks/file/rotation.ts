@@ -1,0 +1,98 @@
+import { errnoOf } from "../../errors.ts";
+import { type BytePath, folderOf, pathToText } from "../../runtime/byte-path.ts";
+import type { SinkContext } from "../../stage/index.ts";
+import type { Output } from "./output.ts";
+import { type ClosedOutput, type FileIdentity, identityOf, isSameFile, type RotationIntent } from "./output-mark.ts";
+import type { OutputMarks } from "./output-marks.ts";
+import type { OutputOpener } from "./output-opener.ts";
+import { freeName } from "./rotated-name.ts";
+
+/**
+ * Rotation of an output, with appends held and its mark committed:
+ *
+ *     commit intent --> rename, never over anything --> fsync folder --> create --> fsync both
+ *         --> commit {new output, length 0} and delete the intent, at once --> delete what is beyond `keep`
+ *
+ * Dying anywhere leaves either no intent (nothing happened) or one that `finish` carries out from where the disk is.
+ */
+export class Rotation {
+  readonly #context: SinkContext;
+  readonly #marks: OutputMarks;
+  readonly #opener: OutputOpener;
+  readonly #keep: number;
+
+  constructor(context: SinkContext, marks: OutputMarks, opener: OutputOpener, keep: number) {
+    this.#context = context;
+    this.#marks = marks;
+    this.#opener = opener;
+    this.#keep = keep;
+  }
+
+  /** Commits the intent to close the file at `path`. */
+  async intend(path: BytePath, identity: FileIdentity): Promise<RotationIntent> {
+    const { inode, fileSystem, birthNs } = identity;
+    const to = await freeName(this.#context.fileSystem, path, this.#context.clock.now());
+    const intent = { inode, fileSystem, birthNs, to };
+    await this.#marks.save(path, { intent });
+    return intent;
+  }
+
+  /** Carries a committed intent out, from wherever it stands; may be called again after a failure. */
+  async finish(path: BytePath): Promise<Output> {
+    const { fileSystem, log } = this.#context;
+    const intent = await this.#rename(path, this.#marks.intents.get(path)!);
+    await fileSystem.syncFolder(folderOf(path));
+    const closed = [...(this.#marks.closed.get(path) ?? [])];
+    const isThere = await this.#isAt(intent.to, intent);
+    if (this.#keep > 0 && isThere) closed.push({ path: intent.to, ...identityIn(intent) });
+    const output = await this.#opener.begin(path, { intent: null, closed });
+    log.info({ path: pathToText(path), closed: pathToText(intent.to) }, "the output was rotated");
+    if (this.#keep > 0) await this.#removeBeyond(path);
+    return output;
+  }
+
+  async #rename(path: BytePath, intent: RotationIntent): Promise<RotationIntent> {
+    const { fileSystem, clock } = this.#context;
+    let current = intent;
+    while (await this.#isAt(path, current)) {
+      try {
+        await fileSystem.renameNoReplace(path, current.to);
+      } catch (error) {
+        if (errnoOf(error) !== "EEXIST") throw error;
+        // Somebody took the name. The new one must be known before it exists.
+        current = { ...current, to: await freeName(fileSystem, path, clock.now()) };
+        await this.#marks.save(path, { intent: current });
+      }
+    }
+    return current;
+  }
+
+  async #isAt(path: BytePath, identity: FileIdentity): Promise<boolean> {
+    const { fileSystem } = this.#context;
+    try {
+      return isSameFile(identity, identityOf(await fileSystem.lstat(path), fileSystem));
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT") return false;
+      throw error;
+    }
+  }
+
+  /** Deletes the oldest closed outputs. Only those on the list, and only while the name still shows the same file. */
+  async #removeBeyond(path: BytePath): Promise<void> {
+    const { fileSystem, log } = this.#context;
+    const closed: readonly ClosedOutput[] = this.#marks.closed.get(path) ?? [];
+    const beyond = closed.slice(0, Math.max(0, closed.length - this.#keep));
+    if (beyond.length === 0) return;
+    try {
+      for (const old of beyond) if (await this.#isAt(old.path, old)) await fileSystem.unlink(old.path);
+      await this.#marks.save(path, { closed: closed.slice(beyond.length) });
+    } catch (error) {
+      // They stay on the list for the next rotation.
+      log.warn({ path: pathToText(path), error: String(error) }, "old outputs could not be deleted");
+    }
+  }
+}
+
+function identityIn({ inode, fileSystem, birthNs }: FileIdentity): FileIdentity {
+  return { inode, fileSystem, birthNs };
+}

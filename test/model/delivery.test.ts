@@ -1,0 +1,29 @@
+import { describe, expect, it } from "vitest";
+import { runDelivery, type Shape } from "./delivery.ts";
+
+/** TAILRACE_TEST_SEED=N replays one schedule; TAILRACE_TEST_ROUNDS=N runs that many of each shape (the long form). */
+const REPLAY = process.env["TAILRACE_TEST_SEED"];
+const ROUNDS = REPLAY === undefined ? Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 700) : 1;
+const FIRST = REPLAY === undefined ? Date.now() % 2 ** 31 : Number(REPLAY);
+
+const shapes: readonly { shape: Shape; title: string }[] = [
+  { shape: "fan_out", title: "several sinks behind one source" },
+  { shape: "filtered", title: "a transform that leaves records out" },
+  { shape: "two_ways", title: "two ways from one source into one sink" },
+];
+
+describe("pipeline › sinks, store and process fail, delay and reorder at every await", () => {
+  it.each(shapes)(
+    "gives each record exactly one ending at each sink: $title",
+    async ({ shape }) => {
+      for (let round = 0; round < ROUNDS; round += 1) {
+        const problems = await runDelivery(FIRST + round, shape);
+        if (problems.length > 0)
+          expect.fail(
+            `replay with TAILRACE_TEST_SEED=${FIRST + round} (${shape})\n${problems.slice(0, 12).join("\n")}`,
+          );
+      }
+    },
+    30_000 + ROUNDS * 30,
+  );
+});

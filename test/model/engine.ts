@@ -1,0 +1,148 @@
+import { ChannelRegistry } from "../../src/channel/registry.ts";
+import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
+import type { CheckpointStore } from "../../src/checkpoint/checkpoint-store.ts";
+import { GroupCommit } from "../../src/checkpoint/group-commit.ts";
+import type { ChannelSize, Plan, PlannedComponent } from "../../src/config/plan.ts";
+import { toError } from "../../src/errors.ts";
+import { openPipeline } from "../../src/pipeline/build.ts";
+import type { Pipeline } from "../../src/pipeline/pipeline.ts";
+import type { Clock } from "../../src/runtime/clock.ts";
+import type { FileSystem } from "../../src/runtime/file-system.ts";
+import { MemoryBudget } from "../../src/runtime/memory-budget.ts";
+import type { Random } from "../../src/runtime/random.ts";
+import { fileSink } from "../../src/sinks/file.ts";
+import { fileSource } from "../../src/sources/file.ts";
+import type { SinkDefinition, SourceDefinition } from "../../src/stage/define.ts";
+import { silentLogger } from "../../src/telemetry/log.ts";
+
+export interface EngineEvent {
+  readonly name: string;
+  readonly component: string;
+  readonly message: string;
+  readonly facts: unknown;
+}
+
+export interface EngineEnvironment {
+  readonly clock: Clock;
+  readonly files: FileSystem;
+  readonly store: CheckpointStore;
+  readonly random: Random;
+  readonly include: readonly string[];
+  readonly output: string;
+  readonly maxOpenFiles: number;
+  readonly onEvent: (event: EngineEvent) => void;
+}
+
+/** The real pipeline, composed as the agent does it, in a world of its own. */
+export interface Engine {
+  /** SIGTERM. */
+  stop(): void;
+  /** Settles when the pipeline has ended, rejects with what made it end. */
+  readonly ended: Promise<void>;
+  readonly failure: Error | undefined;
+}
+
+export function openEngine(environment: EngineEnvironment): Engine {
+  const abort = new AbortController();
+  const state: { failure: Error | undefined } = { failure: undefined };
+  const fail = (error: Error) => {
+    state.failure ??= error;
+    abort.abort();
+  };
+  const ended = run(environment, abort.signal, fail).catch((error: unknown) => fail(toError(error)));
+  return {
+    stop: () => abort.abort(),
+    ended: ended.then(() => {
+      if (state.failure !== undefined) throw state.failure;
+    }),
+    get failure() {
+      return state.failure;
+    },
+  };
+}
+
+async function run(environment: EngineEnvironment, signal: AbortSignal, fail: (error: Error) => void): Promise<void> {
+  const { clock, random, files, store } = environment;
+  const plan = planOf(environment);
+  const checkpoint = await Checkpoint.load(store);
+  const groupCommit = new GroupCommit(store, { clock, onCommitted: (changes) => checkpoint.applied(changes) });
+  let pipeline: Pipeline | undefined;
+  try {
+    pipeline = await openPipeline({
+      plan,
+      clock,
+      random,
+      fileSystem: files,
+      log: silentLogger,
+      events: (component) => ({
+        emit: (name, message, facts) => environment.onEvent({ name, component, message, facts }),
+      }),
+      host: "model",
+      channels: new ChannelRegistry(),
+      checkpoint,
+      groupCommit,
+      deadLetters: {
+        put: async (component, rejections) => {
+          fail(new Error(`${component} refused ${rejections.length} records: ${rejections[0]?.reason}`));
+          return true;
+        },
+      },
+      budget: new MemoryBudget(plan.channels.totalBytes, 4096),
+      onFailure: fail,
+    });
+    await pipeline.run({ signal, once: false });
+  } finally {
+    await pipeline?.close();
+  }
+}
+
+function planOf({ include, output, maxOpenFiles }: EngineEnvironment): Plan {
+  const size: ChannelSize = { bufferSize: 2, bufferBytes: 8192, overflow: "block", sendTimeoutMs: 0 };
+  const source = planned<SourceDefinition>("app", fileSource as unknown as SourceDefinition, [], {
+    include,
+    scan_interval_ms: 100,
+    idle_scan_interval_ms: 1000,
+    rotate_wait_ms: 500,
+    max_batch_bytes: 512,
+    max_open_files: maxOpenFiles,
+  });
+  const sink = planned<SinkDefinition>("out", fileSink as unknown as SinkDefinition, ["app"], {
+    path: output,
+    encoding: "raw",
+  });
+  return {
+    stateDir: "/state",
+    environment: "test",
+    api: { enabled: false, address: "", token: undefined },
+    shutdown: { gracefulTimeoutMs: 10_000, onSignalTimeoutMs: 0, sinkGraceMs: 0 },
+    checkpoint: { commitIntervalMs: 50, commitBytes: 4096, maxUncommittedBytes: 16_384, maxUncommittedMs: 1000 },
+    deadLetters: { maxBytes: 1 << 20 },
+    channels: {
+      totalBytes: 64 * 1024,
+      tailerPayload: size,
+      supervisorErrors: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
+      input: () => size,
+      warningThreshold: 0.8,
+    },
+    sources: [source],
+    transforms: [],
+    sinks: [sink],
+  };
+}
+
+function planned<Definition extends SourceDefinition | SinkDefinition>(
+  name: string,
+  definition: Definition,
+  inputs: readonly string[],
+  options: { [key: string]: unknown },
+): PlannedComponent<Definition> {
+  return {
+    name,
+    definition,
+    options: definition.options.parse(options),
+    inputs,
+    previousNames: [],
+    backfill: false,
+    retry: { initialMs: 50, maxMs: 500, maxAttempts: 0 },
+  };
+}
