@@ -12,7 +12,7 @@ import type { FileSystem } from "../runtime/file-system.ts";
 import { MemoryBudget } from "../runtime/memory-budget.ts";
 import { nodeFileSystem } from "../runtime/node-file-system.ts";
 import { type Random, systemRandom } from "../runtime/random.ts";
-import { type ProcessErrors, Supervisor } from "../runtime/supervisor.ts";
+import { type ProcessErrors, Supervisor, type SupervisorResult } from "../runtime/supervisor.ts";
 import { eventsToLog } from "../telemetry/event-log.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { checkpointRows } from "./checkpoint-rows.ts";
@@ -88,8 +88,8 @@ export class Agent implements AgentControl {
     this.#replay = new DeadLetterReplay(parts.deadLetters, parts.pipeline, parts.clock);
   }
 
-  /** Runs to the end. Resolves with the exit code: 0 stopped gracefully or finished, 1 a failure. */
-  async run(): Promise<0 | 1> {
+  /** Runs to the end. Exit code 0: stopped gracefully or finished; 1: a failure, the first of which is in the result. */
+  async run(): Promise<SupervisorResult> {
     const { processErrors, once = false } = this.#options;
     const watching = processErrors === undefined ? undefined : this.#supervisor.watch(processErrors);
     this.#supervisor.ignoreStray(isStrayCommitRejection);
@@ -102,7 +102,7 @@ export class Agent implements AgentControl {
       .then(() => this.#supervisor.finish());
     const result = await this.#supervisor.run();
     watching?.[Symbol.dispose]();
-    return result.exitCode;
+    return result;
   }
 
   /** Stops gracefully: as SIGTERM does. */

@@ -1,4 +1,4 @@
-import { setMaxListeners } from "node:events";
+import { getEventListeners } from "node:events";
 import { describe, expect, expectTypeOf, it } from "vitest";
 import { ChannelClosedError, ChannelFullError, ConfigError } from "../errors.ts";
 import { channel, type Receiver, type Sender } from "./channel.ts";
@@ -236,26 +236,34 @@ describe("send", () => {
 
   it("leaves no listener on a signal that lives longer", async () => {
     const { sender, receiver } = channel<number>({ capacity: 1 });
-    const abort = new AbortController();
-    setMaxListeners(1, abort.signal);
-    const warnings: Error[] = [];
-    const onWarning = (warning: Error) => {
-      if (warning.name === "MaxListenersExceededWarning") warnings.push(warning);
-    };
+    const { signal } = new AbortController();
+    const receiving = receiver.recv({ signal });
+    await sender.send(1, { signal });
+    await receiving;
+    await sender.send(2);
+    const sending = sender.send(3, { signal });
+    receiver.tryRecv();
+    await sending;
+    const refused = sender.send(4, { signal });
+    receiver.close();
+    await expect(refused).rejects.toBeInstanceOf(ChannelClosedError);
+    expect(getEventListeners(signal, "abort")).toEqual([]);
+  });
+
+  it("may share a signal with any number of others without Node suspecting a leak", async () => {
+    const { sender } = channel<number>({ capacity: 1 });
+    const warnings: string[] = [];
+    const onWarning = (warning: Error) => warnings.push(warning.name);
     process.on("warning", onWarning);
-    for (let round = 0; round < 5; round += 1) {
-      const receiving = receiver.recv({ signal: abort.signal });
-      await sender.send(round);
-      await receiving;
-      await sender.send(round);
-      const sending = sender.send(round, { signal: abort.signal });
-      receiver.tryRecv();
-      await sending;
-      receiver.tryRecv();
-    }
+    sender.trySend(0);
+    const abort = new AbortController();
+    const sends = Array.from({ length: 50 }, (_, value) => sender.send(value, { signal: abort.signal }));
+    abort.abort();
+    const outcomes = await Promise.allSettled(sends);
     await turn();
     process.off("warning", onWarning);
-    expect(warnings).toEqual([]);
+    expect(outcomes.every((outcome) => outcome.status === "rejected")).toBe(true);
+    expect(warnings).not.toContain("MaxListenersExceededWarning");
   });
 });
 
@@ -331,6 +339,28 @@ describe("recvMany", () => {
     abort.abort();
     expect(await many).toEqual([]);
     expect(await one).toBe(1);
+  });
+
+  it("keeps the value that it was woken for from the receives behind it", async () => {
+    const { sender, receiver } = channel<number>({ capacity: 2 });
+    const many = receiver.recvMany(2);
+    const one = receiver.recv();
+    sender.trySend(1);
+    expect(await many).toEqual([1]);
+    expect(await stateOf(one)).toBe("pending");
+    sender.trySend(2);
+    expect(await one).toBe(2);
+  });
+
+  it.each(["recvMany", "tryRecv"])("ends the receives behind it when %s takes the last value", async (taker) => {
+    const { sender, receiver } = channel<number>({ capacity: 2 });
+    const many = receiver.recvMany(2);
+    const one = receiver.recv();
+    sender.trySend(1);
+    sender.close();
+    if (taker === "tryRecv") expect(receiver.tryRecv()).toBe(1);
+    expect(await many).toEqual(taker === "tryRecv" ? [] : [1]);
+    expect(await one).toBeUndefined();
   });
 
   it("refuses a maximum below 1", async () => {

@@ -4,7 +4,7 @@ import type { ChannelCounters } from "./counters.ts";
 import { type ChannelOptions, checkChannelOptions, type OverflowPolicy } from "./options.ts";
 import { Ring } from "./ring.ts";
 import { SendDurationRecorder, type SendDurations } from "./send-durations.ts";
-import { WaitingLine, WaitingReceiver, WaitingSender, type Want } from "./waiting.ts";
+import { listenForAbort, WaitingLine, WaitingReceiver, WaitingSender, type Want } from "./waiting.ts";
 
 /**
  * The one engine behind all handles of a channel.
@@ -124,8 +124,8 @@ export class ChannelCore<T> {
   offer(value: T): "sent" | "full" | "closed" {
     if (this.#isReceiverClosed) return "closed";
     if (this.#isWeighed) return this.#offerWeighed(value);
-    // Nobody overtakes a sender that waits.
-    if (this.#ring.length >= this.#capacity || this.#senders.first !== undefined) return this.#overflowed(value, 0, 1);
+    // Where senders wait, the ring is full: nobody is overtaken.
+    if (this.#ring.length >= this.#capacity) return this.#overflowed(value, 0, 1);
     this.#ring.push(value);
     this.#sent += 1;
     if (this.#receivers.first !== undefined) this.#serve();
@@ -137,6 +137,7 @@ export class ChannelCore<T> {
     const records = this.#recordsIn(value);
     // Asking the value may have run anybody's code.
     if (this.#isReceiverClosed) return "closed";
+    // A small value must not slip in before a large one that waits.
     if (this.#senders.first !== undefined || !this.#hasRoom(bytes)) return this.#overflowed(value, bytes, records);
     this.#enter(value, bytes, records);
     if (this.#receivers.first !== undefined) this.#serve();
@@ -183,7 +184,7 @@ export class ChannelCore<T> {
       if (signal !== undefined) {
         waiter.signal = signal;
         waiter.onAbort = () => this.#giveUp(waiter, signal.reason);
-        signal.addEventListener("abort", waiter.onAbort);
+        listenForAbort(signal, waiter.onAbort);
       }
       if (patienceMs !== Number.POSITIVE_INFINITY) {
         waiter.timer = this.#clock.after(patienceMs, () => this.#giveUp(waiter, this.#fullError(value, patienceMs)));
@@ -284,7 +285,7 @@ export class ChannelCore<T> {
         waiter.onAbort = () => {
           if (this.#receivers.remove(waiter)) waiter.end();
         };
-        signal.addEventListener("abort", waiter.onAbort);
+        listenForAbort(signal, waiter.onAbort);
       }
     });
   }

@@ -1,3 +1,5 @@
+import { setMaxListeners } from "node:events";
+
 /** Something that waits its turn in a `WaitingLine`; in one line at most. */
 export interface Waiting {
   previous: this | undefined;
@@ -109,4 +111,15 @@ export class WaitingReceiver<T> implements Waiting {
   #release(): void {
     if (this.onAbort !== undefined) this.signal?.removeEventListener("abort", this.onAbort);
   }
+}
+
+const unlimited = new WeakSet<AbortSignal>();
+
+/** Adds a listener. Any number of waits may share a signal; Node would suspect a leak from the eleventh on. */
+export function listenForAbort(signal: AbortSignal, onAbort: () => void): void {
+  if (!unlimited.has(signal)) {
+    unlimited.add(signal);
+    setMaxListeners(0, signal);
+  }
+  signal.addEventListener("abort", onAbort);
 }

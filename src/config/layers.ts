@@ -1,4 +1,4 @@
-import type { Mistake } from "../errors.ts";
+import { ConfigError, type Mistake } from "../errors.ts";
 import { type ConfigFiles, reasonOf } from "./files.ts";
 import { suggestion } from "./nearest.ts";
 import { parseToml, parseTomlKey, parseTomlValue } from "./toml.ts";
@@ -159,6 +159,11 @@ class LayerReader {
       if ("table" in parsed) return parsed.table;
       this.#mistakes.push(parsed.mistake);
     } catch (thrown) {
+      if (thrown instanceof ConfigError) {
+        // A module that cannot be loaded says itself where and why.
+        this.#mistakes.push(...thrown.mistakes);
+        return undefined;
+      }
       const message = thrown instanceof NotUtf8 ? thrown.message : `cannot be read: ${reasonOf(thrown)}`;
       this.#mistakes.push({ file: path, message });
     }

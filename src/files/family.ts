@@ -21,7 +21,7 @@ import { type BytePath, baseName } from "../runtime/index.ts";
  * Where a name stands in the rotation. `number`: larger is older. `date`: the day as YYYYMMDD and then whatever numbers
  * follow it, compared one by one; larger is younger. `none`: the untouched name.
  */
-export type Rank =
+type Rank =
   | { readonly kind: "number"; readonly number: number }
   | { readonly kind: "date"; readonly key: readonly number[] }
   | { readonly kind: "none" };

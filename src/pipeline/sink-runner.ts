@@ -43,12 +43,11 @@ export interface SinkRunnerOptions {
   readonly onUncommitted: (bytes: number) => void;
 }
 
-/** A batch (or half of one) in the target, not yet covered by a commit. */
+/** A batch (or half of one) in the target of a sink with marks, not yet covered by a commit. */
 interface Written {
   readonly batch: Batch;
   readonly lane: Lane;
-  /** Undefined where nothing is kept for a rewrite. */
-  readonly hold: Hold | undefined;
+  readonly hold: Hold;
 }
 
 export interface Prepared {
@@ -62,8 +61,12 @@ export class SinkRunner {
   readonly lanes: readonly Lane[];
   readonly #options: SinkRunnerOptions;
   readonly #keepsMarks: boolean;
+  /** Since the last barrier, and between that and its commit; only of a sink with marks. */
   #written: Written[] = [];
   #preparing: Written[] = [];
+  /** Bytes delivered since the last barrier, and between that and its commit. */
+  #writtenBytes = 0;
+  #preparingBytes = 0;
   /** Writes whose outcome is not settled yet. */
   #writes = 0;
   /** A barrier that waits for the instant between two writes. */
@@ -97,7 +100,7 @@ export class SinkRunner {
 
   /** Something ended that no commit covers. */
   get isDirty(): boolean {
-    return this.#written.length > 0 || this.lanes.some((lane) => lane.isDirty);
+    return this.#writtenBytes > 0 || this.lanes.some((lane) => lane.isDirty);
   }
 
   /** Runs until the input has ended and everything taken from it has settled, or until `abandon`. */
@@ -198,7 +201,7 @@ export class SinkRunner {
       this.#writes += 1;
       const outcome = await this.#write(sink, batch);
       if (outcome.kind === "delivered") {
-        this.#settleWritten({ batch, lane, hold });
+        this.#settleDelivered(batch, lane, hold);
         this.#writeDone();
         this.#isUp();
         return "settled";
@@ -244,14 +247,17 @@ export class SinkRunner {
   }
 
   /** Synchronous, and before the write counts as done: a barrier must never see the bytes without their ranges. */
-  #settleWritten(written: Written): void {
-    const { batch, lane, hold } = written;
+  #settleDelivered(batch: Batch, lane: Lane, hold: Hold | undefined): void {
     lane.end(batch.origin, batch.ranges, this.#keepsMarks);
     lane.count("delivered", batch.count);
-    hold?.retain();
-    this.#written.push(hold === undefined ? { batch: batch.withRecords([]), lane, hold } : written);
+    this.#writtenBytes += batch.byteLength;
     this.#options.onUncommitted(batch.byteLength);
-    if (!this.#keepsMarks) this.acknowledgedRecords += batch.count;
+    if (hold === undefined) {
+      this.acknowledgedRecords += batch.count;
+    } else {
+      hold.retain();
+      this.#written.push({ batch, lane, hold });
+    }
   }
 
   #settle(batch: Batch, lane: Lane, ending: Ending): void {
@@ -329,7 +335,9 @@ export class SinkRunner {
         const changes = this.#positionChanges();
         for (const lane of this.lanes) lane.beginBarrier();
         this.#preparing = this.#written;
+        this.#preparingBytes = this.#writtenBytes;
         this.#written = [];
+        this.#writtenBytes = 0;
         const marks = this.#options.sink.prepare?.() ?? Promise.resolve({});
         // It is awaited a microtask later; a rejection until then is not an unhandled one.
         marks.catch(() => {});
@@ -365,9 +373,9 @@ export class SinkRunner {
     for (const lane of this.lanes) lane.committed();
     const committed = this.#preparing;
     this.#preparing = [];
+    this.#options.onUncommitted(-this.#preparingBytes);
+    this.#preparingBytes = 0;
     for (const { batch, hold } of committed) {
-      this.#options.onUncommitted(-batch.byteLength);
-      if (hold === undefined) continue;
       this.acknowledgedRecords += batch.count;
       hold.release();
     }
@@ -379,13 +387,13 @@ export class SinkRunner {
     const again = [...this.#preparing, ...this.#written];
     this.#preparing = [];
     this.#written = [];
+    this.#options.onUncommitted(-this.#preparingBytes - this.#writtenBytes);
+    this.#preparingBytes = 0;
+    this.#writtenBytes = 0;
     this.errors += 1;
     this.#isDown(`what was written since the last commit is in doubt and is written again: ${error.message}`);
     for (const lane of this.lanes) lane.rewind();
-    for (const { batch, lane } of again) {
-      this.#options.onUncommitted(-batch.byteLength);
-      lane.count("delivered", -batch.count);
-    }
+    for (const { batch, lane } of again) lane.count("delivered", -batch.count);
     this.#rewriting = this.#rewrite(again)
       .catch((thrown: unknown) => {
         this.#failure ??= toError(thrown);
@@ -405,8 +413,8 @@ export class SinkRunner {
         this.#writes += 1;
         const outcome = await this.#write(sink, written.batch);
         if (outcome.kind === "delivered") {
-          this.#settleWritten(written);
-          written.hold?.release();
+          this.#settleDelivered(written.batch, written.lane, written.hold);
+          written.hold.release();
           this.#writeDone();
           break;
         }

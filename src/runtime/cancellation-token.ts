@@ -1,3 +1,5 @@
+import { setMaxListeners } from "node:events";
+
 /**
  * An AbortSignal that has children. Cancelling a token cancels all that descend from it; cancelling a child touches
  * nobody above or beside it. Everything else (waiting, passing to `fetch`, timers) is the platform's: use `signal`.
@@ -13,6 +15,11 @@ export class CancellationToken {
   readonly #controller = new AbortController();
   readonly #children = new Set<CancellationToken>();
   #leaveParent: (() => void) | undefined;
+
+  constructor() {
+    // Any number of waits may listen; Node would suspect a leak from the eleventh on.
+    setMaxListeners(0, this.#controller.signal);
+  }
 
   /** A token that is also cancelled, with the same reason, when `signal` aborts. Dispose it where `signal` lives longer. */
   static following(signal: AbortSignal): CancellationToken {

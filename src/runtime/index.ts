@@ -12,6 +12,7 @@ export {
 export { CancellationToken } from "./cancellation-token.ts";
 export { type Clock, sleepWith, systemClock, type Timer } from "./clock.ts";
 export type { DirectoryEntry, FileHandle, FileStat, FileSystem, FolderWatch, OpenMode } from "./file-system.ts";
+export { nodeFileSystem } from "./node-file-system.ts";
 export { type Random, systemRandom } from "./random.ts";
 export { type MonitoredSignal, type SignalEmitter, type SignalHandlers, SignalMonitor } from "./signal-monitor.ts";
 export {

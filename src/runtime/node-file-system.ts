@@ -25,6 +25,7 @@ import {
 } from "node:fs";
 import { errnoOf, toError } from "../errors.ts";
 import { type BytePath, folderOf, pathFromBytes, pathToBytes } from "./byte-path.ts";
+import { tryLockDescriptor } from "./file-lock.ts";
 import type { DirectoryEntry, FileHandle, FileStat, FileSystem, FolderWatch, OpenMode } from "./file-system.ts";
 import { FileSystemIds } from "./file-system-ids.ts";
 import { renameNoReplace } from "./rename-no-replace.ts";
@@ -135,6 +136,10 @@ class NodeFileHandle implements FileHandle {
 
   sync(): Promise<void> {
     return settled((done) => fsync(this.#open, done));
+  }
+
+  async tryLock(): Promise<boolean> {
+    return tryLockDescriptor(this.#open);
   }
 
   async close(): Promise<void> {

@@ -4,8 +4,8 @@ import { gzip } from "node:zlib";
 import { Agent, type Dispatcher } from "undici";
 import { z } from "zod";
 import { encodeBatch } from "../codec/encode.ts";
-import { errnoOf, StageError, toError } from "../errors.ts";
-import type { Batch } from "../record/index.ts";
+import { StageError, toError } from "../errors.ts";
+import type { Batch, DataRecord, Lines } from "../record/index.ts";
 import {
   defineSink,
   delivered,
@@ -19,7 +19,8 @@ import {
   secret,
   timeoutMs,
 } from "../stage/index.ts";
-import { retryAfterMs, type Verdict, verdictOf } from "./http-answers.ts";
+import { retryAfterMs, verdictOf } from "./http-answers.ts";
+import { describeSocketError } from "./tcp-connection.ts";
 import { checkTls, tlsConnection, tlsFields } from "./tls.ts";
 
 /** Requests under way at once; of one file there is never more than one. */
@@ -67,6 +68,7 @@ export const http = defineSink({
   },
   async probe(checked, context) {
     const agent = await agentOf(checked, context);
+    const limit = new Limit(checked.timeout_ms, new AbortController().signal, context);
     try {
       const { url, headers } = requestParts(checked);
       const answer = await agent.request({
@@ -74,7 +76,7 @@ export const http = defineSink({
         path: url.pathname + url.search,
         method: "OPTIONS",
         headers,
-        signal: AbortSignal.timeout(checked.timeout_ms),
+        signal: limit.signal,
       });
       await answer.body.dump();
       // 501: it does not know OPTIONS, so it is there.
@@ -82,13 +84,14 @@ export const http = defineSink({
         throw new Error(`it answers ${answer.statusCode}`);
       }
     } catch (thrown) {
-      const reason = redactor(checked)(describeFailure(toError(thrown)));
+      const reason = limit.isOver ? `no answer within ${checked.timeout_ms} ms` : describeSocketError(toError(thrown));
       throw new StageError(
         "TR_STAGE_OPEN",
         context.name,
-        `${withoutUserInfo(checked.url)} is not reachable: ${reason}`,
+        `${withoutUserInfo(checked.url)} is not reachable: ${redactor(checked)(reason)}`,
       );
     } finally {
+      limit.done();
       await agent.destroy();
     }
   },
@@ -135,7 +138,7 @@ class HttpSink implements Sink {
     } catch (thrown) {
       const reason = limit.isOver
         ? `no answer within ${this.#options.timeout_ms} ms`
-        : describeFailure(toError(thrown));
+        : describeSocketError(toError(thrown));
       return retry(this.#redact(reason), { isOutcomeUnknown: true });
     } finally {
       limit.done();
@@ -241,10 +244,7 @@ function bodyHeaders({ encoding: of, compression }: HttpOptions): { [name: strin
 }
 
 function batchHeaders(batch: Batch): { [name: string]: string } {
-  const { records, lines } = batch;
-  const [head, tail] = [records[0]!.id, records.at(-1)!.id];
-  // Untouched lines are named by where they start and end; else the ids of all that is left say what is in it.
-  const what = lines === undefined ? hashOf(records.map(({ id }) => id)) : `${lines.offset + lines.bytes.length}`;
+  const [head, tail, what] = batch.lines === undefined ? idsOfRecords(batch.records) : idsOfLines(batch, batch.lines);
   return {
     "idempotency-key": headerText(`${head}+${batch.count}-${what}`),
     "tailrace-first-record-id": headerText(head),
@@ -253,13 +253,23 @@ function batchHeaders(batch: Batch): { [name: string]: string } {
   };
 }
 
+/** First id, last id, and what tells the batch from any other that starts alike: for lines, where they end. */
+function idsOfLines({ origin }: Batch, lines: Lines): [string, string, string] {
+  const id = (index: number) => `${origin.recordIdPrefix}:${lines.startOf(index)}`;
+  return [id(0), id(lines.count - 1), String(lines.offset + lines.bytes.length)];
+}
+
+function idsOfRecords(records: readonly DataRecord[]): [string, string, string] {
+  return [records[0]!.id, records.at(-1)!.id, hashOf(records.map(({ id }) => id))];
+}
+
 function hashOf(ids: readonly string[]): string {
   return createHash("sha256").update(ids.join("\n")).digest("hex").slice(0, 16);
 }
 
 /** Ids of other people's sources may hold anything; a header may not (RFC 9110, section 5.5). */
 function headerText(text: string): string {
-  return text.replace(/[^\x21-\x7e]/g, (character) => encodeURIComponent(character.toWellFormed()));
+  return text.replace(/[^\x21-\x7e]/g, (character) => `%${character.charCodeAt(0).toString(16)}`);
 }
 
 async function startOf(body: Dispatcher.ResponseData["body"]): Promise<string> {
@@ -280,16 +290,6 @@ async function startOf(body: Dispatcher.ResponseData["body"]): Promise<string> {
 
 function first(header: string | string[] | undefined): string | undefined {
   return Array.isArray(header) ? header[0] : header;
-}
-
-function describeFailure(error: Error): string {
-  if (error instanceof AggregateError && error.errors.length > 0) {
-    // One for each address of the host; they seldom differ.
-    return [...new Set(error.errors.map((one) => describeFailure(toError(one))))].join(", ");
-  }
-  const code = errnoOf(error);
-  const message = error.message === "" ? error.name : error.message;
-  return code === undefined || message.includes(code) ? message : `${message} (${code})`;
 }
 
 /** Servers echo what they were sent; our secrets must not come back through their words. */

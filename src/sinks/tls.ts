@@ -1,4 +1,3 @@
-import type { ConnectionOptions } from "node:tls";
 import { z } from "zod";
 import { StageError, toError } from "../errors.ts";
 import { pathFromText } from "../runtime/byte-path.ts";
@@ -24,6 +23,15 @@ export interface TlsOptions {
   readonly verify: boolean;
 }
 
+/** The same in the words of `node:tls`. */
+export interface TlsConnection {
+  rejectUnauthorized: boolean;
+  servername?: string;
+  ca?: Buffer;
+  cert?: Buffer;
+  key?: Buffer;
+}
+
 /** Refuses half of a pair; for `superRefine`. */
 export function checkTls(options: TlsOptions, context: z.RefinementCtx): void {
   if ((options.cert === undefined) === (options.key === undefined)) return;
@@ -32,11 +40,11 @@ export function checkTls(options: TlsOptions, context: z.RefinementCtx): void {
 }
 
 /**
- * What `node:tls` wants.
+ * Reads the files.
  * @throws StageError `TR_STAGE_OPEN`: a file cannot be read.
  */
-export async function tlsConnection(options: TlsOptions, context: StageContext): Promise<ConnectionOptions> {
-  const connection: ConnectionOptions = { rejectUnauthorized: options.verify };
+export async function tlsConnection(options: TlsOptions, context: StageContext): Promise<TlsConnection> {
+  const connection: TlsConnection = { rejectUnauthorized: options.verify };
   if (!options.verify) {
     context.log.warn(
       { component: context.name },

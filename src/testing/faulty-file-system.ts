@@ -90,6 +90,11 @@ export class FaultyFileSystem implements FileSystem {
     for (const handle of handles) await handle.close();
   }
 
+  /** Descriptors that are open. */
+  get openHandles(): number {
+    return this.#handles.size;
+  }
+
   get isCrashed(): boolean {
     return this.#isCrashed;
   }

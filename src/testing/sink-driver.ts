@@ -59,6 +59,7 @@ export class SinkDriver {
   #next: number;
   #epoch = 0;
   #barrier: Promise<void> | undefined;
+  #failure: { readonly error: unknown } | undefined;
 
   private constructor(options: SinkDriverOptions, sink: Sink, events: DriverEvent[], warnings: string[]) {
     this.#options = options;
@@ -94,8 +95,10 @@ export class SinkDriver {
   /** Writes `batches` from the first uncommitted one on and commits them all. Rejects with what the sink throws. */
   async run(batches: readonly Batch[]): Promise<void> {
     let retries = 0;
+    this.#next = Math.max(this.#next, this.#options.store.committedBatches);
     for (;;) {
       while (this.#next < batches.length) {
+        if (this.#failure !== undefined) throw this.#failure.error;
         const epoch = this.#epoch;
         const outcome = await this.sink.write(batches[this.#next]!, { signal: new AbortController().signal });
         // A barrier failed meanwhile: this batch is among those that are written again.
@@ -126,8 +129,10 @@ export class SinkDriver {
   /** One barrier, after the one under way. */
   async barrier(): Promise<void> {
     await this.#barrier;
+    if (this.#failure !== undefined) throw this.#failure.error;
     this.#startBarrier();
     await this.#barrier;
+    if (this.#failure !== undefined) throw this.#failure.error;
   }
 
   /** A clean stop. */
@@ -138,11 +143,13 @@ export class SinkDriver {
   }
 
   #startBarrier(): void {
-    const barrier = this.#runBarrier(this.#next).finally(() => {
-      if (this.#barrier === barrier) this.#barrier = undefined;
-    });
-    // Whoever awaits it sees its failure; until then it is not an unhandled one.
-    barrier.catch(() => {});
+    const barrier = this.#runBarrier(this.#next)
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+      })
+      .finally(() => {
+        if (this.#barrier === barrier) this.#barrier = undefined;
+      });
     this.#barrier = barrier;
   }
 

@@ -1,12 +1,7 @@
 import { deepStrictEqual, ok, strictEqual } from "node:assert/strict";
 import { Batch, type DataRecord, type EventFields, fileOrigin, Lines } from "../record/index.ts";
 import type { StageContext, Transform, TransformDefinition, TransformResult } from "../stage/index.ts";
-
-/** One rule that every transform keeps; `run` rejects where it does not. Runs in any test runner. */
-export interface ContractCase {
-  readonly title: string;
-  run(): Promise<void>;
-}
+import type { ContractCase } from "./contract-case.ts";
 
 export interface TransformHarness {
   readonly definition: TransformDefinition;

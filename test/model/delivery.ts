@@ -169,6 +169,7 @@ class DeliveryWorld {
           },
         },
         budget: new MemoryBudget(plan.channels.totalBytes, 4096),
+        onLastCommitFailed: async () => {},
         onFailure: fail,
       });
       await pipeline.run({ signal: new AbortController().signal, once: true });

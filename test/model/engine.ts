@@ -88,6 +88,7 @@ async function run(environment: EngineEnvironment, signal: AbortSignal, fail: (e
         },
       },
       budget: new MemoryBudget(plan.channels.totalBytes, 4096),
+      onLastCommitFailed: async () => {},
       onFailure: fail,
     });
     await pipeline.run({ signal, once: false });

@@ -109,7 +109,10 @@ export class MarkTarget implements SimTarget {
               isGoingBack = true;
               content.length = committed;
               await step();
-              isGoingBack = false;
+              // Nothing new may land before the pipeline has heard of it.
+              process.clock.after(0, () => {
+                isGoingBack = false;
+              });
               throw new Error("EIO: simulated");
             }
             this.#durable = Math.max(this.#durable, length);

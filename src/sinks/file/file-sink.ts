@@ -297,7 +297,9 @@ export class FileSink implements Sink {
   #outcomeOf(error: unknown): Outcome {
     if (error instanceof StageError) throw error;
     const { message } = toError(error);
-    if (error instanceof RefusedPath || IMPOSSIBLE_PATHS.has(errnoOf(error) ?? "")) return rejected(message);
+    // A record's own values may name what can never be an output. The one output of a fixed path somebody can mend.
+    const isImpossible = error instanceof RefusedPath || IMPOSSIBLE_PATHS.has(errnoOf(error) ?? "");
+    if (isImpossible && this.#template.fixed === undefined) return rejected(message);
     return retry(message, { afterMs: TROUBLE_MS });
   }
 
@@ -386,7 +388,7 @@ export class FileSink implements Sink {
       if (output.isClean && output.isReady) continue;
       output.notedLength = undefined;
       if (output.isLost) {
-        this.#opener.reportGone(output.path, false);
+        // It is reported, and begun anew, by the next write.
         this.#drop(output);
         await output.close();
         continue;
@@ -532,7 +534,7 @@ const TROUBLE_MS = 100;
 
 const TELL_REPLACED_MS = 60_000;
 
-/** Where a record's own values make a path that can never be opened; for all others somebody can do something. */
+/** What a name that is too long gives, one that is a folder, or one below a file. */
 const IMPOSSIBLE_PATHS = new Set(["ENAMETOOLONG", "ENOTDIR", "EISDIR", "ELOOP"]);
 
 /** True once the hold is released; false if `signal` aborts first. */

@@ -4,6 +4,7 @@ import type { FileHandle, FileStat } from "../../runtime/file-system.ts";
 import type { SinkContext } from "../../stage/index.ts";
 import type { FileSinkOptions } from "./options.ts";
 import { Output } from "./output.ts";
+import { RefusedPath } from "./output-folder.ts";
 import { identityOf, isSameFile } from "./output-mark.ts";
 import type { MarkChange, OutputMarks } from "./output-marks.ts";
 import { freeName } from "./rotated-name.ts";
@@ -35,7 +36,7 @@ export class OutputOpener {
 
   /**
    * The output at `path`, which must be free of symbolic links.
-   * @throws StageError `TR_OUTPUT_FOREIGN` if it is longer than recorded, `TR_STAGE_OPEN` if it is locked or no file;
+   * @throws StageError `TR_OUTPUT_FOREIGN` if it is longer than recorded, `TR_STAGE_OPEN` if it is locked, RefusedPath if it is no file;
    * else what the file system says.
    */
   async open(path: BytePath): Promise<Output> {
@@ -88,13 +89,13 @@ export class OutputOpener {
     );
   }
 
-  /** What is at the path; undefined where nothing is. @throws StageError where it is no file. */
+  /** What is at the path; undefined where nothing is. @throws RefusedPath where it is no file. */
   async look(path: BytePath): Promise<FileStat | undefined> {
     try {
       const stat = await this.#context.fileSystem.stat(path);
       if (stat.kind === "file") return stat;
       const what = stat.kind === "folder" ? "a folder" : "no regular file (a pipe, a device or a socket)";
-      throw this.#openError(`${pathToText(path)} is ${what}; exactly-once output needs a regular file`);
+      throw new RefusedPath(`${pathToText(path)} is ${what}; exactly-once output needs a regular file`);
     } catch (error) {
       if (errnoOf(error) === "ENOENT") return undefined;
       throw error;

@@ -1,0 +1,59 @@
+import { createRequire } from "node:module";
+import { Command, CommanderError } from "commander";
+import { register as registerCompletion } from "./completion.ts";
+import { register as registerExplain } from "./explain.ts";
+import { type CliIo, hasColours } from "./io.ts";
+import { reportError } from "./report-error.ts";
+import { register as registerValidate } from "./validate.ts";
+
+/** Every command that is built, in the order of `--help`. Each loads what is heavy when it runs, not before. */
+const REGISTER: readonly ((program: Command, io: CliIo) => void)[] = [
+  registerValidate,
+  registerExplain,
+  registerCompletion,
+];
+
+/** The command line as a tree; nothing runs yet. */
+export function buildProgram(io: CliIo): Command {
+  const program = new Command("tailrace")
+    .description("A crash-safe, backpressured data collection agent: it is the `tail -F` that remembers.")
+    .version(version(), "-V, --version", "print the version")
+    .helpOption("-h, --help", "print help")
+    .helpCommand("help [command]", "print help for a command")
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      writeErr: (text) => io.stderr.write(text),
+      // One clear line: commander puts its "(Did you mean ...?)" on a second one.
+      outputError: (text, write) => write(`${text.trim().replace(/\s*\n\s*/g, " ")}\n`),
+      getOutHelpWidth: () => io.stdout.columns ?? 100,
+      getErrHelpWidth: () => io.stderr.columns ?? 100,
+      getOutHasColors: () => hasColours(io.stdout, io.env),
+      getErrHasColors: () => hasColours(io.stderr, io.env),
+    });
+  for (const register of REGISTER) register(program, io);
+  return program;
+}
+
+/**
+ * Runs one command line (without `node` and the script) and resolves with its exit code: 0 finished, 1 a failure, 2
+ * wrong usage or configuration. It never rejects and never ends the process.
+ */
+export async function main(args: readonly string[], io: CliIo): Promise<number> {
+  try {
+    await buildProgram(io).parseAsync([...args], { from: "user" });
+    return io.exitCode;
+  } catch (thrown) {
+    if (thrown instanceof CommanderError) return HELP_CODES.has(thrown.code) ? 0 : 2;
+    return reportError(thrown, io);
+  }
+}
+
+/** What a person asked for; without a command, help is an answer to wrong usage. */
+const HELP_CODES: ReadonlySet<string> = new Set(["commander.helpDisplayed", "commander.version"]);
+
+function version(): string {
+  // From src/cli as from dist/cli, the package is two folders up.
+  const load = createRequire(import.meta.url);
+  return (load("../../package.json") as { version: string }).version;
+}

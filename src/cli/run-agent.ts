@@ -1,0 +1,70 @@
+import type { AgentOptions } from "../agent/agent.ts";
+import type { Plan } from "../config/index.ts";
+import { SignalMonitor } from "../runtime/signal-monitor.ts";
+import type { LogLevel } from "../telemetry/pino-log.ts";
+import { type CliIo, hasColours } from "./io.ts";
+import { StatusLine } from "./status-line.ts";
+
+export interface RunAgentOptions {
+  readonly once: boolean;
+  readonly logLevel: LogLevel;
+  /** Default: pretty on a terminal, else json. */
+  readonly logFormat: "json" | "pretty" | undefined;
+  /** For what does not come out of a configuration. */
+  readonly agent?: Partial<AgentOptions>;
+}
+
+const STATUS_MS = 500;
+
+/**
+ * Runs an agent as this process: signals, uncaught errors, the log on standard error and, on a terminal, the live status
+ * line belong to it. Resolves with the exit code.
+ */
+export async function runAgent(plan: Plan, options: RunAgentOptions, io: CliIo): Promise<number> {
+  const [{ openAgent }, { createLogger }] = await Promise.all([
+    import("../agent/agent.ts"),
+    import("../telemetry/pino-log.ts"),
+  ]);
+  const isTerminal = io.stderr.isTTY === true;
+  const line = isTerminal
+    ? new StatusLine(
+        (text) => io.stderr.write(text),
+        () => io.stderr.columns ?? 80,
+      )
+    : undefined;
+  const log = createLogger({
+    level: options.logLevel,
+    format: options.logFormat ?? (isTerminal ? "pretty" : "json"),
+    stream: {
+      write(text: string) {
+        line?.clear();
+        return io.stderr.write(text);
+      },
+    },
+    hasColours: hasColours(io.stderr, io.env),
+  });
+  // Signals count from the first instant; one that comes before the agent is open stops it right after.
+  let early: string | undefined;
+  let agent: Awaited<ReturnType<typeof openAgent>> | undefined;
+  const signals = new SignalMonitor(process, {
+    terminate: (signal) => (agent === undefined ? (early = signal) : agent.stop(signal)),
+    force: (signal) => (agent === undefined ? process.exit(1) : agent.force(signal)),
+    reload: () => log.warn({}, "SIGHUP: a changed configuration takes effect at the next start"),
+    rotate: () => agent?.rotateOutputs(),
+  });
+  try {
+    agent = await openAgent({ plan, log, once: options.once, processErrors: process, ...options.agent });
+    if (early !== undefined) agent.stop(early);
+    const running = agent;
+    const ticker =
+      line === undefined ? undefined : setInterval(() => line.show(running.status(), performance.now()), STATUS_MS);
+    try {
+      return (await agent.run()).exitCode;
+    } finally {
+      clearInterval(ticker);
+      line?.clear();
+    }
+  } finally {
+    signals.close();
+  }
+}

@@ -1,0 +1,69 @@
+import { describe, it } from "vitest";
+import { systemClock, systemRandom } from "../../src/runtime/index.ts";
+import { nodeFileSystem } from "../../src/runtime/node-file-system.ts";
+import { http } from "../../src/sinks/http.ts";
+import { tcp } from "../../src/sinks/tcp.ts";
+import type { SinkContext } from "../../src/stage/index.ts";
+import { silentLogger } from "../../src/telemetry/log.ts";
+import { HttpReceiver } from "../../src/testing/http-receiver.ts";
+import { LineReceiver } from "../../src/testing/line-receiver.ts";
+import { type SinkHarness, sinkContract } from "../../src/testing/sink-contract.ts";
+
+const context: SinkContext = {
+  name: "out",
+  log: silentLogger,
+  events: { emit() {} },
+  clock: systemClock,
+  random: systemRandom,
+  fileSystem: nodeFileSystem,
+  host: "test",
+  stateDir: "/nonexistent",
+  marks: new Map(),
+  saveMarks: () => Promise.resolve(),
+  wasCleanStop: true,
+};
+
+const harnesses: readonly SinkHarness[] = [
+  {
+    definition: tcp,
+    context,
+    async target() {
+      const receiver = new LineReceiver();
+      await receiver.start();
+      return {
+        options: { address: receiver.address, timeout_ms: 2000 },
+        lines: () => receiver.lines,
+        connections: () => receiver.connections,
+        kill: () => receiver.kill(),
+        start: () => receiver.start(),
+        stall: () => receiver.stall(),
+        close: () => receiver.kill(),
+      };
+    },
+  },
+  {
+    definition: http,
+    context,
+    async target() {
+      const receiver = new HttpReceiver();
+      await receiver.start();
+      return {
+        options: { url: receiver.url },
+        lines: () => receiver.lines,
+        connections: () => receiver.connections,
+        kill: () => receiver.kill(),
+        start: () => receiver.start(),
+        stall: () => {
+          receiver.answer = () => "hang";
+        },
+        close: () => receiver.kill(),
+      };
+    },
+  },
+];
+
+for (const harness of harnesses) {
+  describe(`${harness.definition.type}, as a sink`, () => {
+    for (const { title, run } of sinkContract(harness)) it(title, run, 15_000);
+  });
+}
