@@ -35,8 +35,8 @@ const BIG_DATA = 0x01;
 /** The smallest and largest page that LMDB makes. */
 const MIN_PAGE_BYTES = 512;
 const MAX_PAGE_BYTES = 65536;
-/** More than the first transaction of a store ever writes. */
-const FIRST_COMMIT_PAGES = 16;
+/** More than a store takes before its first transaction is through, the room that store-room.ts makes included. */
+const MAX_YOUNG_BYTES = 1024 * 1024;
 
 /** What the pages of a store say. */
 export interface PageReport {
@@ -58,6 +58,31 @@ export function inspectPages(path: string): PageReport {
   return withFile(path, (file) => inspect(file, { walk: true }));
 }
 
+/** How large a store is, in its last committed transaction. */
+export interface StoreShape {
+  readonly pageBytes: number;
+  /** Number of the last page that was ever used. */
+  readonly lastPage: number;
+  /** Levels of the deeper tree. */
+  readonly depth: number;
+  /** Pages of both trees. */
+  readonly treePages: number;
+  /** Pages of values that have pages of their own. */
+  readonly overflowPages: number;
+}
+
+/** Of an open store file. @throws Error if its meta pages are damaged. */
+export function readShape(descriptor: number): StoreShape {
+  const { pageBytes, lastPage, free, main } = checkMetas(storeFile(descriptor));
+  return {
+    pageBytes,
+    lastPage: Number(lastPage),
+    depth: Math.max(free.depth, main.depth),
+    treePages: Number(free.branchPages + free.leafPages + main.branchPages + main.leafPages),
+    overflowPages: Number(free.overflowPages + main.overflowPages),
+  };
+}
+
 /**
  * True if the file is what a creation that was cut short leaves: no transaction was ever committed. The first
  * transaction is a few pages; its meta page is written only after all else is on disk.
@@ -66,7 +91,7 @@ export function isCutShortCreation(path: string): boolean {
   return withFile(path, (file) => {
     const head = file.read(0, Math.min(file.size, HEADER_BYTES + 136)) ?? Buffer.alloc(0);
     const pageBytes = head.length === HEADER_BYTES + 136 && hasMagic(head) ? readMeta(head).pageBytes : 4096;
-    if (file.size > FIRST_COMMIT_PAGES * pageBytes) return false;
+    if (file.size > MAX_YOUNG_BYTES) return false;
     const bytes = file.read(0, file.size) ?? Buffer.alloc(0);
     for (const start of [0, pageBytes]) {
       const page = bytes.subarray(start, start + pageBytes);
@@ -87,22 +112,26 @@ interface StoreFile {
 function withFile<Result>(path: string, look: (file: StoreFile) => Result): Result {
   const descriptor = openSync(path, "r");
   try {
-    return look({
-      size: fstatSync(descriptor).size,
-      read(offset, length) {
-        const bytes = Buffer.allocUnsafe(length);
-        let filled = 0;
-        while (filled < length) {
-          const count = readSync(descriptor, bytes, filled, length - filled, offset + filled);
-          if (count === 0) return undefined;
-          filled += count;
-        }
-        return bytes;
-      },
-    });
+    return look(storeFile(descriptor));
   } finally {
     closeSync(descriptor);
   }
+}
+
+function storeFile(descriptor: number): StoreFile {
+  return {
+    size: fstatSync(descriptor).size,
+    read(offset, length) {
+      const bytes = Buffer.allocUnsafe(length);
+      let filled = 0;
+      while (filled < length) {
+        const count = readSync(descriptor, bytes, filled, length - filled, offset + filled);
+        if (count === 0) return undefined;
+        filled += count;
+      }
+      return bytes;
+    },
+  };
 }
 
 interface Tree {

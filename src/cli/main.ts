@@ -1,15 +1,25 @@
 import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
+import { register as registerCheckpoints } from "./checkpoints.ts";
 import { register as registerCompletion } from "./completion.ts";
+import { register as registerDemo } from "./demo.ts";
+import { register as registerDlq } from "./dlq.ts";
 import { register as registerExplain } from "./explain.ts";
 import { type CliIo, hasColours } from "./io.ts";
 import { reportError } from "./report-error.ts";
+import { register as registerRun } from "./run.ts";
+import { register as registerTail } from "./tail.ts";
 import { register as registerValidate } from "./validate.ts";
 
 /** Every command that is built, in the order of `--help`. Each loads what is heavy when it runs, not before. */
 const REGISTER: readonly ((program: Command, io: CliIo) => void)[] = [
+  registerRun,
+  registerTail,
   registerValidate,
   registerExplain,
+  registerCheckpoints,
+  registerDlq,
+  registerDemo,
   registerCompletion,
 ];
 

@@ -1,4 +1,5 @@
 import type { AgentOptions } from "../agent/agent.ts";
+import { setUnclosedHook } from "../channel/index.ts";
 import type { Plan } from "../config/index.ts";
 import { SignalMonitor } from "../runtime/signal-monitor.ts";
 import type { LogLevel } from "../telemetry/pino-log.ts";
@@ -43,6 +44,8 @@ export async function runAgent(plan: Plan, options: RunAgentOptions, io: CliIo):
     },
     hasColours: hasColours(io.stderr, io.env),
   });
+  // A channel end that nobody closed is a bug of ours; it belongs into the log, not beside it.
+  setUnclosedHook(({ side, madeAt }) => log.debug({ side, made_at: madeAt }, "a channel end was never closed"));
   // Signals count from the first instant; one that comes before the agent is open stops it right after.
   let early: string | undefined;
   let agent: Awaited<ReturnType<typeof openAgent>> | undefined;

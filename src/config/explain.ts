@@ -4,7 +4,7 @@ import { CHANNEL_SECTIONS, COMPONENT_INPUT, overflowOf } from "./channel-section
 import { nearest } from "./nearest.ts";
 import { descriptionAt, isSecretAt, isTable, keysOf, type Shapes, shapesAt } from "./schema-walk.ts";
 import { parseTomlKey } from "./toml.ts";
-import { formatKey, formatPlace, type KeyPath, nodeAt, type Place, type TableNode } from "./tree.ts";
+import { formatKey, formatPlace, isPlainObject, type KeyPath, nodeAt, type Place, type TableNode } from "./tree.ts";
 
 /** The effective value of one key, and who set it. */
 export interface Explained {
@@ -49,15 +49,15 @@ export class Explainer {
     const shapes = shapesAt(this.#shapes, path);
     if (shapes.length === 0) throw unknown(key, this.#nearestKey(path));
     const value = this.#valueAt(path);
-    if (!isTable(shapes) || (value !== undefined && !isPlainTable(value)))
+    if (!isTable(shapes) || (value !== undefined && !isPlainObject(value)))
       return { isTable: false, keys: [this.#leaf(path, value)] };
-    return { isTable: true, keys: isPlainTable(value) ? [...this.#leaves(path, value)] : [] };
+    return { isTable: true, keys: isPlainObject(value) ? [...this.#leaves(path, value)] : [] };
   }
 
   #valueAt(path: KeyPath): unknown {
     let value: unknown = this.#effective;
     for (const part of path) {
-      if (!isPlainTable(value) || !Object.hasOwn(value, part)) return undefined;
+      if (!isPlainObject(value) || !Object.hasOwn(value, part)) return undefined;
       value = value[part];
     }
     return value;
@@ -66,7 +66,7 @@ export class Explainer {
   *#leaves(path: KeyPath, table: Effective): Generator<Explained> {
     for (const [key, value] of Object.entries(table)) {
       const here = [...path, key];
-      if (isPlainTable(value)) yield* this.#leaves(here, value);
+      if (isPlainObject(value)) yield* this.#leaves(here, value);
       else if (value !== undefined) yield this.#leaf(here, value);
     }
     // A policy that follows from elsewhere is worth showing; any other unset key is not.
@@ -130,10 +130,10 @@ function isChannel(path: KeyPath): boolean {
 const unknown = (key: string, meant: string): ConfigError =>
   new ConfigError([{ message: `unknown key "${maskUrls(key)}"${meant === "" ? "" : `; ${meant}`}` }], "TR_USAGE");
 
-function isPlainTable(value: unknown): value is Effective {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
-  const prototype = Object.getPrototypeOf(value) as unknown;
-  return prototype === null || prototype === Object.prototype;
+/** What a library user handed in as a function or an instance cannot be printed. */
+function opaque(value: object | null): string | null {
+  if (value === null) return null;
+  return typeof value === "function" ? "[function]" : `[${value.constructor?.name ?? "object"}]`;
 }
 
 /** Lists may hold URLs, and tables with secret fields. */
@@ -142,7 +142,7 @@ function masked(value: unknown, shapes: Shapes, path: KeyPath): unknown {
   if (value instanceof Date) return value.toISOString();
   if (value instanceof RegExp || typeof value === "bigint") return String(value);
   if (Array.isArray(value)) return value.map((item, at) => masked(item, shapes, [...path, at]));
-  if (!isPlainTable(value)) return value;
+  if (!isPlainObject(value)) return typeof value === "function" || typeof value === "object" ? opaque(value) : value;
   const entries = Object.entries(value).map(([key, child]) => {
     const here = [...path, key];
     return [key, isSecretAt(shapes, here) ? MASK : masked(child, shapes, here)];

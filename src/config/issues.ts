@@ -116,7 +116,10 @@ function formatWords(issue: Issue & { code: "invalid_format" }): string {
 export function show(node: TreeNode): string {
   if (node.kind === "table") return "a table";
   if (node.kind === "array") return "a list";
-  if (typeof node.value !== "string") return node.value instanceof Date ? "a date" : String(node.value);
+  if (node.value instanceof Date) return "a date";
+  if (typeof node.value === "function") return "a function";
+  if (typeof node.value === "object" && node.value !== null) return "an object";
+  if (typeof node.value !== "string") return String(node.value);
   const text = maskUrls(node.value);
   return JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text);
 }

@@ -92,7 +92,7 @@ describe("loadPlan", () => {
     const bytes = fc.oneof(fc.uint8Array({ maxLength: 200 }), fc.string({ maxLength: 200 }).map(Buffer.from));
     await fc.assert(
       fc.asyncProperty(bytes, (content) => loadOrMistakes(content)),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
   });
 
@@ -106,7 +106,7 @@ describe("loadPlan", () => {
         const isStillSecret = /^token = "hunter2"$/m.test(edited) && /^url = "https:\/\/me:hunter2@/m.test(edited);
         return loadOrMistakes(Buffer.from(isStillSecret ? edited : edited.replaceAll("hunter2", "plain")));
       }),
-      { numRuns: 600 },
+      { numRuns: 300 },
     );
   }, 30_000);
 
@@ -135,7 +135,7 @@ describe("loadPlan", () => {
       fc.asyncProperty(fc.array(set, { maxLength: 2 }), key, (sets, asked) =>
         loadOrMistakes(Buffer.from(VALID), { sets, key: asked }),
       ),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
   });
 });

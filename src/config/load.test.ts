@@ -1,8 +1,11 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { loadSample, mistakesOf, SMALL } from "../../test/config/sample-stages.ts";
+import { z } from "zod";
+import { loadSample, mistakesOf, SMALL, sampleStages } from "../../test/config/sample-stages.ts";
+import { defineSink } from "../stage/index.ts";
 import { defineConfig } from "./define-config.ts";
+import { loadPlan } from "./load.ts";
 
 const one = { configs: ["a.toml"] };
 
@@ -184,6 +187,26 @@ sink_grace_ms = "1\${N:-2}"
     };
     const { plan } = await loadSample({ "tailrace.toml": "broken" }, { made, sets: ["api.enabled=false"] });
     expect(plan).toMatchObject({ api: { enabled: false }, sources: [{ options: { include: [`/\${odd}/*`] } }] });
+  });
+
+  it("leaves functions and instances in a library user's options as they are", async () => {
+    const client = new (class Client {})();
+    const send = () => client;
+    const definition = defineSink({
+      type: "own",
+      summary: "Takes objects.",
+      options: z.strictObject({ client: z.custom((one) => one === client), send: z.custom<() => unknown>() }),
+      guarantee: "at_least_once",
+      open: () => Promise.reject(new Error("never opened")),
+    });
+    const config = {
+      sources: { in: { type: "stdin" } },
+      sinks: { out: { type: "own", inputs: ["in"], client, send } },
+    };
+    const stages = { ...sampleStages, sinks: [definition] };
+    const { plan, explain } = await loadPlan({ stages, env: {}, cwd: "/", made: { by: "pipeline()", config } });
+    expect(plan.sinks[0]?.options).toEqual({ client, send });
+    expect(explain("sinks.out.client").keys[0]?.value).toBe("[Client]");
   });
 
   it("orders transforms behind what they read from", async () => {

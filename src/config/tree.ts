@@ -30,7 +30,8 @@ export interface ArrayNode {
 export interface ValueNode {
   readonly kind: "value";
   readonly place: Place;
-  readonly value: string | number | boolean | Date;
+  /** From TOML a string, number, boolean or Date; from code anything that is no list and no plain table. */
+  readonly value: unknown;
   readonly overrides?: readonly Place[];
   /** The value is taken as it stands: `${...}` in it is no substitution. */
   readonly isLiteral?: boolean;
@@ -153,28 +154,34 @@ export function formatPlace(place: Place): string {
   return place.line === undefined ? place.file : `${place.file}:${place.line}`;
 }
 
-/** A tree out of plain data (a configuration written in TypeScript, or made by a command). */
+/**
+ * A tree out of data (a configuration written in TypeScript, or made by a command). Functions and instances of classes,
+ * which a stage of a library user may take, stay what they are.
+ */
 export function treeFrom(value: unknown, place: Place, options: { isLiteral?: boolean } = {}): TreeNode | undefined {
-  return build(value, place, options.isLiteral === true, 0);
+  return build(value, place, options.isLiteral === true, new Set());
 }
 
-function build(value: unknown, place: Place, isLiteral: boolean, depth: number): TreeNode | undefined {
-  if (value === undefined || depth > MAX_DEPTH) return undefined;
-  if (Array.isArray(value)) {
-    const items = value.map((item) => build(item, place, isLiteral, depth + 1));
-    return { kind: "array", place, items: items.filter((item) => item !== undefined) };
-  }
-  if (value instanceof Date) return { kind: "value", place, value };
-  if (typeof value === "object" && value !== null) {
+function build(value: unknown, place: Place, isLiteral: boolean, above: ReadonlySet<unknown>): TreeNode | undefined {
+  if (value === undefined) return undefined;
+  const isOpen = above.size < MAX_DEPTH && !above.has(value);
+  const inside = (child: unknown) => build(child, place, isLiteral, new Set(above).add(value));
+  if (isOpen && Array.isArray(value))
+    return { kind: "array", place, items: value.map(inside).filter((item) => item !== undefined) };
+  if (isOpen && isPlainObject(value)) {
     const entries = new Map<string, TreeNode>();
     for (const [key, child] of Object.entries(value)) {
-      const node = build(child, place, isLiteral, depth + 1);
+      const node = inside(child);
       if (node !== undefined) entries.set(key, node);
     }
     return { kind: "table", place, entries };
   }
-  if (typeof value === "string" || typeof value === "number" || typeof value === "boolean")
-    return { kind: "value", place, value, ...(isLiteral ? { isLiteral } : {}) };
-  // null, bigint, functions, symbols: shown as text, which the schema then refuses with the key's name.
-  return { kind: "value", place, value: String(value), isLiteral: true };
+  return { kind: "value", place, value, ...(isLiteral ? { isLiteral } : {}) };
+}
+
+/** `{ ... }`, not an instance of some class. */
+export function isPlainObject(value: unknown): value is { readonly [key: string]: unknown } {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  const prototype = Object.getPrototypeOf(value) as unknown;
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
 }

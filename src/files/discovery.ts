@@ -33,6 +33,7 @@ export interface DiscoveryOptions {
   readonly readFrom: "beginning" | "end";
   readonly archives: boolean;
   readonly rotateWaitMs: number;
+  readonly scanIntervalMs: number;
   /** 0: off. */
   readonly ignoreOlderMs: number;
   readonly isOnce: boolean;
@@ -84,7 +85,7 @@ export class Discovery {
   readonly #again = new Set<BytePath>();
   /** Files without a path that matches, to be settled in the next pass. */
   readonly #detached = new Set<FileState>();
-  /** Truncated: the content at these paths is new, whatever its inode. */
+  /** Files whose content was not found, and since when (monotonic). */
   readonly #missingSince = new Map<FileState, number>();
   /** Whole archives by path, with the stat at which that was found. */
   readonly #whole = new Map<BytePath, string>();
@@ -92,6 +93,7 @@ export class Discovery {
   readonly #followed = new Map<BytePath, FileState>();
   #isFirstPass = true;
   #idsForgottenMs: number;
+  #lastSearchMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: DiscoveryOptions) {
     this.#options = options;
@@ -163,13 +165,17 @@ export class Discovery {
 
   /** One pass. Never rejects. */
   async pass(): Promise<void> {
-    const { watcher, clock, ids, log } = this.#options;
+    const { watcher, clock, ids, log, rotation, scanIntervalMs } = this.#options;
     try {
       if (clock.monotonic() - this.#idsForgottenMs > 60_000) {
         // Device numbers of what was unmounted are given to what is mounted next.
         ids.forget();
         this.#idsForgottenMs = clock.monotonic();
       }
+      rotation.refresh();
+      // What was not to be told last time is tried again at the pace of the scan, not at that of notifications.
+      const isSearch = clock.monotonic() - this.#lastSearchMs >= scanIntervalMs;
+      if (isSearch) this.#lastSearchMs = clock.monotonic();
       const sightings = await watcher.look();
       const groups = new Map<FileId, Group>();
       for (const path of [...this.#again]) {
@@ -177,8 +183,9 @@ export class Discovery {
         sightings.push(this.#lookAt(path));
       }
       for (const sighting of sightings) this.#sort(sighting, groups);
-      this.#reconsiderWaiting(groups);
+      if (isSearch) this.#reconsiderWaiting(groups);
       for (const group of [...groups.values()]) await this.#attach(group, groups);
+      if (isSearch) for (const state of this.#missingSince.keys()) this.#detached.add(state);
       await this.#settleDetached(groups);
       const found: FileState[] = [];
       for (const group of inOrder(groups.values())) {
@@ -206,11 +213,11 @@ export class Discovery {
   }
 
   #sort(sighting: Sighting, groups: Map<FileId, Group>): void {
-    const { ids, readers } = this.#options;
+    const { ids } = this.#options;
     const { path, stat, error } = sighting;
     const followed = this.#followed.get(path);
     if (followed !== undefined) {
-      this.#sortFollowed(followed, path, stat);
+      this.#sortFollowed(followed, stat);
       return;
     }
     const use = this.#registry.paths.get(path);
@@ -237,7 +244,6 @@ export class Discovery {
     else groups.set(id, { id, stat, paths: [path], isLink: sighting.isLink });
     if (use !== undefined && use.kind !== "file") this.#registry.removePath(path);
     if (sighting.isLink) groups.get(id)!.isLink = true;
-    void readers;
   }
 
   /** A known file changed: there may be more to read, or a tombstone grows again. */
@@ -253,7 +259,7 @@ export class Discovery {
     readers.read(state);
   }
 
-  #sortFollowed(state: FileState, path: BytePath, stat: FileStat | undefined): void {
+  #sortFollowed(state: FileState, stat: FileStat | undefined): void {
     const { ids, readers } = this.#options;
     if (stat !== undefined && ids.idOf(stat) === state.id) {
       if (state.phase !== "finished") readers.read(state);
@@ -291,7 +297,9 @@ export class Discovery {
   /** `path` no longer leads to `state`. */
   #lose(state: FileState, path: BytePath): void {
     this.#detachPath(state, path);
-    if (state.paths.size === 0) this.#detached.add(state);
+    if (state.paths.size > 0) return;
+    state.location = undefined;
+    this.#detached.add(state);
   }
 
   /** What could not be told before, and whether it can be now. */
@@ -339,8 +347,10 @@ export class Discovery {
     if (state.fingerprint.length === 0) return group.stat.size >= state.offset;
     const isPlain = this.#formatOf(path) === undefined;
     if (isPlain && group.stat.size < state.offset) return false;
-    // A tombstone that nobody touched since: not worth a look inside. Its inode number has to be right, and its size.
-    if (state.phase === "finished" && isPlain && state.names.includes(path)) {
+    if (isPlain && state.names.includes(path)) {
+      // A tailer that opens it proves the content before anything else.
+      if (state.phase !== "finished") return true;
+      // A tombstone that nobody touched since: not worth a look inside.
       if (group.stat.size === state.size && group.stat.modifiedMs < state.lastSeenMs - 2000) return true;
     }
     return (await this.#compare(path, state)) === "match";
@@ -383,7 +393,7 @@ export class Discovery {
 
   /** Files that have no path which matches: where is their content now? */
   async #settleDetached(groups: Map<FileId, Group>): Promise<void> {
-    for (const state of [...this.#detached, ...this.#missingSince.keys()]) {
+    for (const state of [...this.#detached]) {
       this.#detached.delete(state);
       if (state.paths.size > 0) {
         this.#missingSince.delete(state);
@@ -396,6 +406,10 @@ export class Discovery {
   async #settle(state: FileState, groups: Map<FileId, Group>): Promise<void> {
     const { rotation, readers } = this.#options;
     if (this.#takeCopy(state)) return;
+    if (this.#isFirstPass && state.phase === "finished" && !this.#isOwner(state)) {
+      this.#followTombstone(state, groups);
+      return;
+    }
     const found = await rotation.find(state, (sibling) => this.#isOther(sibling, state));
     if (readers.holds(state)) {
       // Its descriptor reaches the content; the name is only for later.
@@ -404,7 +418,7 @@ export class Discovery {
       if (state.phase === "live" || state.phase === "missing") {
         this.#rotated(state, isRenamed ? "renamed" : "deleted");
       }
-      await this.#lineUp(state, isRenamed ? found : undefined, groups);
+      if (isRenamed) await this.#lineUp(state, found, groups);
       return;
     }
     if (found === "unknown") {
@@ -424,11 +438,28 @@ export class Discovery {
     state.location = undefined;
     if (state.phase === "finished") {
       this.#registry.setId(state, undefined);
-      await this.#lineUp(state, undefined, groups);
       return;
     }
     this.#miss(state, true);
-    if (state.phase === "finished") await this.#lineUp(state, undefined, groups);
+  }
+
+  /** True if no younger file was seen at one of its paths. */
+  #isOwner(state: FileState): boolean {
+    return state.names.some((name) => familyOf(name).base === name && this.#registry.ownerOf(name) === state);
+  }
+
+  /** At the start there may be thousands of tombstones: each is looked for under its last name only. */
+  #followTombstone(state: FileState, groups: Map<FileId, Group>): void {
+    const { ids } = this.#options;
+    const path = state.names[state.names.length - 1]!;
+    const { stat } = this.#lookAt(path);
+    if (stat === undefined || ids.idOf(stat) !== state.id) {
+      this.#registry.setId(state, undefined);
+      return;
+    }
+    const format = this.#formatOf(path);
+    this.#follow(state, { path, stat, id: state.id, format, hasPlainTwin: false }, groups);
+    this.#changed(state, stat);
   }
 
   /** A copy that was set aside now is the only one. */
@@ -659,7 +690,7 @@ export class Discovery {
       for (const state of candidates) {
         const comparison = await this.#compareContent(content, group.stat.size, isPlain, state);
         if (comparison === "match") {
-          if (this.#isHomeless(state)) return { kind: "file", state };
+          if (this.#isHomeless(state) && !this.#options.readers.holds(state)) return { kind: "file", state };
           const common = await this.#commonLength(content, isPlain ? group.stat.size : undefined, state);
           if (common === "replaced") {
             await this.#treatAsTruncated(state);
@@ -688,12 +719,21 @@ export class Discovery {
     return { kind: "new" };
   }
 
-  /** Files whose content this path may hold: of its family; those that look for their content first. */
+  /**
+   * Files whose content this path may hold, those that look for their content first:
+   * - at a path itself: what was there and is nowhere else (restored, or saved by an editor). What was rotated away and
+   *   still exists is another file, however equal the first bytes are.
+   * - at a rotated name: what is live at the path it was rotated from (a copy before the truncation), what is nowhere
+   *   else, and for an archive what had its name without the compression
+   */
   #candidates(path: BytePath): FileState[] {
-    const own = this.#registry.ownerOf(path);
-    const family = [...this.#registry.family(path)].filter(
-      (state) => state.fingerprint.length > 0 && (state === own || isOfFamily(path, state)),
-    );
+    const { base } = familyOf(path);
+    const twin = this.#formatOf(path) === undefined ? undefined : path.slice(0, path.lastIndexOf("."));
+    const family = [...this.#registry.family(path)].filter((state) => {
+      if (state.fingerprint.length === 0 || !isOfFamily(path, state)) return false;
+      if (base === path) return this.#isHomeless(state) && !this.#options.readers.holds(state) && state.phase !== "finished";
+      return this.#isHomeless(state) || state.paths.has(base) || state.names.some((name) => name === twin);
+    });
     const urgency = (state: FileState) => (this.#isHomeless(state) && state.phase !== "finished" ? 1 : 0);
     return family.sort(
       (a, b) => urgency(b) - urgency(a) || b.identity.guardEnd - a.identity.guardEnd || b.lastSeenMs - a.lastSeenMs,
@@ -702,7 +742,7 @@ export class Discovery {
 
   /** Nothing else leads to its content. */
   #isHomeless(state: FileState): boolean {
-    return state.paths.size === 0 && state.location === undefined && !this.#options.readers.holds(state);
+    return state.paths.size === 0 && state.location === undefined;
   }
 
   async #compare(path: BytePath, state: FileState): Promise<Comparison | "unreadable"> {
@@ -881,9 +921,8 @@ export class Discovery {
   }
 
   /** A file lost its path: generations that came and went since are read behind it, and before what is there now. */
-  async #lineUp(state: FileState, found: Found | undefined | "unknown", groups: Map<FileId, Group>): Promise<void> {
+  async #lineUp(state: FileState, found: Found, groups: Map<FileId, Group>): Promise<void> {
     const { readers } = this.#options;
-    if (found === undefined || found === "unknown") return;
     const home = state.names.find((name) => familyOf(found.sibling.path).base === name);
     // A new file at the path lines up by itself.
     if (home === undefined || this.#registry.ownerOf(home) !== state) return;

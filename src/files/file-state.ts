@@ -2,7 +2,8 @@ import type { ContentMark, FileEntry } from "../checkpoint/checkpoint-store.ts";
 import { fileOrigin, type Origin } from "../record/origin.ts";
 import { type BytePath, pathToText } from "../runtime/byte-path.ts";
 import { type FileId, fileId } from "./file-id.ts";
-import { contentMark } from "./fingerprint.ts";
+import type { Readable } from "./content.ts";
+import { contentMark, readFingerprint, readGuard } from "./fingerprint.ts";
 
 /**
  * Where a file stands in its life:
@@ -160,6 +161,27 @@ export class FileState {
     return { fingerprint: this.fingerprint, guard: fitting.mark, guardEnd: fitting.end };
   }
 
+  /** Guards wait until what is before them is committed. */
+  get hasUnsettledGuard(): boolean {
+    const last = this.#marks[this.#marks.length - 1];
+    return last !== undefined && last.end > this.#storedGuardEnd;
+  }
+
+  /** True if the store should know something newer than `entry`. */
+  differsFrom(entry: FileEntry): boolean {
+    return (
+      entry.guardEnd !== this.#storedGuardEnd ||
+      entry.lastSize !== this.size ||
+      entry.fingerprint.length !== this.fingerprint.length ||
+      entry.inode !== this.inode ||
+      entry.fileSystem !== this.fileSystem ||
+      entry.tombstoneSinceMs !== this.tombstoneSinceMs ||
+      entry.boundaries.length !== this.boundaries.length ||
+      entry.names.length !== this.names.length ||
+      entry.names[entry.names.length - 1] !== this.names[this.names.length - 1]
+    );
+  }
+
   /** Moves the guard that will be stored up to what is committed. */
   settleGuard(committed: number): void {
     let settled = -1;
@@ -169,6 +191,13 @@ export class FileState {
     this.#storedGuard = mark;
     this.#storedGuardEnd = end;
     this.#marks.splice(0, settled);
+  }
+
+  /** Takes fingerprint and guard from content that is known to be this file's. */
+  async learn(content: Readable): Promise<void> {
+    this.fingerprint = await readFingerprint(content, this.size);
+    this.#storedGuard = await readGuard(content, this.offset);
+    this.#storedGuardEnd = this.offset;
   }
 
   /** Forced boundaries below what every sink has committed are never framed again; the one right there still tells what precedes. */

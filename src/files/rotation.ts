@@ -32,11 +32,17 @@ export class Rotation {
   readonly #fileSystem: FileSystem;
   readonly #ids: FileIds;
   readonly #readsArchives: boolean;
+  readonly #listings = new Map<BytePath, readonly BytePath[]>();
 
   constructor(fileSystem: FileSystem, ids: FileIds, readsArchives: boolean) {
     this.#fileSystem = fileSystem;
     this.#ids = ids;
     this.#readsArchives = readsArchives;
+  }
+
+  /** A new look at the world: what was listed before counts no longer. */
+  refresh(): void {
+    this.#listings.clear();
   }
 
   /** Paths whose rotation may have moved a file with these names. */
@@ -50,13 +56,8 @@ export class Rotation {
    */
   async siblings(base: BytePath): Promise<SiblingFile[] | undefined> {
     const folder = folderOf(base);
-    let names: BytePath[];
-    try {
-      names = (await this.#fileSystem.readdir(folder)).map((entry) => entry.name);
-    } catch (error) {
-      const code = errnoOf(error);
-      return code === "ENOENT" || code === "ENOTDIR" ? [] : undefined;
-    }
+    const names = await this.#list(folder);
+    if (names === undefined) return undefined;
     const stats = new Map<BytePath, FileStat | undefined>();
     const statOf = (name: BytePath): FileStat | undefined => {
       if (!stats.has(name)) stats.set(name, this.#statFile(joinPath(folder, name)));
@@ -139,6 +140,19 @@ export class Rotation {
       return false;
     } finally {
       await content?.close().catch(() => undefined);
+    }
+  }
+
+  async #list(folder: BytePath): Promise<readonly BytePath[] | undefined> {
+    const known = this.#listings.get(folder);
+    if (known !== undefined) return known;
+    try {
+      const names = (await this.#fileSystem.readdir(folder)).map((entry) => entry.name);
+      this.#listings.set(folder, names);
+      return names;
+    } catch (error) {
+      const code = errnoOf(error);
+      return code === "ENOENT" || code === "ENOTDIR" ? [] : undefined;
     }
   }
 

@@ -120,6 +120,11 @@ export class Tailer {
     this.#want = options.maxBatchBytes;
   }
 
+  /** It holds the content open. */
+  get isOpen(): boolean {
+    return this.#content !== undefined;
+  }
+
   /** At the end of the content, waiting for more. */
   get isIdle(): boolean {
     return this.#isIdle;

@@ -207,12 +207,13 @@ interface Input {
   readonly size: ChannelSize;
 }
 
-function createInput({ plan, channels }: PipelineEnvironment, component: string): Input {
+function createInput({ plan, channels, clock }: PipelineEnvironment, component: string): Input {
   const size = plan.channels.input(component);
   const { sender, receiver } = channels.create<Routed>({
     component,
     channel: "input",
     why: `what ${component} reads`,
+    clock,
     capacity: size.bufferSize,
     ...(size.bufferBytes === undefined ? {} : { capacityBytes: size.bufferBytes }),
     overflow: size.overflow,
@@ -239,6 +240,7 @@ function sourceContext(
         component: name,
         channel: "tailer_payload",
         why: "the one channel of a source: created by its TailerManager, cloned to each Tailer",
+        clock: environment.clock,
         capacity: size.bufferSize,
         ...(size.bufferBytes === undefined ? {} : { capacityBytes: size.bufferBytes }),
         overflow: "block",

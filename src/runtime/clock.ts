@@ -9,7 +9,7 @@ export interface Clock {
   monotonic(): number;
   /** Resolves after `ms`; earlier, and without an error, when `signal` aborts. */
   sleep(ms: number, options?: { signal?: AbortSignal }): Promise<void>;
-  /** Calls `run` once after `ms`. A pending timer does not keep the process alive by itself. */
+  /** Calls `run` once after `ms`. A pending timer keeps the process alive: cancel what is not needed any more. */
   after(ms: number, run: () => void): Timer;
 }
 

@@ -89,10 +89,18 @@ describe("MemoryBudget", () => {
   it("keeps a lease that was granted before the abort", async () => {
     const budget = new MemoryBudget(100, 16);
     const controller = new AbortController();
-    const lease = await budget.lease(10, { signal: controller.signal });
+    const lease = await budget.lease(16, { signal: controller.signal });
     controller.abort();
     expect(lease).toBeDefined();
-    expect(budget.usedBytes).toBe(10);
+    expect(budget.usedBytes).toBe(16);
+  });
+
+  it("counts a whole chunk for a read that is given one", async () => {
+    const budget = new MemoryBudget(100, 16);
+    const lease = (await budget.lease(10))!;
+    expect([lease.buffer.length, budget.usedBytes]).toEqual([16, 16]);
+    lease.release();
+    expect(budget.usedBytes).toBe(0);
   });
 
   it("refuses a second release, and a retain after the release", async () => {

@@ -25,7 +25,8 @@ export class MemoryBudget {
    * A buffer of at least `bytes`, once the budget has room (a request above the whole budget is granted when nothing
    * else is out). Undefined if `signal` aborts first.
    */
-  async lease(bytes: number, options: { signal?: AbortSignal } = {}): Promise<Lease | undefined> {
+  async lease(wanted: number, options: { signal?: AbortSignal } = {}): Promise<Lease | undefined> {
+    const bytes = this.#isPooled(wanted) ? this.#chunkBytes : wanted;
     if (options.signal?.aborted) return undefined;
     if (this.#waiting.length > 0 || !this.#fits(bytes)) {
       if (!(await this.#turn(bytes, options.signal))) return undefined;
@@ -34,8 +35,8 @@ export class MemoryBudget {
     }
     return new Lease(this.#take(bytes), bytes, (lease, buffer) => {
       this.#usedBytes -= lease;
-      if (buffer.length === this.#chunkBytes && this.#free.length * this.#chunkBytes < this.totalBytes)
-        this.#free.push(buffer);
+      if (buffer.length === this.#chunkBytes) this.#free.push(buffer);
+      this.#trimPool();
       this.#grantWaiting();
     });
   }
@@ -45,10 +46,19 @@ export class MemoryBudget {
   }
 
   #take(bytes: number): Buffer {
-    // Small reads (a few new lines) come from Node's own slab; they must not each hold a whole chunk.
-    if (bytes <= this.#chunkBytes / 8) return Buffer.allocUnsafe(bytes);
-    if (bytes <= this.#chunkBytes) return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#chunkBytes);
-    return Buffer.allocUnsafeSlow(bytes);
+    if (bytes === this.#chunkBytes) return this.#free.pop() ?? Buffer.allocUnsafeSlow(bytes);
+    this.#trimPool();
+    return bytes > this.#chunkBytes ? Buffer.allocUnsafeSlow(bytes) : Buffer.allocUnsafe(bytes);
+  }
+
+  /** What lies in the pool and what is out must fit the budget together. */
+  #trimPool(): void {
+    while (this.#free.length > 0 && this.#usedBytes + this.#free.length * this.#chunkBytes > this.totalBytes) this.#free.pop();
+  }
+
+  /** Small reads (a few new lines) come from Node's own slab: they must not each hold a whole chunk. */
+  #isPooled(bytes: number): boolean {
+    return bytes > this.#chunkBytes / 8 && bytes <= this.#chunkBytes;
   }
 
   #turn(bytes: number, signal: AbortSignal | undefined): Promise<boolean> {

@@ -35,10 +35,7 @@ const options = z
     method: z.enum(["POST", "PUT", "PATCH"]).default("POST").describe("Method of the request."),
     encoding: encoding(),
     compression: z.enum(["none", "gzip"]).default("none").describe("Compression of the body."),
-    headers: z
-      .record(z.string().regex(/^[!#$%&'*+.^_`|~\w-]+$/, "no valid header name"), secret())
-      .default({})
-      .describe("Further headers; their values are shown nowhere."),
+    headers: z.record(z.string(), secret()).default({}).describe("Further headers; their values are shown nowhere."),
     tls: z.strictObject(tlsFields).superRefine(checkTls).prefault({}),
     timeout_ms: timeoutMs(),
     retry: retryOptions(),
@@ -350,6 +347,9 @@ function checkHeaders(checked: { url: string; headers: { [name: string]: string 
     const path = ["headers", name];
     if (OWN_HEADERS.has(small))
       context.addIssue({ code: "custom", path, message: `${name} is set for each request; leave it out` });
+    if (!/^[!#$%&'*+.^_`|~\w-]+$/.test(name)) {
+      context.addIssue({ code: "custom", path, message: "this is no valid header name" });
+    }
     if (seen.has(small)) context.addIssue({ code: "custom", path, message: `${name} is there twice` });
     seen.add(small);
     if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(value)) {

@@ -200,6 +200,16 @@ export function fileSystemSuite(name: string, make: () => FileSystemUnderTest | 
       await handle.close();
     });
 
+    it("lets one descriptor at a time hold the lock of a file", async () => {
+      const first = await created("a", "x");
+      const second = await under.files.open(at("a"), "read");
+      expect(await first.tryLock?.()).toBe(true);
+      expect(await second.tryLock?.()).toBe(false);
+      await first.close();
+      expect(await second.tryLock?.()).toBe(true);
+      await second.close();
+    });
+
     it("answers EBADF on a closed descriptor", async () => {
       const handle = await created("a", "x");
       await handle.close();

@@ -34,6 +34,8 @@ export class SimDisk {
   device = 1n;
   /** Rises at each power cut. */
   boot = 1;
+  /** flock(2): who holds which file. */
+  readonly locks = new Map<Inode, object>();
   /** The processes whose views are alive. */
   readonly processes = new Set<{ processKill(): void }>();
   /** Chance that a folder notification is lost. */
@@ -215,6 +217,7 @@ export class SimDisk {
     for (const change of this.#pending.slice(0, survivors)) this.#settleChange(change);
     this.#pending = [];
     this.#watches.clear();
+    this.locks.clear();
     this.boot += 1;
     const before = this.#reachable();
     const seen = new Set<Inode>();

@@ -84,8 +84,7 @@ export class SimFileSystem implements FileSystem {
     if (this.#isDead) return;
     this.#isDead = true;
     this.disk.processes.delete(this);
-    for (const handle of this.#handles) this.disk.release(handle.inode);
-    this.#handles.clear();
+    for (const handle of [...this.#handles]) this.closed(handle);
     for (const watch of this.#watches) this.disk.unwatch(watch);
     this.#watches.clear();
   }
@@ -247,7 +246,9 @@ export class SimFileSystem implements FileSystem {
   }
 
   closed(handle: SimHandle): void {
-    if (this.#handles.delete(handle)) this.disk.release(handle.inode);
+    if (!this.#handles.delete(handle)) return;
+    if (this.disk.locks.get(handle.inode) === handle) this.disk.locks.delete(handle.inode);
+    this.disk.release(handle.inode);
   }
 
   async #call<T>(
@@ -337,6 +338,7 @@ export type SimCall =
   | "truncate"
   | "datasync"
   | "sync"
+  | "lock"
   | "close";
 
 /** The process that made this call is dead. */
@@ -400,6 +402,14 @@ class SimHandle implements FileHandle {
 
   sync(): Promise<void> {
     return this.#sync("sync");
+  }
+
+  tryLock(): Promise<boolean> {
+    return this.#owner.onHandle(this, "lock", () => {
+      const holder = this.#owner.disk.locks.get(this.inode);
+      if (holder === undefined) this.#owner.disk.locks.set(this.inode, this);
+      return holder === undefined || holder === this;
+    });
   }
 
   close(): Promise<void> {

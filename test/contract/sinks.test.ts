@@ -1,27 +1,12 @@
 import { describe, it } from "vitest";
-import { systemClock, systemRandom } from "../../src/runtime/index.ts";
-import { nodeFileSystem } from "../../src/runtime/node-file-system.ts";
 import { http } from "../../src/sinks/http.ts";
 import { tcp } from "../../src/sinks/tcp.ts";
-import type { SinkContext } from "../../src/stage/index.ts";
-import { silentLogger } from "../../src/telemetry/log.ts";
 import { HttpReceiver } from "../../src/testing/http-receiver.ts";
 import { LineReceiver } from "../../src/testing/line-receiver.ts";
+import { sinkContext } from "../../src/testing/sink-context.ts";
 import { type SinkHarness, sinkContract } from "../../src/testing/sink-contract.ts";
 
-const context: SinkContext = {
-  name: "out",
-  log: silentLogger,
-  events: { emit() {} },
-  clock: systemClock,
-  random: systemRandom,
-  fileSystem: nodeFileSystem,
-  host: "test",
-  stateDir: "/nonexistent",
-  marks: new Map(),
-  saveMarks: () => Promise.resolve(),
-  wasCleanStop: true,
-};
+const context = sinkContext();
 
 const harnesses: readonly SinkHarness[] = [
   {

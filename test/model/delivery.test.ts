@@ -3,7 +3,7 @@ import { runDelivery, type Shape } from "./delivery.ts";
 
 /** TAILRACE_TEST_SEED=N replays one schedule; TAILRACE_TEST_ROUNDS=N runs that many of each shape (the long form). */
 const REPLAY = process.env["TAILRACE_TEST_SEED"];
-const ROUNDS = REPLAY === undefined ? Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 700) : 1;
+const ROUNDS = REPLAY === undefined ? Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 400) : 1;
 const FIRST = REPLAY === undefined ? Date.now() % 2 ** 31 : Number(REPLAY);
 
 const shapes: readonly { shape: Shape; title: string }[] = [

@@ -19,12 +19,13 @@ import {
   type TransformDefinition,
 } from "../../src/stage/define.ts";
 import { silentLogger } from "../../src/telemetry/log.ts";
-import { ManualClock, type ProcessClock } from "../../src/testing/manual-clock.ts";
+import { ManualClock } from "../../src/testing/manual-clock.ts";
 import { SeededRandom } from "../../src/testing/seeded-random.ts";
 import { SimDisk } from "../../src/testing/sim-disk.ts";
 import { SimFileSystem } from "../../src/testing/sim-file-system.ts";
+import { SimPrograms } from "../../src/testing/sim-programs.ts";
 import { ProcessStore } from "./process-store.ts";
-import { MarkTarget, POISON, ServerTarget, type SimTarget, TableTarget, type Temper } from "./sim-targets.ts";
+import { FileTarget, MarkTarget, POISON, ServerTarget, type SimTarget, TableTarget, type TargetProcess, type Temper } from "./sim-targets.ts";
 
 /** Left out by the transform of the graph. */
 const NOISE = "noise";
@@ -51,6 +52,7 @@ class DeliveryWorld {
   readonly problems: string[] = [];
   readonly #random: SeededRandom;
   readonly #clock = new ManualClock();
+  readonly #disk: SimDisk;
   readonly #rows = new MemoryCheckpointStore();
   readonly #files = new Map<string, string[]>();
   readonly #targets = new Map<string, SimTarget>();
@@ -62,6 +64,9 @@ class DeliveryWorld {
     this.#shape = shape;
     const random = new SeededRandom(seed);
     this.#random = random;
+    this.#disk = new SimDisk({ clock: this.#clock, random: random.fork() });
+    new SimPrograms(this.#disk).mkdirs("/state");
+    this.#disk.syncAll();
     for (let file = 0; file < random.int(1, 3); file += 1) {
       const name = String.fromCharCode(97 + file);
       const kind = () => random.weighted({ plain: 8, [NOISE]: 2, [POISON]: 1 });
@@ -73,18 +78,19 @@ class DeliveryWorld {
     }
     const temper = (): Temper => ({
       delay: random.pick([0, 0.2, 0.7]),
-      delayMs: random.pick([5, 200]),
+      delayMs: random.pick([2, 40]),
       fail: random.pick([0, 0.1, 0.4]),
       lostAnswer: random.pick([0, 0.2]),
     });
-    const target = (): SimTarget =>
+    const target = (name: string): SimTarget =>
       random.pick([
+        () => new FileTarget(random.fork(), temper(), this.#disk, `/out/${name}.log`),
         () => new MarkTarget(random.fork(), temper()),
         () => new TableTarget(random.fork(), temper(), random.int(1, 3)),
         () => new ServerTarget(random.fork(), temper(), random.int(1, 4)),
       ])();
     for (const name of shape === "fan_out" ? ["one", "two", "three"].slice(0, random.int(1, 3)) : ["one"])
-      this.#targets.set(name, target());
+      this.#targets.set(name, target(name));
     for (const name of this.#targets.keys()) this.#letters.set(name, new Set());
   }
 
@@ -97,7 +103,10 @@ class DeliveryWorld {
       // A store that cannot be written at the start or the end of a run ends it; the next one goes on.
       if (process.failure !== undefined && !(process.failure instanceof CheckpointError)) throw process.failure;
       process.kill();
-      if (this.#random.chance(0.3)) for (const target of this.#targets.values()) target.powerCut();
+      if (this.#random.chance(0.3)) {
+        this.#disk.powerCut();
+        for (const target of this.#targets.values()) target.powerCut();
+      }
     }
     this.#failingCommits = 0;
     const process = this.#start();
@@ -117,10 +126,16 @@ class DeliveryWorld {
       return true;
     });
     const memory = new TrackedMemory();
+    const files = new SimFileSystem(this.#disk, {
+      clock,
+      delayChance: this.#random.pick([0, 0.1, 0.5]),
+      shortWrites: this.#random.pick([0, 0.3]),
+      deadCalls: "hang",
+    });
     const fail = (error: Error) => {
       state.failure ??= error;
     };
-    const ended = this.#open(clock, () => state.isDead, store, memory, fail).catch((error: unknown) =>
+    const ended = this.#open({ clock, files, isDead: () => state.isDead }, store, memory, fail).catch((error: unknown) =>
       fail(toError(error)),
     );
     return {
@@ -132,28 +147,29 @@ class DeliveryWorld {
       kill: () => {
         state.isDead = true;
         clock.kill();
+        files.processKill();
         store.kill();
       },
     };
   }
 
   async #open(
-    clock: ProcessClock,
-    isDead: () => boolean,
+    process: TargetProcess,
     store: ProcessStore,
     memory: TrackedMemory,
     fail: (error: Error) => void,
   ): Promise<void> {
+    const { clock, isDead } = process;
     const checkpoint = await Checkpoint.load(store);
     const groupCommit = new GroupCommit(store, { clock, onCommitted: (changes) => checkpoint.applied(changes) });
-    const plan = this.#plan(clock, isDead, memory);
+    const plan = this.#plan(process, memory);
     let pipeline: Pipeline | undefined;
     try {
       pipeline = await openPipeline({
         plan,
         clock,
         random: this.#random.fork(),
-        fileSystem: new SimFileSystem(new SimDisk({ clock: this.#clock })),
+        fileSystem: process.files,
         log: silentLogger,
         events: () => ({ emit() {} }),
         host: "model",
@@ -178,7 +194,7 @@ class DeliveryWorld {
     }
   }
 
-  #plan(clock: ProcessClock, isDead: () => boolean, memory: TrackedMemory): Plan {
+  #plan(process: TargetProcess, memory: TrackedMemory): Plan {
     const size: ChannelSize = {
       bufferSize: this.#random.int(1, 2),
       bufferBytes: 4096,
@@ -231,7 +247,7 @@ class DeliveryWorld {
       },
       sources: [component("memory", linesOf(this.#files, this.#random.fork(), memory), [])],
       transforms,
-      sinks: [...this.#targets].map(([name, target]) => component(name, target.definition({ clock, isDead }), inputs)),
+      sinks: [...this.#targets].map(([name, target]) => component(name, target.definition(process), inputs)),
     };
   }
 
@@ -239,7 +255,7 @@ class DeliveryWorld {
     const arrived = target.lines();
     const counts = new Map<string, number>();
     for (const line of arrived) counts.set(line, (counts.get(line) ?? 0) + 1);
-    const refuses = !(target instanceof MarkTarget);
+    const refuses = !(target instanceof MarkTarget || target instanceof FileTarget);
     for (const [file, lines] of this.#files) {
       const wanted = lines.filter((line) => !(this.#shape === "filtered" && line.includes(NOISE)));
       for (const line of wanted) {

@@ -1,5 +1,10 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { actionsOf, runSchedule, shorten } from "./schedule.ts";
+
+vi.mock("node:zlib", async () => {
+  const { syncZlib } = await vi.importActual<typeof import("./sync-zlib.ts")>("./sync-zlib.ts");
+  return syncZlib();
+});
 
 /** TAILRACE_TEST_SEED=N replays one schedule; TAILRACE_TEST_ROUNDS=N runs that many (the long form). */
 const REPLAY = process.env["TAILRACE_TEST_SEED"];

@@ -1,4 +1,8 @@
 import { z } from "zod";
+import type { BytePath } from "../../src/runtime/byte-path.ts";
+import type { SimDisk } from "../../src/testing/sim-disk.ts";
+import type { SimFileSystem } from "../../src/testing/sim-file-system.ts";
+import { SimPrograms } from "../../src/testing/sim-programs.ts";
 import { SettledSet } from "../../src/checkpoint/settled-set.ts";
 import type { Batch } from "../../src/record/batch.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
@@ -13,6 +17,7 @@ import {
   type SinkContext,
 } from "../../src/stage/contract.ts";
 import { defineSink, type SinkDefinition } from "../../src/stage/define.ts";
+import { fileSink } from "../../src/sinks/file.ts";
 import type { SeededRandom } from "../../src/testing/seeded-random.ts";
 
 /** How a target misbehaves. Chances are per call. */
@@ -38,6 +43,7 @@ export interface SimTarget {
 }
 
 export interface TargetProcess {
+  readonly files: SimFileSystem;
   readonly clock: Clock;
   readonly isDead: () => boolean;
 }
@@ -127,6 +133,49 @@ export class MarkTarget implements SimTarget {
         };
       },
     });
+  };
+}
+
+/** The real file sink on a simulated disk. */
+export class FileTarget implements SimTarget {
+  readonly isExactlyOnce = true;
+  readonly #path: string;
+  readonly #random: SeededRandom;
+  readonly #temper: Temper;
+  readonly #programs: SimPrograms;
+
+  constructor(random: SeededRandom, temper: Temper, disk: SimDisk, path: string) {
+    this.#random = random;
+    this.#temper = temper;
+    this.#path = path;
+    this.#programs = new SimPrograms(disk);
+  }
+
+  lines(): readonly string[] {
+    if (!this.#programs.exists(this.#path)) return [];
+    const lines = this.#programs.read(this.#path).toString("latin1").split("\n");
+    const rest = lines.pop();
+    return rest === "" ? lines : [...lines, `${rest} (without a delimiter)`];
+  }
+
+  powerCut(): void {
+    // The disk's business.
+  }
+
+  /** `options` of the sink. */
+  get options(): { [key: string]: unknown } {
+    return { path: this.#path, encoding: "raw" };
+  }
+
+  readonly definition = ({ files }: TargetProcess): SinkDefinition => {
+    for (const call of ["write", "datasync", "truncate", "stat", "fstat"] as const) {
+      for (let fault = this.#random.int(0, 3); fault > 0 && this.#temper.fail > 0; fault -= 1)
+        files.failCall(call, this.#random.pick(["EIO", "ENOSPC"]), {
+          after: this.#random.int(0, 12),
+          path: this.#path as BytePath,
+        });
+    }
+    return fileSink as unknown as SinkDefinition;
   };
 }
 

@@ -127,7 +127,12 @@ describe.each(Object.keys(SCENARIOS))("file sink › %s", (name) => {
         const sim = new SimFileSystem(disk);
         const files = new FaultyFileSystem(sim);
         files.crashAt(at, when);
+        // A process that is gone commits nothing.
+        world.store.onCommit = () => {
+          if (files.isCrashed) throw new SimulatedCrash();
+        };
         if (!(await runUntilCrash(files, world, options, batches(COUNT, origins)))) break;
+        world.store.onCommit = () => {};
         const again = sim.crash(keep);
         const driver = await clock.run(openOn(again, world, options));
         const { committedBatches } = world.store;

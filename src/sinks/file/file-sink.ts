@@ -18,7 +18,7 @@ import { OutputFolder, RefusedPath } from "./output-folder.ts";
 import { outputMarkName, toJson } from "./output-mark.ts";
 import { OutputMarks } from "./output-marks.ts";
 import { OutputOpener, shorterMessage } from "./output-opener.ts";
-import { Rotation } from "./rotation.ts";
+import { Rotation, RotationRefused } from "./rotation.ts";
 import { settleRecordedOutputs } from "./start.ts";
 import { PathTemplate } from "./template.ts";
 
@@ -52,7 +52,11 @@ export class FileSink implements Sink {
   #isGoingBack = false;
   /** True until the next barrier after going back: the same batches fitted before, and no barrier can come between them. */
   #isRewriting = false;
+  /** A foreign writer was seen: nothing is written or cut any more. */
+  #isFailed = false;
   #noted: readonly Noted[] = [];
+  /** Outputs that the barrier under way holds back for their rotation. */
+  #held: readonly Output[] = [];
   #replacedRecords = 0;
   #replacedToldAtMs = Number.NEGATIVE_INFINITY;
 
@@ -107,7 +111,7 @@ export class FileSink implements Sink {
   // ------------------------------------------------------------ write
 
   async write(batch: Batch, { signal }: { signal: AbortSignal }): Promise<Outcome> {
-    if (this.#isGoingBack) return retry(GOING_BACK);
+    if (this.#isGoingBack || this.#isFailed) return retry(GOING_BACK);
     let done!: () => void;
     this.#writing = new Promise((resolve) => {
       done = resolve;
@@ -222,7 +226,8 @@ export class FileSink implements Sink {
 
   #hasRoom(output: Output, byteLength: number): boolean {
     const max = this.#options.rotate.max_bytes;
-    return max === 0 || this.#isRewriting || output.length === 0 || output.length + byteLength <= max;
+    const mayGrow = max === 0 || this.#isRewriting || !this.#mayRotate(output);
+    return mayGrow || output.length === 0 || output.length + byteLength <= max;
   }
 
   async #find(names: readonly BytePath[], appends: readonly Append[]): Promise<Output | Outcome> {
@@ -284,18 +289,21 @@ export class FileSink implements Sink {
     if (size < output.length) this.#adopt(output, size);
   }
 
-  #adopt(output: Output, size: number): void {
+  #adopt(output: Output, size: number, isAtRest = true): void {
     const { path, length } = output;
     this.#context.events.emit("output_foreign", shorterMessage(path, size, length), {
       path: pathToText(path),
       size,
       length,
     });
-    output.adopt(size);
+    if (isAtRest) output.adopt(size);
   }
 
   #outcomeOf(error: unknown): Outcome {
-    if (error instanceof StageError) throw error;
+    if (error instanceof StageError) {
+      this.#isFailed = true;
+      throw error;
+    }
     const { message } = toError(error);
     // A record's own values may name what can never be an output. The one output of a fixed path somebody can mend.
     const isImpossible = error instanceof RefusedPath || IMPOSSIBLE_PATHS.has(errnoOf(error) ?? "");
@@ -320,15 +328,20 @@ export class FileSink implements Sink {
   prepare(): Promise<Marks> {
     // At this one instant lengths and sets describe the same records; nothing here may await.
     const noted: Noted[] = [];
+    const held: Output[] = [];
     for (const output of this.#open.values()) {
       if (this.#isFull(output)) output.rotation ??= "size";
-      if (output.rotation !== undefined && output.hold === undefined) output.hold = new Hold();
+      if (output.rotation !== undefined && output.hold === undefined) {
+        output.hold = new Hold();
+        held.push(output);
+      }
       if (output.length === output.committedLength) continue;
       output.notedLength = output.length;
       output.beginLook();
       noted.push({ output, mark: output.mark(output.length) });
     }
     this.#noted = noted;
+    this.#held = held;
     this.#isRewriting = false;
     return this.#makeDurable(noted);
   }
@@ -336,9 +349,16 @@ export class FileSink implements Sink {
   async #makeDurable(noted: Noted[]): Promise<Marks> {
     const results = await Promise.allSettled(noted.map((entry) => this.#sync(entry)));
     const reasons = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
+    const fatal = reasons.find((reason) => reason instanceof StageError);
+    if (fatal !== undefined) {
+      // Going back would cut what somebody else has written.
+      this.#isFailed = true;
+      this.#releaseHeld();
+      throw fatal;
+    }
     if (reasons.length > 0) {
       await this.#goBack();
-      throw reasons.find((reason) => reason instanceof StageError) ?? reasons[0];
+      throw reasons[0];
     }
     return Object.fromEntries(noted.map(({ output, mark }) => [outputMarkName(output.path), toJson(mark)]));
   }
@@ -360,7 +380,8 @@ export class FileSink implements Sink {
     }
     if (own.size > output.peak) throw this.#opener.foreign(output.path, own.size, output.peak);
     if (own.size < entry.mark.length) {
-      if (this.#writing === undefined && output.length > own.size) this.#adopt(output, own.size);
+      // Beside a write under way nothing can be moved: it lands where it was going, behind a hole.
+      this.#adopt(output, own.size, this.#writing === undefined);
       entry.mark = { ...entry.mark, length: own.size };
       output.notedLength = own.size;
     }
@@ -379,8 +400,7 @@ export class FileSink implements Sink {
   /** Back to the committed marks: what was written since is written again by the pipeline. */
   async #goBack(): Promise<void> {
     this.#isGoingBack = true;
-    this.#noted = [];
-    for (const output of this.#open.values()) this.#release(output);
+    this.#releaseHeld();
     await this.#writing;
     // A write that ended just before must be heard of before this barrier's failure is, or it would count as new.
     await this.#context.clock.sleep(1);
@@ -412,8 +432,8 @@ export class FileSink implements Sink {
       this.#marks.committed(output.path, mark);
     }
     this.#noted = [];
-    const held = [...this.#open.values()].filter((output) => output.hold !== undefined);
-    await Promise.all(held.map((output) => this.#rotateHeld(output)));
+    await Promise.all(this.#held.map((output) => this.#rotateHeld(output)));
+    this.#held = [];
   }
 
   // ------------------------------------------------------------ rotation
@@ -454,6 +474,12 @@ export class FileSink implements Sink {
     }
   }
 
+  #releaseHeld(): void {
+    for (const output of this.#held) this.#release(output);
+    this.#held = [];
+    this.#noted = [];
+  }
+
   #release(output: Output): void {
     output.hold?.release();
     output.hold = undefined;
@@ -461,7 +487,11 @@ export class FileSink implements Sink {
 
   #isFull(output: Output): boolean {
     const max = this.#options.rotate.max_bytes;
-    return max > 0 && output.length >= max;
+    return max > 0 && output.length >= max && this.#mayRotate(output);
+  }
+
+  #mayRotate(output: Output): boolean {
+    return this.#context.clock.monotonic() >= output.rotateNotBeforeMs;
   }
 
   async #rotate(output: Output): Promise<void> {
@@ -469,9 +499,20 @@ export class FileSink implements Sink {
     await this.#finishRotation(output);
   }
 
+  /** Resolves with a new output in the place of this one, or with this one as it was if it cannot be renamed. */
   async #finishRotation(output: Output): Promise<void> {
-    const fresh = await this.#rotation.finish(output.path);
-    await this.#exchange(output, fresh);
+    try {
+      await this.#exchange(output, await this.#rotation.finish(output.path));
+    } catch (error) {
+      if (!(error instanceof RotationRefused)) throw error;
+      output.intent = undefined;
+      output.rotation = undefined;
+      output.rotateNotBeforeMs = this.#context.clock.monotonic() + REFUSED_MS;
+      this.#context.log.warn(
+        { path: pathToText(output.path) },
+        `${error.message}; it is appended to, and tried again later`,
+      );
+    }
   }
 
   /** Somebody else renamed or deleted it: the old one is finished, a new one begun. */
@@ -491,12 +532,14 @@ export class FileSink implements Sink {
     const max = this.#options.rotate.max_age_ms;
     if (max === 0) return;
     const { clock } = this.#context;
-    output.ageTimer = clock.after(Math.max(0, output.createdAtMs + max - clock.now()), () => {
-      if (output.length > 0) {
+    const restMs = output.createdAtMs + max - clock.now();
+    output.ageTimer = clock.after(Math.max(0, restMs), () => {
+      // An empty one has nothing to close, and a long wait may end early.
+      if (output.length === 0) output.ageTimer = clock.after(max, () => this.#watchAge(output));
+      else if (output.createdAtMs + max > clock.now()) this.#watchAge(output);
+      else {
         output.rotation ??= "age";
         this.#rotateIdle();
-      } else {
-        output.ageTimer = clock.after(max, () => this.#watchAge(output));
       }
     });
   }
@@ -504,10 +547,24 @@ export class FileSink implements Sink {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const output of this.#open.values()) if (output.hold !== undefined) await output.hold.released;
     for (const output of this.#open.values()) {
-      if (!output.isReady) await output.mend(() => this.#opener.reopen(output)).catch(() => {});
+      if (!this.#isFailed) await this.#leave(output);
       await output.close();
     }
     this.#open.clear();
+    this.#replacedToldAtMs = Number.NEGATIVE_INFINITY;
+    this.#tellReplaced(0);
+  }
+
+  /** Takes back what no barrier has described: it will come again, whatever the next start thinks of this stop. */
+  async #leave(output: Output): Promise<void> {
+    try {
+      if (!output.isReady) await output.mend(() => this.#opener.reopen(output));
+      if (output.notedLength !== undefined || output.length <= output.committedLength) return;
+      const { size } = await output.stat();
+      if (size === output.length) await output.cutTo(output.committedLength);
+    } catch {
+      // The next start sees to it.
+    }
   }
 }
 
@@ -533,6 +590,9 @@ const GOING_BACK = "what was written since the last commit is taken back and wri
 const TROUBLE_MS = 100;
 
 const TELL_REPLACED_MS = 60_000;
+
+/** A file that could not be renamed is not tried again for so long. */
+const REFUSED_MS = 60_000;
 
 /** What a name that is too long gives, one that is a folder, or one below a file. */
 const IMPOSSIBLE_PATHS = new Set(["ENAMETOOLONG", "ENOTDIR", "EISDIR", "ELOOP"]);

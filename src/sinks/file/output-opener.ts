@@ -123,7 +123,7 @@ export class OutputOpener {
   reportGone(path: BytePath, isReplaced: boolean): void {
     const text = pathToText(path);
     if (isReplaced)
-      this.#context.events.emit("output_foreign", `${text} was replaced by another file; it is begun anew`, {
+      this.#context.events.emit("output_foreign", `${text} was renamed or replaced; it is begun anew`, {
         path: text,
       });
     else

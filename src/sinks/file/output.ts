@@ -34,6 +34,8 @@ export class Output {
   #peak: number;
   /** Why it is to be closed at the next barrier, and a new one begun under its path. */
   rotation: "size" | "age" | "signal" | "replaced" | undefined;
+  /** Monotonic time before which no rotation is tried again, since the file could not be renamed. */
+  rotateNotBeforeMs = Number.NEGATIVE_INFINITY;
   /** A rotation that has begun and must be finished before the next byte. */
   intent: RotationIntent | undefined;
   /** Settles when appends may go on; defined while a rotation holds them back. */

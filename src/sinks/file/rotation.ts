@@ -1,4 +1,4 @@
-import { errnoOf } from "../../errors.ts";
+import { errnoOf, toError } from "../../errors.ts";
 import { type BytePath, folderOf, pathToText } from "../../runtime/byte-path.ts";
 import type { SinkContext } from "../../stage/index.ts";
 import type { Output } from "./output.ts";
@@ -6,6 +6,9 @@ import { type ClosedOutput, type FileIdentity, identityOf, isSameFile, type Rota
 import type { OutputMarks } from "./output-marks.ts";
 import type { OutputOpener } from "./output-opener.ts";
 import { freeName } from "./rotated-name.ts";
+
+/** The file cannot get its new name; it keeps the old one, and nothing was begun. */
+export class RotationRefused extends Error {}
 
 /**
  * Rotation of an output, with appends held and its mark committed:
@@ -37,7 +40,10 @@ export class Rotation {
     return intent;
   }
 
-  /** Carries a committed intent out, from wherever it stands; may be called again after a failure. */
+  /**
+   * Carries a committed intent out, from wherever it stands; may be called again after a failure.
+   * @throws RotationRefused once the intent is taken back, since the file cannot be renamed: it may be appended to.
+   */
   async finish(path: BytePath): Promise<Output> {
     const { fileSystem, log } = this.#context;
     const intent = await this.#rename(path, this.#marks.intents.get(path)!);
@@ -58,7 +64,13 @@ export class Rotation {
       try {
         await fileSystem.renameNoReplace(path, current.to);
       } catch (error) {
-        if (errnoOf(error) !== "EEXIST") throw error;
+        if (errnoOf(error) !== "EEXIST") {
+          // The folder may be read-only, say. A log that grows too large is better than one that stands still.
+          await this.#marks.save(path, { intent: null });
+          throw new RotationRefused(`${pathToText(path)} cannot be renamed: ${toError(error).message}`, {
+            cause: error,
+          });
+        }
         // Somebody took the name. The new one must be known before it exists.
         current = { ...current, to: await freeName(fileSystem, path, clock.now()) };
         await this.#marks.save(path, { intent: current });

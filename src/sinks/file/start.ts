@@ -6,7 +6,7 @@ import { saveCutBytes } from "./cut-bytes.ts";
 import { identityOf, isSameFile, type OutputMark } from "./output-mark.ts";
 import type { OutputMarks } from "./output-marks.ts";
 import { type OutputOpener, shorterMessage } from "./output-opener.ts";
-import type { Rotation } from "./rotation.ts";
+import { type Rotation, RotationRefused } from "./rotation.ts";
 
 /** An output that was not written for so long is taken for closed, and forgotten at the next start. */
 const REMEMBERED_MS = 7 * 24 * 3600 * 1000;
@@ -58,7 +58,14 @@ export async function settleRecordedOutputs(
     if (isOver && path !== fixed && !isRotating) forgotten.push(path);
   }
   await marks.forget(forgotten);
-  for (const path of [...marks.intents.keys()]) await (await rotation.finish(path)).close();
+  for (const path of [...marks.intents.keys()]) {
+    try {
+      await (await rotation.finish(path)).close();
+    } catch (error) {
+      if (!(error instanceof RotationRefused)) throw error;
+      context.log.warn({ path: pathToText(path) }, error.message);
+    }
+  }
 }
 
 /** After a crash: what lies past the mark is saved and cut. Dying here is harmless, it is done again. */

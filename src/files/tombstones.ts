@@ -1,0 +1,64 @@
+import type { FileEntry } from "../checkpoint/checkpoint-store.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { SourcePositions } from "../stage/contract.ts";
+import type { FileRegistry } from "./file-registry.ts";
+import type { FileState } from "./file-state.ts";
+
+/** Tombstones need not be gone on the second. */
+const PRUNE_EVERY_MS = 3_600_000;
+
+interface TombstonesOptions {
+  readonly registry: FileRegistry;
+  readonly positions: SourcePositions;
+  readonly clock: Clock;
+  readonly keepMs: number;
+}
+
+/** Keeps the stored entries up to date without a commit of their own, and removes those that are too old. */
+export class Tombstones {
+  readonly #options: TombstonesOptions;
+  readonly #noted = new WeakMap<FileState, FileEntry>();
+  #prunedAtMs: number | undefined;
+
+  constructor(options: TombstonesOptions) {
+    this.#options = options;
+  }
+
+  /** Hands over what changed since the last time: sizes, names, guards up to what is committed. */
+  note(states: Iterable<FileState>): void {
+    const { positions, clock } = this.#options;
+    const changed = new Map<string, FileEntry>();
+    for (const state of states) {
+      if (!state.isSaved) continue;
+      if (state.hasUnsettledGuard) {
+        const committed = Math.max(positions.committedOf(state.key), state.start);
+        state.settleGuard(committed);
+        state.pruneBoundaries(committed);
+      }
+      const before = this.#noted.get(state);
+      if (before !== undefined && !state.differsFrom(before)) continue;
+      state.lastSeenMs = clock.now();
+      const entry = state.toEntry();
+      this.#noted.set(state, entry);
+      changed.set(state.key, entry);
+    }
+    if (changed.size > 0) positions.saveLazily(changed);
+  }
+
+  /** Removes tombstones older than `tombstone_days`, with their positions. */
+  async prune(isInUse: (state: FileState) => boolean): Promise<void> {
+    const { registry, positions, clock, keepMs } = this.#options;
+    const nowMs = clock.monotonic();
+    if (this.#prunedAtMs !== undefined && nowMs - this.#prunedAtMs < PRUNE_EVERY_MS) return;
+    this.#prunedAtMs = nowMs;
+    const gone = new Map<string, undefined>();
+    for (const state of [...registry.states]) {
+      if (state.phase !== "finished" || state.tombstoneSinceMs === undefined || isInUse(state)) continue;
+      // One that still has a name is needed to know that it was read.
+      if (state.paths.size > 0 || clock.now() - state.tombstoneSinceMs < keepMs) continue;
+      gone.set(state.key, undefined);
+      registry.remove(state);
+    }
+    if (gone.size > 0) await positions.save(gone).catch(() => undefined);
+  }
+}

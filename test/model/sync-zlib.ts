@@ -1,0 +1,28 @@
+import { Transform } from "node:stream";
+import * as zlib from "node:zlib";
+
+/**
+ * node:zlib with a `createGunzip` that works on this thread. The real one works on another, in real time: simulated time
+ * would pass meanwhile, differently in each run, and a failing seed would not replay. The decoder is the same.
+ */
+export function syncZlib(): typeof zlib {
+  return { ...zlib, createGunzip: createSyncGunzip as unknown as typeof zlib.createGunzip };
+}
+
+function createSyncGunzip(): Transform {
+  const chunks: Buffer[] = [];
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      chunks.push(chunk);
+      done();
+    },
+    flush(done) {
+      try {
+        this.push(zlib.gunzipSync(Buffer.concat(chunks)));
+        done();
+      } catch (error) {
+        done(error as Error);
+      }
+    },
+  });
+}
