@@ -2,9 +2,9 @@ export { Checkpoint } from "./checkpoint.ts";
 export type { Change, CheckpointStore, ContentMark, FileEntry, Json, StoredState } from "./checkpoint-store.ts";
 export { exportRows, importRows } from "./export-rows.ts";
 export { type Contributor, GroupCommit, type GroupCommitOptions } from "./group-commit.ts";
+export { isStrayCommitRejection } from "./lmdb-environment.ts";
 export {
   type CheckpointReader,
-  isStrayCommitRejection,
   type LmdbStoreOptions,
   openLmdbStore,
   openLmdbStoreForReading,

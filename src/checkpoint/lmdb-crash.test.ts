@@ -6,7 +6,8 @@ import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Change } from "./checkpoint-store.ts";
-import { isStrayCommitRejection, openLmdbStore, openLmdbStoreForReading } from "./lmdb-store.ts";
+import { isStrayCommitRejection } from "./lmdb-environment.ts";
+import { openLmdbStore, openLmdbStoreForReading } from "./lmdb-store.ts";
 import { keepReserve, releaseReserve } from "./reserve-file.ts";
 
 const folders: string[] = [];
@@ -146,7 +147,7 @@ describe("openLmdbStore › full disk", () => {
     } catch {
       return undefined;
     }
-    return { folder, unmount: () => execFileSync("umount", [folder]) };
+    return { folder, unmount: () => execFileSync("umount", ["-l", folder]) };
   }
 
   it("fails the commit, changes nothing, reads on, and takes the same changes once there is room", async (context) => {

@@ -62,6 +62,11 @@ export class StoreRoom {
     }
   }
 
+  /** Bytes of the file, at least; only ever grows. */
+  get size(): number {
+    return this.#size;
+  }
+
   /** fdatasync of the file. */
   async datasync(): Promise<void> {
     await this.#file.datasync();
@@ -109,7 +114,7 @@ export function pagesNeeded(shape: StoreShape, valueBytes: readonly number[]): n
   return touched + Math.ceil((freed * 16) / pageBytes) + 32;
 }
 
-/** The longest key and what LMDB keeps beside it. */
+/** The longest key (MAX_KEY_BYTES of lmdb-environment.ts) and what LMDB keeps beside it. */
 const ROW_BYTES = 1024 + 16;
 
 async function fillHoles(file: FileHandle, size: number): Promise<void> {

@@ -96,7 +96,9 @@ describe("completion scripts", () => {
   for (const shell of SHELLS) {
     it.skipIf(!has(shell))(`is valid ${shell}, for the real commands too`, () => {
       for (const script of [scriptFor(shell), scriptFor(shell, buildProgram(io))]) {
-        const checked = spawnSync(shell, ["-n"], { input: script, encoding: "utf8" });
+        const file = join(folder, `completion.${shell}`);
+        writeFileSync(file, script);
+        const checked = spawnSync(shell, ["-n", file], { encoding: "utf8" });
         expect([checked.status, checked.stderr]).toEqual([0, ""]);
       }
     });

@@ -1,4 +1,4 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import type { LoadedPlan, LoadOptions, StageList } from "../config/index.ts";
 import { describeMistake } from "../errors.ts";
 import { type CliIo, coloursFor } from "./io.ts";
@@ -15,15 +15,12 @@ const collect = (value: string, before: readonly string[]): string[] => [...befo
 
 /** Adds the options of every command that needs a configuration or state. */
 export function withConfigOptions(command: Command): Command {
+  const config = new Option("-c, --config <path>", "configuration file or tree; may be repeated, a later one wins");
+  const set = new Option("--set <key=value>", "set one key, above all files; may be repeated");
   return command
-    .option(
-      "-c, --config <path>",
-      "configuration file or tree; may be repeated, a later one wins (default: ./tailrace.toml)",
-      collect,
-      [],
-    )
+    .addOption(config.argParser(collect).default([], "./tailrace.toml"))
     .option("-e, --env <name>", "environment of a tree (default: $TAILRACE_ENV, else development)")
-    .option("--set <key=value>", "set one key, above all files; may be repeated", collect, [])
+    .addOption(set.argParser(collect).default([], "none"))
     .option("--state-dir <path>", "state directory (default: the configuration's, else ./.tailrace)");
 }
 

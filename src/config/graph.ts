@@ -36,7 +36,11 @@ class Graph {
     for (const component of this.#components) {
       if (component.section === "sources") continue;
       const node = nodeAt(this.#tree, [...component.path, "inputs"]);
-      if (node !== undefined && node.kind !== "array") continue;
+      if (node !== undefined && node.kind !== "array") {
+        // `inputs = "app"` is the schema's to report; that nobody reads app would be a second mistake out of one.
+        if (node.kind === "value") this.#isRead.add(String(node.value));
+        continue;
+      }
       const seen = new Set<string>();
       this.#inputs.set(component, []);
       for (const [at, item] of (node?.items ?? []).entries()) {

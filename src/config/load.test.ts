@@ -347,6 +347,12 @@ inputs = ["out", "app", "app"]
     ]);
   });
 
+  it("do not make two mistakes out of one slip", async () => {
+    expect(await lines(SMALL.replace('["app"]', '"app"'))).toEqual([
+      'a.toml:8: sinks.out.inputs: is "app"; give a list, each item a string',
+    ]);
+  });
+
   it("refuse a key that one layer sets twice, and name both places", async () => {
     const files = { "t/base/a.toml": `${SMALL}[api]\nenabled = true\n`, "t/base/b.toml": "[api]\nenabled = true\n" };
     expect(await mistakesOf(files, { configs: ["t"] })).toEqual([

@@ -54,7 +54,7 @@ export function nearest(word: string, candidates: Iterable<string>): Neighbour |
  * neighbour where there is any candidate.
  */
 export function suggestion(word: string, candidates: Iterable<string>): string {
-  const all = [...candidates];
+  const all = [...new Set(candidates)];
   const neighbour = nearest(word, all);
   if (neighbour === undefined) return "there is none to choose from";
   if (neighbour.isLikely) return `did you mean \`${neighbour.word}\`?`;

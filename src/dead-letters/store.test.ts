@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { systemClock, systemRandom } from "../runtime/index.ts";
 import { silentLogger } from "../telemetry/log.ts";
-import { linesBatch } from "../testing/transform-contract.ts";
+import { contractBatch } from "../testing/transform-contract.ts";
 import {
   batchOf,
   type DeadLetter,
@@ -37,7 +37,9 @@ async function lmdbStore(maxBytes = 1e6, folder = newFolder()): Promise<DeadLett
 }
 
 function letters(texts: readonly string[], component = "out", reason = "too large"): DeadLetter[] {
-  return linesBatch(texts).records.map((record) => letterOf(record, { component, reason, attempts: 2, nowMs: 1000 }));
+  return contractBatch(texts).records.map((record) =>
+    letterOf(record, { component, reason, attempts: 2, nowMs: 1000 }),
+  );
 }
 
 async function all<T>(from: AsyncIterable<T>): Promise<T[]> {
@@ -250,7 +252,7 @@ describe("openDeadLetters", () => {
 
 describe("letterOf and batchOf", () => {
   it("bring an untouched record back byte for byte, with its id", () => {
-    const [record] = linesBatch(["a\ufffd b"], { offset: 7 }).records;
+    const [record] = contractBatch(["a\ufffd b"], { offset: 7 }).records;
     const letter = letterOf(record!, { component: "out", reason: "r", attempts: 1, nowMs: 0 });
     const settled = vi.fn();
     const batch = batchOf(JSON.parse(JSON.stringify(letter)) as DeadLetter, settled);
@@ -264,7 +266,7 @@ describe("letterOf and batchOf", () => {
   });
 
   it("bring a part of a split back with its event and index", () => {
-    const [whole] = linesBatch(["line"]).records;
+    const [whole] = contractBatch(["line"]).records;
     const part = whole!.with({ x: 1 }, 2);
     const batch = batchOf(letterOf(part, { component: "out", reason: "r", attempts: 1, nowMs: 0 }), () => {});
     expect(batch.records.map(({ id, event }) => ({ id, event }))).toEqual([{ id: part.id, event: { x: 1 } }]);
@@ -285,7 +287,7 @@ describe("DeadLetterWriter", () => {
     });
   };
   const rejections = (texts: readonly string[]) =>
-    linesBatch(texts).records.map((record) => ({ record, reason: "bad" }));
+    contractBatch(texts).records.map((record) => ({ record, reason: "bad" }));
 
   it("waits while the store is full, and goes on once there is room", async () => {
     const store = memoryDeadLetters({ maxBytes: 10, random: systemRandom });

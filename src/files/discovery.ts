@@ -275,10 +275,14 @@ export class Discovery {
     const use = this.#registry.paths.get(path);
     if (use?.kind === "unreadable") return;
     const text = pathToText(path);
-    this.#options.events.emit("file_unreadable", `${text} cannot be looked at (${error.message}); its position is kept`, {
-      file: text,
-      error: error.message,
-    });
+    this.#options.events.emit(
+      "file_unreadable",
+      `${text} cannot be looked at (${error.message}); its position is kept`,
+      {
+        file: text,
+        error: error.message,
+      },
+    );
     // A file that is known stays: its tailer tries again by itself.
     if (use === undefined || use.kind !== "file") this.#registry.setPath(path, { kind: "unreadable", error });
   }
@@ -731,7 +735,8 @@ export class Discovery {
     const twin = this.#formatOf(path) === undefined ? undefined : path.slice(0, path.lastIndexOf("."));
     const family = [...this.#registry.family(path)].filter((state) => {
       if (state.fingerprint.length === 0 || !isOfFamily(path, state)) return false;
-      if (base === path) return this.#isHomeless(state) && !this.#options.readers.holds(state) && state.phase !== "finished";
+      if (base === path)
+        return this.#isHomeless(state) && !this.#options.readers.holds(state) && state.phase !== "finished";
       return this.#isHomeless(state) || state.paths.has(base) || state.names.some((name) => name === twin);
     });
     const urgency = (state: FileState) => (this.#isHomeless(state) && state.phase !== "finished" ? 1 : 0);
@@ -988,7 +993,8 @@ export class Discovery {
         const isPlain = sibling.format === undefined;
         const comparison = await this.#compareContent(content, sibling.stat.size, isPlain, state);
         if (comparison === "match") return true;
-        if (comparison === "shorter" && isPlain && (await this.#isPrefix(content, sibling.stat.size, state))) return true;
+        if (comparison === "shorter" && isPlain && (await this.#isPrefix(content, sibling.stat.size, state)))
+          return true;
       }
       return current !== undefined && (await this.#isCopyOfNew(content, sibling, current));
     } catch {

@@ -98,10 +98,7 @@ export class FileRegistry {
 
   /** Files that were ever seen at `path`, or under a name that rotation gives to a file of that path. */
   family(path: BytePath): ReadonlySet<FileState> {
-    return new Set([
-      ...(this.#families.get(path) ?? []),
-      ...(this.#families.get(familyOf(path).base) ?? []),
-    ]);
+    return new Set([...(this.#families.get(path) ?? []), ...(this.#families.get(familyOf(path).base) ?? [])]);
   }
 
   /** Paths that hold a copy of what `state` gives. */

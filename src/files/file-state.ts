@@ -1,8 +1,8 @@
 import type { ContentMark, FileEntry } from "../checkpoint/checkpoint-store.ts";
 import { fileOrigin, type Origin } from "../record/origin.ts";
 import { type BytePath, pathToText } from "../runtime/byte-path.ts";
-import { type FileId, fileId } from "./file-id.ts";
 import type { Readable } from "./content.ts";
+import { type FileId, fileId } from "./file-id.ts";
 import { contentMark, readFingerprint, readGuard } from "./fingerprint.ts";
 
 /**

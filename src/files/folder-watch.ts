@@ -15,11 +15,7 @@ export class FolderWatches {
   readonly #watches = new Map<BytePath, FolderWatch>();
   #isOutOfBudget = false;
 
-  constructor(
-    fileSystem: FileSystem,
-    log: Logger,
-    onHint: (folder: BytePath, name: BytePath | undefined) => void,
-  ) {
+  constructor(fileSystem: FileSystem, log: Logger, onHint: (folder: BytePath, name: BytePath | undefined) => void) {
     this.#fileSystem = fileSystem;
     this.#log = log;
     this.#onHint = onHint;

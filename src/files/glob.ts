@@ -116,7 +116,7 @@ function compileInclude(text: string, workingFolder: string): Include {
   let plain = 0;
   // The last name is never part of the root: the root is a folder to list.
   while (plain < parts.length - 1 && !isMagic(parts[plain]!)) plain += 1;
-  const root = pathFromText(`/${parts.slice(0, plain).map(unescape).join("/")}`);
+  const root = pathFromText(`/${parts.slice(0, plain).map(withoutEscapes).join("/")}`);
   const rest = parts.slice(plain);
   const segments: Segment[] = SPANS_SLASHES.test(rest.join("/"))
     ? [{ kind: "globstar" }]
@@ -128,7 +128,7 @@ function compileInclude(text: string, workingFolder: string): Include {
 
 function compileSegment(part: string): Segment {
   if (part === "**") return { kind: "globstar" };
-  if (!isMagic(part)) return { kind: "name", name: pathFromText(unescape(part)) };
+  if (!isMagic(part)) return { kind: "name", name: pathFromText(withoutEscapes(part)) };
   const isMatch = picomatch(part, { nonegate: true });
   return { kind: "magic", matches: (name) => isMatch(name) || name === part };
 }
@@ -154,7 +154,7 @@ function isMagic(part: string): boolean {
   return /[*?[\]{}()!+@]/.test(part.replace(/\\./g, ""));
 }
 
-function unescape(part: string): string {
+function withoutEscapes(part: string): string {
   return part.replace(/\\(.)/g, "$1");
 }
 

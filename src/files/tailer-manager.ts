@@ -13,7 +13,14 @@ import { FileRegistry } from "./file-registry.ts";
 import type { FileState } from "./file-state.ts";
 import { PathPatterns } from "./glob.ts";
 import { Rotation } from "./rotation.ts";
-import { type Ending, type ReadCounters, Tailer, type TailerEnd, type TailerOptions, type TailerPayload } from "./tailer.ts";
+import {
+  type Ending,
+  type ReadCounters,
+  Tailer,
+  type TailerEnd,
+  type TailerOptions,
+  type TailerPayload,
+} from "./tailer.ts";
 import { Tombstones } from "./tombstones.ts";
 import { Watcher } from "./watcher.ts";
 
@@ -291,7 +298,9 @@ export class TailerManager implements Source {
 
   /** `--once`: nothing is left to read or to find out. */
   #isDone(): boolean {
-    return this.#running.size === 0 && this.#ready.size === 0 && !this.#isNudged && this.#discovery?.isUnsettled === false;
+    return (
+      this.#running.size === 0 && this.#ready.size === 0 && !this.#isNudged && this.#discovery?.isUnsettled === false
+    );
   }
 
   // ------------------------------------------------------------ tailers
@@ -322,6 +331,7 @@ export class TailerManager implements Source {
   }
 
   #startReady(): void {
+    if (this.#token.isCancelled) return;
     const nowMs = this.#context.clock.monotonic();
     for (const state of this.#ready) {
       const running = this.#running.get(state);
@@ -399,14 +409,14 @@ export class TailerManager implements Source {
       open: (which) => this.#openContent(which),
       onCaughtUp: (which) => {
         which.isCaughtUp = true;
-        this.#wakeLoop();
+        this.#startReady();
       },
       onIdle: (which) => {
         const running = this.#running.get(which);
         if (running !== undefined) running.idleSinceMs = clock.monotonic();
         this.#backoffs.delete(which);
         if (which.trouble !== undefined) this.#mended(which);
-        if (this.#ready.size > 0) this.#wakeLoop();
+        if (this.#ready.size > 0) this.#startReady();
       },
     };
     const tailer = new Tailer(state, options, this.#sender.clone(), token.signal, this.#endingOf(state));
@@ -415,7 +425,8 @@ export class TailerManager implements Source {
       token[Symbol.dispose]();
       this.#running.delete(state);
       this.#ended(state, end);
-      this.#wakeLoop();
+      this.#startReady();
+      if (this.#isOnce || this.#discovery?.isUnsettled) this.#wakeLoop();
     });
     this.#running.set(state, { tailer, token, ended, idleSinceMs: clock.monotonic() });
   }
@@ -494,11 +505,15 @@ export class TailerManager implements Source {
     }
     const text = pathToText(state.location ?? state.path);
     if (state.trouble === undefined || errnoOf(state.trouble.error) !== code) {
-      events.emit("file_unreadable", `${text} cannot be read (${error.message}); its position ${state.offset} is kept`, {
-        file: text,
-        offset: state.offset,
-        error: error.message,
-      });
+      events.emit(
+        "file_unreadable",
+        `${text} cannot be read (${error.message}); its position ${state.offset} is kept`,
+        {
+          file: text,
+          offset: state.offset,
+          error: error.message,
+        },
+      );
     }
     state.trouble = { error, retryAtMs };
   }
@@ -519,7 +534,8 @@ export class TailerManager implements Source {
       const { state, stat } = use;
       if (clock.now() - stat.modifiedMs < this.#options.removeAfterMs || state.lagBytes > 0) continue;
       const committed = Math.max(positions.committedOf(state.key), state.start);
-      if (this.#isArchive(state) ? state.phase !== "finished" || committed < state.size : committed < stat.size) continue;
+      if (this.#isArchive(state) ? state.phase !== "finished" || committed < state.size : committed < stat.size)
+        continue;
       try {
         const now = fileSystem.statSync(path);
         // Only exactly what was read; a name that leads elsewhere by now is none of ours.

@@ -265,10 +265,14 @@ export class Tailer {
     // Durable first, so that a replay skips the same bytes.
     await this.#save();
     counters.holeBytes += at;
-    events.emit("hole_skipped", `${pathToText(state.path)} starts with a hole of ${at} bytes after its truncation; skipped`, {
-      file: pathToText(state.path),
-      bytes: at,
-    });
+    events.emit(
+      "hole_skipped",
+      `${pathToText(state.path)} starts with a hole of ${at} bytes after its truncation; skipped`,
+      {
+        file: pathToText(state.path),
+        bytes: at,
+      },
+    );
   }
 
   // ------------------------------------------------------------ reading
@@ -505,7 +509,8 @@ export class Tailer {
     try {
       const count = await readFully(content, lease.buffer, 0, total, state.offset - guardBytes);
       const stat = await content.stat();
-      if (count < total || stat.size < state.readEnd || !startsWith(lease.buffer, state.guard)) throw new ContentChanged();
+      if (count < total || stat.size < state.readEnd || !startsWith(lease.buffer, state.guard))
+        throw new ContentChanged();
       const readAtMs = clock.now();
       const from = state.offset;
       const cutBefore = this.#framer.cutLines;

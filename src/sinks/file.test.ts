@@ -268,15 +268,22 @@ describe("file sink › somebody else at the output", () => {
     expect(driver.events.map(({ name }) => name)).toEqual(["output_missing"]);
   });
 
-  it("fails when the output grows under another hand, before a write and at a barrier", async () => {
+  it("fails when it finds before a write that the output grew under another hand, and leaves it alone", async () => {
     const driver = await open({});
     await driver.run(batches("one"));
     appendFileSync(at("out.log"), "foreign\n");
     expect(await codeOf(driver.sink.write(batch("two"), { signal }))).toBe("TR_OUTPUT_FOREIGN");
-    truncateSync(at("out.log"), 4);
-    await driver.sink.write(batch("two"), { signal });
+    await driver.sink[Symbol.asyncDispose]();
+    expect(textOf("out.log")).toBe("one\nforeign\n");
+  });
+
+  it("fails when it finds at a barrier that the output grew under another hand, and leaves it alone", async () => {
+    const driver = await open({});
+    await driver.sink.write(batch("one"), { signal });
     appendFileSync(at("out.log"), "foreign\n");
     expect(await codeOf(driver.sink.prepare!())).toBe("TR_OUTPUT_FOREIGN");
+    await driver.sink[Symbol.asyncDispose]();
+    expect(textOf("out.log")).toBe("one\nforeign\n");
   });
 
   it("adopts and reports an output that somebody cut", async () => {
@@ -476,19 +483,51 @@ describe("file sink › rotation", () => {
     expect(textOf(outputsIn()[1]!)).toBe("one\n");
   });
 
-  it.each(["rename", "open", "syncFolder", "sync"] as const)(
-    "carries a rotation on after a failed %s",
-    async (call) => {
-      const driver = await open({ rotate: { max_bytes: 8 } });
-      await driver.run(batches("line 0"));
-      files.fail({ call, times: 2, fails: "EIO" });
-      const texts = ["line 0", "line 1", "line 2"];
-      await driver.run(batches(...texts));
-      const names = outputsIn();
-      expect(names).toHaveLength(3);
-      expect(names.map(textOf).sort()).toEqual(texts.map((text) => `${text}\n`));
-    },
-  );
+  it.each(["lstat", "open", "syncFolder", "sync"] as const)("carries a rotation on after a failed %s", async (call) => {
+    const driver = await open({ rotate: { max_bytes: 8 } });
+    await driver.run(batches("line 0"));
+    files.fail({ call, times: 2, fails: "EIO" });
+    const texts = ["line 0", "line 1", "line 2"];
+    await driver.run(batches(...texts));
+    const names = outputsIn();
+    expect(names).toHaveLength(3);
+    expect(names.map(textOf).sort()).toEqual(texts.map((text) => `${text}\n`));
+  });
+});
+
+describe("file sink › a folder that refuses renames", () => {
+  it("goes on in the old file with a warning, and tries again at the next start", async () => {
+    files.fail({ call: "rename", fails: "EACCES" });
+    const driver = await open({ rotate: { max_bytes: 8 } });
+    await driver.run(batches("line 0", "line 1"));
+    expect(textOf("out.log")).toBe("line 0\nline 1\n");
+    expect(driver.warnings).toHaveLength(1);
+    expect([...store.marks.keys()]).toEqual([`output:${at("out.log")}`]);
+    await driver.close();
+    await (await open({ rotate: { max_bytes: 8 } })).run(batches("line 0", "line 1", "line 2"));
+    expect(textOf("out.log")).toBe("line 2\n");
+  });
+});
+
+describe("file sink › the end", () => {
+  it("takes back what no barrier has described", async () => {
+    const driver = await open({}, { barrierEvery: 100 });
+    await driver.run(batches("one"));
+    await driver.sink.write(batch("two"), { signal });
+    await driver.close();
+    expect(textOf("out.log")).toBe("one\n");
+    await (await open({})).run(batches("one", "two"));
+    expect(textOf("out.log")).toBe("one\ntwo\n");
+  });
+
+  it("leaves alone what a commit may cover", async () => {
+    const driver = await open({}, { barrierEvery: 100 });
+    await driver.sink.write(batch("one"), { signal });
+    store.commit(await driver.sink.prepare!(), 1);
+    await driver.close();
+    await (await open({})).run(batches("one", "two"));
+    expect(textOf("out.log")).toBe("one\ntwo\n");
+  });
 });
 
 describe("file sink › path with placeholders", () => {
@@ -519,6 +558,14 @@ describe("file sink › path with placeholders", () => {
     writeFileSync(at("outside/x.log"), "");
     expect(await direct.sink.write(batch("one", "direct"), { signal })).toMatchObject({ kind: "rejected" });
     expect(textOf("outside/x.log")).toBe("");
+  });
+
+  it("writes records of two names that are one file one after the other", async () => {
+    mkdirSync(at("in/a"), { recursive: true });
+    symlinkSync("a", at("in/b"));
+    const driver = await open({ path: at("in/{message}/x.log") });
+    await driver.run([linesBatch("app", "k", 0, ["a", "b"]), linesBatch("app", "k", 4, ["b", "a"])]);
+    expect(textOf("in/a/x.log").split("\n").sort()).toEqual(["", "a", "a", "b", "b"]);
   });
 
   it("refuses records whose name is too long, or is a folder", async () => {

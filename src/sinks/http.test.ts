@@ -4,7 +4,7 @@ import type { Sink, SinkContext } from "../stage/index.ts";
 import { type Answer, HttpReceiver } from "../testing/http-receiver.ts";
 import { sinkContext } from "../testing/sink-context.ts";
 import { type TestCertificate, testCertificate } from "../testing/test-certificate.ts";
-import { linesBatch } from "../testing/transform-contract.ts";
+import { contractBatch } from "../testing/transform-contract.ts";
 import { http } from "./http.ts";
 import { retryAfterMs, verdictOf } from "./http-answers.ts";
 
@@ -27,7 +27,7 @@ async function opened(options: object, context: Partial<SinkContext> = {}): Prom
 }
 
 const never = new AbortController().signal;
-const write = (sink: Sink, texts: readonly string[], signal = never) => sink.write(linesBatch(texts), { signal });
+const write = (sink: Sink, texts: readonly string[], signal = never) => sink.write(contractBatch(texts), { signal });
 
 async function outcomeOf(answer: Answer, options: object = {}) {
   const server = await receiver();
@@ -41,7 +41,7 @@ describe("http", () => {
     const sink = await opened({ url: server.url, headers: { "X-Key": "k-1234" } });
     expect(await write(sink, ["a", "b"])).toEqual({ kind: "delivered" });
     const [request] = server.requests;
-    const ids = linesBatch(["a", "b"]).records.map(({ id }) => id);
+    const ids = contractBatch(["a", "b"]).records.map(({ id }) => id);
     expect(request).toMatchObject({ method: "POST", url: "/ingest?x=1" });
     expect(request!.headers).toMatchObject({
       "content-type": "application/x-ndjson",
@@ -57,8 +57,8 @@ describe("http", () => {
   it("gives the same key to the same records, and another one to others", async () => {
     const server = await receiver();
     const sink = await opened({ url: server.url });
-    const [a, b, c] = linesBatch(["a", "b", "c"]).records.map((record) => record.with({ x: record.offset }));
-    const whole = linesBatch(["a", "b", "c"]);
+    const [a, b, c] = contractBatch(["a", "b", "c"]).records.map((record) => record.with({ x: record.offset }));
+    const whole = contractBatch(["a", "b", "c"]);
     for (const records of [[a!, c!], [b!], [a!, c!], [a!, b!]])
       await sink.write(whole.withRecords(records), { signal: never });
     const keys = server.requests.map(({ headers }) => headers["idempotency-key"]);
@@ -167,7 +167,7 @@ describe("http", () => {
   it("sends nothing for a batch without bytes", async () => {
     const server = await receiver();
     const sink = await opened({ url: server.url });
-    const empty = linesBatch([""]);
+    const empty = contractBatch([""]);
     expect(await sink.write(empty.withRecords([]), { signal: never })).toEqual({ kind: "delivered" });
     expect(server.requests).toEqual([]);
   });

@@ -6,7 +6,7 @@ import type { Sink } from "../stage/index.ts";
 import { LineReceiver } from "../testing/line-receiver.ts";
 import { sinkContext } from "../testing/sink-context.ts";
 import { type TestCertificate, testCertificate } from "../testing/test-certificate.ts";
-import { linesBatch } from "../testing/transform-contract.ts";
+import { contractBatch } from "../testing/transform-contract.ts";
 import { parseAddress, tcp } from "./tcp.ts";
 import { acknowledgementsOf } from "./tcp-acknowledged.ts";
 
@@ -29,7 +29,7 @@ async function opened(options: object): Promise<Sink> {
 }
 
 const never = new AbortController().signal;
-const write = (sink: Sink, texts: readonly string[], signal = never) => sink.write(linesBatch(texts), { signal });
+const write = (sink: Sink, texts: readonly string[], signal = never) => sink.write(contractBatch(texts), { signal });
 const arrived = (server: LineReceiver, lines: readonly string[]) =>
   vi.waitFor(() => expect(server.lines).toEqual(lines), { timeout: 5000, interval: 5 });
 

@@ -1,9 +1,10 @@
 import { z } from "zod";
 import { TailerManager } from "../files/tailer-manager.ts";
 import { defineSource } from "../stage/define.ts";
+import { encodeDelimiter, encodingLabel, encodingName, lineDelimiter, maxLineBytes } from "./text-options.ts";
 
 /** Files, followed through rotation and restarts. */
-export const file = defineSource({
+export const fileSource = defineSource({
   type: "file",
   summary: "Reads files line by line and follows them through rotation, truncation, compression and restarts.",
   replay: "replayable",
@@ -17,9 +18,9 @@ export const file = defineSource({
       .enum(["beginning", "end"])
       .default("beginning")
       .describe("Where to start in files that have no checkpoint. Files that appear later are read from 0."),
-    max_line_bytes: z.int().positive().default(1048576).describe("A longer line is cut into records of this size."),
-    line_delimiter: z.string().min(1).default("\n").describe("What ends a line; encoded as the file is."),
-    max_batch_bytes: z.int().min(1024).default(262144).describe("Most bytes of one read and of one batch."),
+    max_line_bytes: maxLineBytes(),
+    line_delimiter: lineDelimiter(),
+    max_batch_bytes: z.int().min(512).default(262144).describe("Most bytes of one read and of one batch."),
     scan_interval_ms: z
       .int()
       .positive()
@@ -60,11 +61,7 @@ export const file = defineSource({
       .nonnegative()
       .default(0)
       .describe("Delete files that are delivered to the end and quiet for so long; 0: never."),
-    encoding: z
-      .string()
-      .default("utf-8")
-      .refine(isEncoding, "is no encoding label of the WHATWG standard, such as utf-8, utf-16le or latin1")
-      .describe("Encoding of the files, a WHATWG label."),
+    encoding: encodingLabel(),
   }),
   async open(options, context) {
     const encoding = encodingName(options.encoding);
@@ -91,24 +88,3 @@ export const file = defineSource({
     );
   },
 });
-
-function isEncoding(label: string): boolean {
-  try {
-    new TextDecoder(label);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** The standard's own name of an encoding, which the codecs compare with. */
-function encodingName(label: string): string {
-  return new TextDecoder(label).encoding;
-}
-
-/** Every WHATWG encoding but UTF-16 has the ASCII characters at their ASCII bytes. */
-function encodeDelimiter(delimiter: string, encoding: string): Buffer {
-  if (encoding === "utf-16le") return Buffer.from(delimiter, "utf16le");
-  if (encoding === "utf-16be") return Buffer.from(delimiter, "utf16le").swap16();
-  return Buffer.from(delimiter, encoding === "utf-8" ? "utf8" : "latin1");
-}

@@ -120,9 +120,13 @@ export class SimDisk {
 
   // ------------------------------------------------------------ content
 
-  /** Bytes written, fewer than asked for on a disk that fills up. A gap before `offset` is a hole (zeros). */
-  write(inode: Inode, bytes: Uint8Array, offset: number): number {
-    const room = this.capacityBytes - this.usedBytes + Math.max(0, inode.size - offset);
+  /**
+   * Bytes written, fewer than asked for on a disk that fills up (unless the writer may use the blocks reserved for root).
+   * A gap before `offset` is a hole (zeros).
+   */
+  write(inode: Inode, bytes: Uint8Array, offset: number, options: { isRoot?: boolean } = {}): number {
+    const capacityBytes = options.isRoot ? Number.POSITIVE_INFINITY : this.capacityBytes;
+    const room = capacityBytes - this.usedBytes + Math.max(0, inode.size - offset);
     const length = Math.min(bytes.length, room - Math.max(0, offset - inode.size));
     if (length <= 0 && bytes.length > 0) throw errno("ENOSPC", "write");
     const end = offset + length;

@@ -3,7 +3,7 @@ import type { Inode, SimDisk } from "./sim-disk.ts";
 
 /**
  * The other programs on a simulated machine: those that write logs and those that rotate them. They act at once, between
- * two steps of the code under test, and as root (no permission stops them).
+ * two steps of the code under test, and as root (no permission and no full disk stops them).
  */
 export class SimPrograms {
   readonly #disk: SimDisk;
@@ -15,7 +15,7 @@ export class SimPrograms {
   /** open(O_APPEND | O_CREAT), write, close. */
   append(path: string, bytes: Uint8Array | string): void {
     const inode = this.#orMake(path);
-    this.#disk.write(inode, asBytes(bytes), inode.size);
+    this.#disk.write(inode, asBytes(bytes), inode.size, AS_ROOT);
   }
 
   /** A program that keeps its file open: it goes on writing wherever the file is moved to, or when it is deleted. */
@@ -24,7 +24,7 @@ export class SimPrograms {
   }
 
   create(path: string, bytes: Uint8Array | string = ""): void {
-    this.#disk.write(this.#disk.make(path, "file"), asBytes(bytes), 0);
+    this.#disk.write(this.#disk.make(path, "file"), asBytes(bytes), 0, AS_ROOT);
   }
 
   mkdirs(path: string): void {
@@ -65,7 +65,7 @@ export class SimPrograms {
     const bytes = this.read(from);
     const target = this.#orMake(to);
     this.#disk.truncate(target, 0);
-    this.#disk.write(target, bytes, 0);
+    this.#disk.write(target, bytes, 0, AS_ROOT);
   }
 
   /** gzip: writes `path.gz`, then removes `path`. */
@@ -141,7 +141,7 @@ export class SimWriter {
   write(bytes: Uint8Array | string): void {
     if (!this.#isOpen || this.#boot !== this.#disk.boot) throw new Error("this program's descriptor is gone");
     const data = asBytes(bytes);
-    this.#disk.write(this.#inode, data, this.#isAppending ? this.#inode.size : this.#offset);
+    this.#disk.write(this.#inode, data, this.#isAppending ? this.#inode.size : this.#offset, AS_ROOT);
     this.#offset = this.#isAppending ? this.#inode.size : this.#offset + data.length;
   }
 
@@ -150,6 +150,8 @@ export class SimWriter {
     this.#isOpen = false;
   }
 }
+
+const AS_ROOT = { isRoot: true };
 
 function asBytes(bytes: Uint8Array | string): Uint8Array {
   return typeof bytes === "string" ? Buffer.from(bytes) : bytes;

@@ -2,7 +2,7 @@ import { deepStrictEqual, ok, strictEqual } from "node:assert/strict";
 import type { Batch } from "../record/index.ts";
 import type { Outcome, Sink, SinkContext, SinkDefinition } from "../stage/index.ts";
 import type { ContractCase } from "./contract-case.ts";
-import { linesBatch } from "./transform-contract.ts";
+import { contractBatch } from "./transform-contract.ts";
 
 /** A real target of a sink, started and empty. */
 export interface SinkTarget {
@@ -91,7 +91,7 @@ export function sinkContract(harness: SinkHarness): readonly ContractCase[] {
           for (let batch = 0; batch < 5; batch += 1) {
             const texts = [`${batch} ü`, `${batch} "quoted"`, `${batch} ${"long ".repeat(1000)}`];
             expected.push(...texts);
-            deepStrictEqual(await deliver(sink, linesBatch(texts, { offset: batch * 10_000 })), [
+            deepStrictEqual(await deliver(sink, contractBatch(texts, { offset: batch * 10_000 })), [
               { kind: "delivered" },
             ]);
           }
@@ -103,7 +103,7 @@ export function sinkContract(harness: SinkHarness): readonly ContractCase[] {
       title: "delivers events that transforms made",
       run: () =>
         withSink(async (sink, target) => {
-          const batch = linesBatch(["a", "b", "c"]);
+          const batch = contractBatch(["a", "b", "c"]);
           const [first, , third] = batch.records;
           const made = batch.withRecords([first!.with({ message: "one", n: 1 }), third!.with({ message: "two" }, 1)]);
           await deliver(sink, made);
@@ -125,7 +125,7 @@ export function sinkContract(harness: SinkHarness): readonly ContractCase[] {
               for (let batch = 0; batch < 3; batch += 1) {
                 await deliver(
                   sink,
-                  linesBatch([`${key} ${batch}a`, `${key} ${batch}b`], { key, offset: batch * 1000 }),
+                  contractBatch([`${key} ${batch}a`, `${key} ${batch}b`], { key, offset: batch * 1000 }),
                 );
               }
             }),
@@ -145,7 +145,7 @@ export function sinkContract(harness: SinkHarness): readonly ContractCase[] {
           await target.kill?.();
           const abort = new AbortController();
           abort.abort();
-          const outcome = await soon(sink.write(linesBatch(["late"]), { signal: abort.signal }), "an aborted write");
+          const outcome = await soon(sink.write(contractBatch(["late"]), { signal: abort.signal }), "an aborted write");
           if (target.kill !== undefined) strictEqual(outcome.kind, "retry");
         }),
     },
@@ -155,7 +155,7 @@ export function sinkContract(harness: SinkHarness): readonly ContractCase[] {
         const target = await harness.target();
         try {
           const sink = await definition.open(definition.options.parse(target.options), context);
-          await deliver(sink, linesBatch(["a"]));
+          await deliver(sink, contractBatch(["a"]));
           await soon(sink[Symbol.asyncDispose](), "dispose");
           await until(() => (target.connections?.() ?? 0) === 0, "every connection to be closed");
         } finally {
@@ -175,10 +175,10 @@ export function sinkContract(harness: SinkHarness): readonly ContractCase[] {
       run: () =>
         withSink(async (sink, target) => {
           if (target.kill === undefined || target.start === undefined) return;
-          await deliver(sink, linesBatch(["before"]));
+          await deliver(sink, contractBatch(["before"]));
           await arrived(target, ["before"]);
           await target.kill();
-          const batch = linesBatch(["during"], { offset: 100 });
+          const batch = contractBatch(["during"], { offset: 100 });
           const outcome = await soon(sink.write(batch, { signal: never }), "write");
           strictEqual(outcome.kind, "retry");
           await target.start();
@@ -195,7 +195,7 @@ export function sinkContract(harness: SinkHarness): readonly ContractCase[] {
           for (let round = 0; round < 5; round += 1) {
             const text = `round ${round}`;
             expected.push(text);
-            await deliver(sink, linesBatch([text], { offset: round * 100 }));
+            await deliver(sink, contractBatch([text], { offset: round * 100 }));
             // Dying with lines unread is what some protocols cannot notice; here the target has read all there is.
             await arrived(target, [text]);
             await target.kill();
@@ -212,7 +212,7 @@ export function sinkContract(harness: SinkHarness): readonly ContractCase[] {
           target.stall();
           const abort = new AbortController();
           // More than the buffers of both kernels hold.
-          const large = linesBatch(Array.from({ length: 64 }, () => "x".repeat(262_144)));
+          const large = contractBatch(Array.from({ length: 64 }, () => "x".repeat(262_144)));
           let settled: Outcome | undefined;
           const write = sink.write(large, { signal: abort.signal }).then((outcome) => {
             settled = outcome;
@@ -228,7 +228,7 @@ export function sinkContract(harness: SinkHarness): readonly ContractCase[] {
       title: "is disposed in good time while the target is dead",
       run: () =>
         withSink(async (sink, target) => {
-          await deliver(sink, linesBatch(["a"]));
+          await deliver(sink, contractBatch(["a"]));
           await target.kill?.();
         }),
     },

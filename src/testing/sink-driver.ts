@@ -59,7 +59,7 @@ export class SinkDriver {
   #next: number;
   #epoch = 0;
   #barrier: Promise<void> | undefined;
-  #failure: { readonly error: unknown } | undefined;
+  readonly #failures: unknown[] = [];
 
   private constructor(options: SinkDriverOptions, sink: Sink, events: DriverEvent[], warnings: string[]) {
     this.#options = options;
@@ -98,7 +98,7 @@ export class SinkDriver {
     this.#next = Math.max(this.#next, this.#options.store.committedBatches);
     for (;;) {
       while (this.#next < batches.length) {
-        if (this.#failure !== undefined) throw this.#failure.error;
+        if (this.#failures.length > 0) throw this.#failures[0];
         const epoch = this.#epoch;
         const outcome = await this.sink.write(batches[this.#next]!, { signal: new AbortController().signal });
         // A barrier failed meanwhile: this batch is among those that are written again.
@@ -129,10 +129,10 @@ export class SinkDriver {
   /** One barrier, after the one under way. */
   async barrier(): Promise<void> {
     await this.#barrier;
-    if (this.#failure !== undefined) throw this.#failure.error;
+    if (this.#failures.length > 0) throw this.#failures[0];
     this.#startBarrier();
     await this.#barrier;
-    if (this.#failure !== undefined) throw this.#failure.error;
+    if (this.#failures.length > 0) throw this.#failures[0];
   }
 
   /** A clean stop. */
@@ -145,7 +145,7 @@ export class SinkDriver {
   #startBarrier(): void {
     const barrier = this.#runBarrier(this.#next)
       .catch((error: unknown) => {
-        this.#failure ??= { error };
+        this.#failures.push(error);
       })
       .finally(() => {
         if (this.#barrier === barrier) this.#barrier = undefined;

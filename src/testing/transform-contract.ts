@@ -1,7 +1,8 @@
 import { deepStrictEqual, ok, strictEqual } from "node:assert/strict";
-import { Batch, type DataRecord, type EventFields, fileOrigin, Lines } from "../record/index.ts";
+import type { Batch, DataRecord, EventFields } from "../record/index.ts";
 import type { StageContext, Transform, TransformDefinition, TransformResult } from "../stage/index.ts";
 import type { ContractCase } from "./contract-case.ts";
+import { linesBatch } from "./memory-stages.ts";
 
 export interface TransformHarness {
   readonly definition: TransformDefinition;
@@ -150,30 +151,12 @@ function shown(results: readonly TransformResult[]): unknown {
 }
 
 function recordsOf(texts: readonly string[]): readonly DataRecord[] {
-  return linesBatch(texts).records;
+  return contractBatch(texts).records;
 }
 
-/** An untouched batch of lines, as a source would make it. */
-export function linesBatch(texts: readonly string[], options: { offset?: number; key?: string } = {}): Batch {
-  const parts = texts.map((text) => Buffer.from(`${text}\n`));
-  const ends = new Uint32Array(parts.length);
-  let end = 0;
-  for (const [index, part] of parts.entries()) {
-    end += part.length;
-    ends[index] = end;
-  }
-  const lines = new Lines({
-    bytes: Buffer.concat(parts),
-    offset: options.offset ?? 0,
-    ends,
-    count: parts.length,
-    kind: "whole",
-    delimiterBytes: 1,
-    readAtMs: Date.UTC(2024, 0, 2, 3, 4, 5),
-    host: "contract",
-  });
-  const key = options.key ?? "contract";
-  return Batch.ofLines(fileOrigin("contract", key, 0, `/contract/${key}.log`), lines);
+/** An untouched batch of lines of one file. */
+export function contractBatch(texts: readonly string[], options: { offset?: number; key?: string } = {}): Batch {
+  return linesBatch("contract", options.key ?? "contract", options.offset ?? 0, texts);
 }
 
 function frozen<T>(value: T): T {

@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
 import type { StageContext } from "../stage/index.ts";
-import { linesBatch } from "../testing/transform-contract.ts";
+import { contractBatch } from "../testing/transform-contract.ts";
 import { filter } from "./filter.ts";
 
 describe("filter", () => {
   it("keeps the records that meet the condition, as they are", async () => {
     const transform = await filter.open(filter.options.parse({ condition: "message =~ '^[ac]$'" }), {} as StageContext);
-    const { records } = linesBatch(["a", "b", "c"]);
+    const { records } = contractBatch(["a", "b", "c"]);
     const result = await transform.apply(records);
     expect(result.kept).toEqual([records[0], records[2]]);
     expect(result.rejected ?? []).toEqual([]);

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DataRecord } from "../record/index.ts";
 import { systemClock } from "../runtime/index.ts";
 import type { StageContext } from "../stage/index.ts";
-import { linesBatch } from "../testing/transform-contract.ts";
+import { contractBatch } from "../testing/transform-contract.ts";
 import { map, nestedSplit } from "./map.ts";
 
 let folder: string;
@@ -26,7 +26,7 @@ async function applied(source: string, records: readonly DataRecord[], options: 
   return (await opened(source, options)).apply(records);
 }
 
-const three = () => linesBatch(["a", "b", "c"]).records;
+const three = () => contractBatch(["a", "b", "c"]).records;
 
 describe("map", () => {
   it("replaces, leaves out and splits, and keeps the order", async () => {

@@ -174,7 +174,7 @@ export class Script {
         for (const one of this.#families) this.#dropDescriptors(one);
         return machine.powerCut();
       case "stop":
-        if (!machine.isUp || machine.failure !== undefined) return;
+        if (!machine.isUp) return;
         // A graceful stop waits for the disk.
         disk.capacityBytes = Number.POSITIVE_INFINITY;
         return machine.stop();
@@ -211,11 +211,7 @@ export class Script {
   }
 
   #line(family: Family, writer: SimWriter, stream: number, isLate: boolean): void {
-    // Writers of logs do not retry on a full disk; they would write half a line, which the ledger has no word for.
-    const capacity = this.#machine.disk.capacityBytes;
-    this.#machine.disk.capacityBytes = Number.POSITIVE_INFINITY;
     writer.write(`${this.ledger.write(family.name, stream, this.#payload(), isLate).text}\n`);
-    this.#machine.disk.capacityBytes = capacity;
   }
 
   #writeHalf(family: Family): void {

@@ -4,7 +4,7 @@ import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { GroupCommit } from "../../src/checkpoint/group-commit.ts";
 import { MemoryCheckpointStore } from "../../src/checkpoint/memory-store.ts";
 import type { ChannelSize, Plan, PlannedComponent } from "../../src/config/plan.ts";
-import { CheckpointError, toError } from "../../src/errors.ts";
+import { CheckpointError, StageError, toError } from "../../src/errors.ts";
 import { openPipeline } from "../../src/pipeline/build.ts";
 import type { Pipeline } from "../../src/pipeline/pipeline.ts";
 import { Batch, type Memory } from "../../src/record/batch.ts";
@@ -25,7 +25,16 @@ import { SimDisk } from "../../src/testing/sim-disk.ts";
 import { SimFileSystem } from "../../src/testing/sim-file-system.ts";
 import { SimPrograms } from "../../src/testing/sim-programs.ts";
 import { ProcessStore } from "./process-store.ts";
-import { FileTarget, MarkTarget, POISON, ServerTarget, type SimTarget, TableTarget, type TargetProcess, type Temper } from "./sim-targets.ts";
+import {
+  FileTarget,
+  MarkTarget,
+  POISON,
+  ServerTarget,
+  type SimTarget,
+  TableTarget,
+  type TargetProcess,
+  type Temper,
+} from "./sim-targets.ts";
 
 /** Left out by the transform of the graph. */
 const NOISE = "noise";
@@ -100,8 +109,7 @@ class DeliveryWorld {
       const process = this.#start();
       if (this.#random.chance(0.3)) this.#failingCommits = this.#random.int(1, 3);
       await this.#clock.advance(this.#random.pick([0, 5, 60, 200, 800]));
-      // A store that cannot be written at the start or the end of a run ends it; the next one goes on.
-      if (process.failure !== undefined && !(process.failure instanceof CheckpointError)) throw process.failure;
+      if (process.failure !== undefined && !mayEndRun(process.failure)) throw process.failure;
       process.kill();
       if (this.#random.chance(0.3)) {
         this.#disk.powerCut();
@@ -109,12 +117,21 @@ class DeliveryWorld {
       }
     }
     this.#failingCommits = 0;
-    const process = this.#start();
-    await this.#clock.run(process.ended, { what: "the end of the last run" });
-    if (process.failure !== undefined) throw process.failure;
+    const process = await this.#finish();
     if (process.memory.held !== 0) this.problems.push(`${process.memory.held} batches were never released`);
     this.problems.push(...process.memory.problems);
     for (const [name, target] of this.#targets) this.#judge(name, target);
+  }
+
+  /** Starts the last run, again where it could not start, and lets it come to its end. */
+  async #finish() {
+    for (;;) {
+      const process = this.#start();
+      await this.#clock.run(process.ended, { what: "the end of the last run" });
+      if (process.failure === undefined) return process;
+      if (!mayEndRun(process.failure)) throw process.failure;
+      process.kill();
+    }
   }
 
   #start() {
@@ -135,8 +152,8 @@ class DeliveryWorld {
     const fail = (error: Error) => {
       state.failure ??= error;
     };
-    const ended = this.#open({ clock, files, isDead: () => state.isDead }, store, memory, fail).catch((error: unknown) =>
-      fail(toError(error)),
+    const ended = this.#open({ clock, files, isDead: () => state.isDead }, store, memory, fail).catch(
+      (error: unknown) => fail(toError(error)),
     );
     return {
       ended,
@@ -205,10 +222,11 @@ class DeliveryWorld {
       name: string,
       definition: Definition,
       inputs: readonly string[],
+      options: unknown = {},
     ): PlannedComponent<Definition> => ({
       name,
       definition,
-      options: {},
+      options,
       inputs,
       previousNames: [],
       backfill: false,
@@ -247,7 +265,10 @@ class DeliveryWorld {
       },
       sources: [component("memory", linesOf(this.#files, this.#random.fork(), memory), [])],
       transforms,
-      sinks: [...this.#targets].map(([name, target]) => component(name, target.definition(process), inputs)),
+      sinks: [...this.#targets].map(([name, target]) => {
+        const definition = target.definition(process);
+        return component(name, definition, inputs, definition.options.parse(target.options));
+      }),
     };
   }
 
@@ -277,6 +298,11 @@ class DeliveryWorld {
       }
     }
   }
+}
+
+/** Failures of the world that rightly end a run: a target that cannot be opened, a store that cannot be written then. */
+function mayEndRun(error: Error): boolean {
+  return error instanceof CheckpointError || (error instanceof StageError && error.code === "TR_STAGE_OPEN");
 }
 
 const orderOf = (line: string) => Number(line.split(" ")[1]);

@@ -1,4 +1,5 @@
 import { MemoryCheckpointStore } from "../../src/checkpoint/memory-store.ts";
+import { CheckpointError, StageError } from "../../src/errors.ts";
 import { ManualClock, type ProcessClock } from "../../src/testing/manual-clock.ts";
 import type { SeededRandom } from "../../src/testing/seeded-random.ts";
 import { SimDisk } from "../../src/testing/sim-disk.ts";
@@ -88,13 +89,26 @@ export class ModelMachine {
   async stop(): Promise<void> {
     const { engine } = this.#process!;
     engine.stop();
-    await this.clock.run(engine.ended, { what: "the graceful end", limitMs: 600_000 });
+    await this.clock.run(
+      engine.ended.catch(() => {}),
+      { what: "the graceful end", limitMs: 600_000 },
+    );
+    const failure = this.takeFailure();
     this.#forget();
+    if (failure !== undefined) throw failure;
   }
 
-  /** True once the agent has ended by itself. */
-  get failure(): Error | undefined {
-    return this.#process?.engine.failure;
+  /**
+   * What made the agent end by itself. A store that cannot be written when a run begins or ends, and an output that
+   * cannot be opened, rightly end it with exit code 1: the process is gone then, and nothing is wrong.
+   */
+  takeFailure(): Error | undefined {
+    const failure = this.#process?.engine.failure;
+    if (failure === undefined) return undefined;
+    this.#forget();
+    const isOfTheWorld =
+      failure instanceof CheckpointError || (failure instanceof StageError && failure.code === "TR_STAGE_OPEN");
+    return isOfTheWorld ? undefined : failure;
   }
 
   kill(): void {

@@ -36,10 +36,9 @@ export async function runSchedule(seed: number, actions: readonly Action[] = act
   const script = new Script(machine, random.fork(), FAMILIES, readsSiblings);
   const problems: string[] = [];
   const ended = () => {
-    if (machine.failure === undefined) return false;
-    problems.push(`the agent ended by itself: ${machine.failure.stack}`);
-    machine.kill();
-    return true;
+    const failure = machine.takeFailure();
+    if (failure !== undefined) problems.push(`the agent ended by itself: ${failure.stack}`);
+    return failure !== undefined;
   };
   try {
     await machine.start();
@@ -50,14 +49,17 @@ export async function runSchedule(seed: number, actions: readonly Action[] = act
     await script.mend();
     if (!machine.isUp) await machine.start();
     // Backoffs are at most some ten seconds; two minutes without an end is for ever.
-    for (let waits = 0; waits < 600 && !ended() && !script.ledger.isPaid(new Set(machine.outputLines())); waits += 1)
+    for (let waits = 0; waits < 600 && !script.ledger.isPaid(new Set(machine.outputLines())); waits += 1) {
       await machine.clock.advance(200);
+      if (ended()) break;
+      if (!machine.isUp) await machine.start();
+    }
     await machine.clock.advance(1000);
-    if (!ended()) await machine.stop();
+    if (!ended() && machine.isUp) await machine.stop();
     if (random.chance(0.3)) {
       await machine.start();
       await machine.clock.advance(3000);
-      if (!ended()) await machine.stop();
+      if (!ended() && machine.isUp) await machine.stop();
     }
   } catch (error) {
     problems.push(`the run failed: ${error instanceof Error ? error.stack : String(error)}`);

@@ -1,11 +1,9 @@
 import { z } from "zod";
-import type { BytePath } from "../../src/runtime/byte-path.ts";
-import type { SimDisk } from "../../src/testing/sim-disk.ts";
-import type { SimFileSystem } from "../../src/testing/sim-file-system.ts";
-import { SimPrograms } from "../../src/testing/sim-programs.ts";
 import { SettledSet } from "../../src/checkpoint/settled-set.ts";
 import type { Batch } from "../../src/record/batch.ts";
+import type { BytePath } from "../../src/runtime/byte-path.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
+import { fileSink } from "../../src/sinks/file.ts";
 import {
   delivered,
   type Marks,
@@ -17,8 +15,10 @@ import {
   type SinkContext,
 } from "../../src/stage/contract.ts";
 import { defineSink, type SinkDefinition } from "../../src/stage/define.ts";
-import { fileSink } from "../../src/sinks/file.ts";
 import type { SeededRandom } from "../../src/testing/seeded-random.ts";
+import type { SimDisk } from "../../src/testing/sim-disk.ts";
+import type { SimFileSystem } from "../../src/testing/sim-file-system.ts";
+import { SimPrograms } from "../../src/testing/sim-programs.ts";
 
 /** How a target misbehaves. Chances are per call. */
 export interface Temper {
@@ -39,6 +39,8 @@ export interface SimTarget {
   /** Lines that a reader of the target would see. */
   lines(): readonly string[];
   readonly isExactlyOnce: boolean;
+  /** Options of the sink. */
+  readonly options: unknown;
   powerCut(): void;
 }
 
@@ -61,6 +63,7 @@ function stepsOf({ clock, isDead }: TargetProcess, random: SeededRandom, temper:
 /** As a file: written first, durable at the barrier, cut back to the committed mark at the next start. */
 export class MarkTarget implements SimTarget {
   readonly isExactlyOnce = true;
+  readonly options = {};
   readonly #random: SeededRandom;
   readonly #temper: Temper;
   readonly #content: string[] = [];
@@ -162,7 +165,6 @@ export class FileTarget implements SimTarget {
     // The disk's business.
   }
 
-  /** `options` of the sink. */
   get options(): { [key: string]: unknown } {
     return { path: this.#path, encoding: "raw" };
   }
@@ -182,6 +184,7 @@ export class FileTarget implements SimTarget {
 /** As a database: records and positions in one transaction, an epoch that fences off a former process. */
 export class TableTarget implements SimTarget {
   readonly isExactlyOnce = true;
+  readonly options = {};
   readonly #random: SeededRandom;
   readonly #temper: Temper;
   readonly #concurrency: number;
@@ -252,6 +255,7 @@ export class TableTarget implements SimTarget {
 /** As a plain server: at least once, several requests at a time, and answers get lost. */
 export class ServerTarget implements SimTarget {
   readonly isExactlyOnce = false;
+  readonly options = {};
   readonly #random: SeededRandom;
   readonly #temper: Temper;
   readonly #concurrency: number;

@@ -1,6 +1,5 @@
-import { type Encoding, encodeBatch, encodeRecords } from "../../codec/encode.ts";
 import { errnoOf, StageError, toError } from "../../errors.ts";
-import type { Batch, DataRecord } from "../../record/index.ts";
+import type { Batch } from "../../record/index.ts";
 import { type BytePath, pathToText } from "../../runtime/byte-path.ts";
 import type { FileStat } from "../../runtime/file-system.ts";
 import {
@@ -12,12 +11,14 @@ import {
   type Sink,
   type SinkContext,
 } from "../../stage/index.ts";
+import { OpenOutputs } from "./open-outputs.ts";
 import type { FileSinkOptions } from "./options.ts";
 import { Hold, type Output } from "./output.ts";
 import { OutputFolder, RefusedPath } from "./output-folder.ts";
 import { outputMarkName, toJson } from "./output-mark.ts";
 import { OutputMarks } from "./output-marks.ts";
 import { OutputOpener, shorterMessage } from "./output-opener.ts";
+import { type Part, RecordRouting } from "./record-routing.ts";
 import { Rotation, RotationRefused } from "./rotation.ts";
 import { settleRecordedOutputs } from "./start.ts";
 import { PathTemplate } from "./template.ts";
@@ -43,10 +44,10 @@ export class FileSink implements Sink {
   readonly #rotation: Rotation;
   /** Only for paths with placeholders. */
   #folder: OutputFolder | undefined;
-  /** Open outputs, the one not used for longest first. */
-  readonly #open = new Map<BytePath, Output>();
-  /** Names as the template gives them -> path of an open output. */
-  readonly #places = new Map<string, BytePath>();
+  readonly #routing: RecordRouting;
+  readonly #open: OpenOutputs;
+  /** The one output of a path without placeholders, without symbolic links. */
+  #fixed: BytePath | undefined;
   #writing: Promise<void> | undefined;
   /** Set while what was written since the last commit is taken back: nothing new may land before it is written again. */
   #isGoingBack = false;
@@ -57,13 +58,13 @@ export class FileSink implements Sink {
   #noted: readonly Noted[] = [];
   /** Outputs that the barrier under way holds back for their rotation. */
   #held: readonly Output[] = [];
-  #replacedRecords = 0;
-  #replacedToldAtMs = Number.NEGATIVE_INFINITY;
 
   private constructor(context: SinkContext, options: FileSinkOptions) {
     this.#context = context;
     this.#options = options;
     this.#template = new PathTemplate(options.path);
+    this.#routing = new RecordRouting(this.#template, options.encoding, context);
+    this.#open = new OpenOutputs(options.max_open_outputs);
     this.#marks = new OutputMarks(context);
     this.#opener = new OutputOpener(context, options, this.#marks);
     this.#rotation = new Rotation(context, this.#marks, this.#opener, options.rotate.keep);
@@ -93,10 +94,10 @@ export class FileSink implements Sink {
     const { fixed, root } = this.#template;
     this.#folder = await OutputFolder.open(this.#context.fileSystem, root);
     // A link in the place of the one output was put there by whoever wrote the path: it may lead anywhere.
-    const path = fixed === undefined ? undefined : await this.#realPath(fixed);
+    this.#fixed = fixed === undefined ? undefined : await this.#realPath(fixed);
     const parts = { marks: this.#marks, opener: this.#opener, rotation: this.#rotation };
-    await settleRecordedOutputs(this.#context, parts, path);
-    if (path !== undefined) this.#keep(await this.#opener.open(path), "");
+    await settleRecordedOutputs(this.#context, parts, this.#fixed);
+    if (this.#fixed !== undefined) this.#put(await this.#opener.open(this.#fixed), "");
   }
 
   async #realPath(path: BytePath): Promise<BytePath> {
@@ -131,7 +132,7 @@ export class FileSink implements Sink {
   }
 
   async #write(batch: Batch, signal: AbortSignal): Promise<Outcome> {
-    const parts = this.#split(batch);
+    const parts = this.#routing.split(batch);
     if (parts.length > this.#options.max_open_outputs && !this.#isRewriting) {
       // Bisected until each part fits; a record alone always does.
       return rejected(
@@ -139,12 +140,16 @@ export class FileSink implements Sink {
       );
     }
     const appends: Append[] = [];
-    for (const { names, buffers } of parts) {
-      const byteLength = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
-      if (byteLength === 0) continue;
-      const output = await this.#ready(names, byteLength, signal, appends);
+    for (const part of parts) {
+      const output = await this.#ready(part, signal, appends);
       if ("kind" in output) return output;
-      appends.push({ output, buffers, byteLength });
+      // Two names may be one file, by a link within the folder: what goes there goes in one piece.
+      const append = appends.find((other) => other.output === output);
+      if (append === undefined) appends.push({ output, buffers: [...part.buffers], byteLength: part.byteLength });
+      else {
+        append.buffers.push(...part.buffers);
+        append.byteLength += part.byteLength;
+      }
     }
     if (this.#isGoingBack) return retry(GOING_BACK);
     const results = await Promise.allSettled(
@@ -160,48 +165,16 @@ export class FileSink implements Sink {
     return delivered();
   }
 
-  /** The bytes of a batch by output, in the order of their first records. */
-  #split(batch: Batch): Part[] {
-    const { encoding } = this.#options;
-    const tally = { replacedRecords: 0 };
-    const parts =
-      this.#template.fixed !== undefined
-        ? [{ names: [], buffers: encodeBatch(batch, encoding, tally) }]
-        : this.#splitByPath(batch, encoding, tally);
-    this.#tellReplaced(tally.replacedRecords);
-    return parts;
-  }
-
-  #splitByPath(batch: Batch, encoding: Encoding, tally: { replacedRecords: number }): Part[] {
-    if (batch.count === 0) return [];
-    if (batch.lines !== undefined && this.#template.isSameForLines) {
-      return [{ names: this.#template.namesFor(batch.records[0]!), buffers: encodeBatch(batch, encoding, tally) }];
-    }
-    const groups = new Map<string, { names: readonly BytePath[]; records: DataRecord[] }>();
-    for (const record of batch.records) {
-      const names = this.#template.namesFor(record);
-      const key = names.join("/");
-      const group = groups.get(key);
-      if (group === undefined) groups.set(key, { names, records: [record] });
-      else group.records.push(record);
-    }
-    return [...groups.values()].map(({ names, records }) => ({
-      names,
-      buffers: encodeRecords(records, encoding, tally),
-    }));
-  }
-
-  /** The output, open, mended, not held back and with room for `byteLength`; or why the batch has to wait. */
+  /** The part's output: open, mended, not held back and with room for it; or why the batch has to wait. */
   async #ready(
-    names: readonly BytePath[],
-    byteLength: number,
+    { names, byteLength }: Part,
     signal: AbortSignal,
     appends: readonly Append[],
   ): Promise<Output | Outcome> {
     for (;;) {
-      if (this.#isGoingBack) return retry(GOING_BACK);
+      if (this.#isGoingBack || this.#isFailed) return retry(GOING_BACK);
       const output = await this.#find(names, appends);
-      if ("kind" in output) return output;
+      if ("kind" in output || appends.some((append) => append.output === output)) return output;
       if (output.hold !== undefined) {
         if (!(await released(output.hold, signal))) return retry("the sink is stopping");
         continue;
@@ -232,46 +205,21 @@ export class FileSink implements Sink {
 
   async #find(names: readonly BytePath[], appends: readonly Append[]): Promise<Output | Outcome> {
     const key = names.join("/");
-    const known = this.#places.get(key);
-    const path = known ?? (await this.#folder!.place(names));
-    const output = this.#open.get(path);
-    if (output !== undefined) {
-      this.#keep(output, key);
-      return output;
+    const path = this.#fixed ?? this.#open.pathOf(key) ?? (await this.#folder!.place(names));
+    const open = this.#open.use(path, key);
+    if (open !== undefined) return open;
+    const isNeeded = (output: Output) => appends.some((append) => append.output === output);
+    if (!this.#isRewriting && !(await this.#open.makeRoom(isNeeded))) {
+      return retry("all open outputs wait for a barrier", { needsBarrier: true });
     }
-    if (!(await this.#makeRoom(appends))) return retry("all open outputs wait for a barrier", { needsBarrier: true });
     await this.#marks.forget(this.#marks.tooMany((other) => this.#open.has(other)));
-    const opened = await this.#opener.open(path);
-    this.#keep(opened, key);
-    return opened;
+    return this.#put(await this.#opener.open(path), key);
   }
 
-  /** Notes an output as open and just used. */
-  #keep(output: Output, key: string): void {
-    const { path } = output;
-    if (this.#open.get(path) !== output) this.#watchAge(output);
-    this.#open.delete(path);
-    this.#open.set(path, output);
-    this.#places.set(key, path);
-  }
-
-  /** Closes the output not used for longest, if there are too many. Only clean ones: the others' fsync is still to come. */
-  async #makeRoom(appends: readonly Append[]): Promise<boolean> {
-    if (this.#open.size < this.#options.max_open_outputs || this.#isRewriting) return true;
-    for (const output of this.#open.values()) {
-      const isIdle = output.isClean && output.isReady && output.hold === undefined && output.intent === undefined;
-      if (!isIdle || appends.some((append) => append.output === output)) continue;
-      this.#drop(output);
-      await output.close();
-      return true;
-    }
-    return false;
-  }
-
-  #drop(output: Output): void {
-    this.#open.delete(output.path);
-    for (const [key, path] of this.#places)
-      if (path === output.path && this.#template.fixed === undefined) this.#places.delete(key);
+  #put(output: Output, key: string): Output {
+    this.#open.put(output, key);
+    this.#watchAge(output);
+    return output;
   }
 
   /**
@@ -311,25 +259,13 @@ export class FileSink implements Sink {
     return retry(message, { afterMs: TROUBLE_MS });
   }
 
-  #tellReplaced(records: number): void {
-    this.#replacedRecords += records;
-    const now = this.#context.clock.monotonic();
-    if (this.#replacedRecords === 0 || now - this.#replacedToldAtMs < TELL_REPLACED_MS) return;
-    this.#context.log.warn(
-      { records: this.#replacedRecords },
-      'records held bytes that are no valid text; these were replaced (encoding = "raw" keeps them)',
-    );
-    this.#replacedRecords = 0;
-    this.#replacedToldAtMs = now;
-  }
-
   // ------------------------------------------------------------ the barrier
 
   prepare(): Promise<Marks> {
     // At this one instant lengths and sets describe the same records; nothing here may await.
     const noted: Noted[] = [];
     const held: Output[] = [];
-    for (const output of this.#open.values()) {
+    for (const output of this.#open) {
       if (this.#isFull(output)) output.rotation ??= "size";
       if (output.rotation !== undefined && output.hold === undefined) {
         output.hold = new Hold();
@@ -404,12 +340,12 @@ export class FileSink implements Sink {
     await this.#writing;
     // A write that ended just before must be heard of before this barrier's failure is, or it would count as new.
     await this.#context.clock.sleep(1);
-    for (const output of [...this.#open.values()]) {
+    for (const output of [...this.#open]) {
       if (output.isClean && output.isReady) continue;
       output.notedLength = undefined;
       if (output.isLost) {
         // It is reported, and begun anew, by the next write.
-        this.#drop(output);
+        this.#open.drop(output);
         await output.close();
         continue;
       }
@@ -439,14 +375,14 @@ export class FileSink implements Sink {
   // ------------------------------------------------------------ rotation
 
   rotate(): void {
-    for (const output of this.#open.values()) if (output.length > 0) output.rotation ??= "signal";
+    for (const output of this.#open) if (output.length > 0) output.rotation ??= "signal";
     this.#rotateIdle();
   }
 
   /** Rotates at once what wants it and has nothing uncommitted: no barrier will come for it. */
   #rotateIdle(): void {
     if (this.#writing !== undefined || this.#isGoingBack) return;
-    for (const output of this.#open.values()) {
+    for (const output of this.#open) {
       if (
         output.rotation === undefined ||
         output.rotation === "replaced" ||
@@ -523,7 +459,7 @@ export class FileSink implements Sink {
   }
 
   async #exchange(old: Output, fresh: Output): Promise<void> {
-    this.#open.set(old.path, fresh);
+    this.#open.exchange(fresh);
     this.#watchAge(fresh);
     await old.close();
   }
@@ -545,14 +481,13 @@ export class FileSink implements Sink {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const output of this.#open.values()) if (output.hold !== undefined) await output.hold.released;
-    for (const output of this.#open.values()) {
+    for (const output of this.#open) if (output.hold !== undefined) await output.hold.released;
+    for (const output of this.#open) {
       if (!this.#isFailed) await this.#leave(output);
       await output.close();
     }
     this.#open.clear();
-    this.#replacedToldAtMs = Number.NEGATIVE_INFINITY;
-    this.#tellReplaced(0);
+    this.#routing.tell();
   }
 
   /** Takes back what no barrier has described: it will come again, whatever the next start thinks of this stop. */
@@ -568,15 +503,10 @@ export class FileSink implements Sink {
   }
 }
 
-interface Part {
-  readonly names: readonly BytePath[];
-  readonly buffers: readonly Buffer[];
-}
-
 interface Append {
   readonly output: Output;
-  readonly buffers: readonly Buffer[];
-  readonly byteLength: number;
+  readonly buffers: Buffer[];
+  byteLength: number;
 }
 
 interface Noted {
@@ -588,8 +518,6 @@ const GOING_BACK = "what was written since the last commit is taken back and wri
 
 /** A disk in trouble is not asked more often than that. */
 const TROUBLE_MS = 100;
-
-const TELL_REPLACED_MS = 60_000;
 
 /** A file that could not be renamed is not tried again for so long. */
 const REFUSED_MS = 60_000;
