@@ -6,10 +6,9 @@ const main = new URL("../dist/cli/main.js", import.meta.url);
 
 if (existsSync(main)) {
   const { main: run } = await import(main.href);
-  const { processIo } = await import(new URL("../dist/cli/io.js", import.meta.url).href);
   // A reader that went away (`tailrace explain api | head -1`) is no failure of ours.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
-  const code = await run(process.argv.slice(2), processIo());
+  const code = await run(process.argv.slice(2));
   // Nothing may keep the process, and nothing that was written may be lost.
   process.exitCode = code;
   process.stdout.write("", () => process.stderr.write("", () => process.exit(code)));

@@ -2,7 +2,7 @@
 # Installs what the tests drive for real, from Debian's packages; does nothing where it is all there.
 # On a laptop without root or apt a missing program is said, and the tests that need it are skipped; in CI that is a failure.
 set -euo pipefail
-needs=(logrotate:logrotate zstd:zstd xz:xz-utils bzip2:bzip2 gzip:gzip openssl:openssl tmux:tmux mount:mount)
+needs=(logrotate:logrotate zstd:zstd xz:xz-utils bzip2:bzip2 gzip:gzip openssl:openssl tmux:tmux mount:mount zsh:zsh fish:fish setpriv:util-linux)
 missing=()
 for need in "${needs[@]}"; do
   command -v "${need%%:*}" >/dev/null 2>&1 || PATH="$PATH:/usr/sbin:/sbin" command -v "${need%%:*}" >/dev/null 2>&1 || missing+=("${need##*:}")

@@ -57,6 +57,12 @@ type = "http"
 inputs = ["parse"]
 url = "https://example.org/in"
 retry = { initial_ms = 250, max_ms = 30000, max_attempts = 0 }
+[sinks.screen]
+type = "console"
+inputs = ["parse"]
+[sinks.hole]
+type = "blackhole"
+inputs = ["parse"]
 [mpsc_channels.sources.tailer_manager]
 payload_buffer_size = 1024
 payload_buffer_bytes = 67108864
@@ -66,14 +72,14 @@ describe("builtInStages", () => {
   it("take the configuration of the product contract", async () => {
     const bytes = Buffer.from(CONTRACT);
     const files = {
-      kind: async () => "file",
+      kind: async (): Promise<"file"> => "file",
       read: async () => bytes,
       list: async () => [],
       load: async () => ({}),
     } as const;
     const { plan } = await loadPlan({ stages: builtInStages, configs: ["a.toml"], env: {}, cwd: "/", files });
     const names = [...plan.sources, ...plan.transforms, ...plan.sinks].map(({ name }) => name);
-    expect(names).toEqual(["app", "parse", "keep", "out", "socket", "web"]);
+    expect(names).toEqual(["app", "parse", "keep", "out", "socket", "web", "screen", "hole"]);
   });
 
   it("have one type each, and say what they are for", () => {

@@ -1,3 +1,5 @@
+import { blackholeSink } from "./sinks/blackhole.ts";
+import { consoleSink } from "./sinks/console.ts";
 import { fileSink } from "./sinks/file.ts";
 import { http } from "./sinks/http.ts";
 import { tcp } from "./sinks/tcp.ts";
@@ -11,5 +13,5 @@ import { map } from "./transforms/map.ts";
 export const builtInStages = {
   sources: [fileSource, stdinSource],
   transforms: [json, filter, map],
-  sinks: [fileSink, tcp, http],
+  sinks: [fileSink, consoleSink, tcp, http, blackholeSink],
 } as const;

@@ -85,7 +85,7 @@ export class Agent implements AgentControl {
     this.channels = parts.channels;
     this.#supervisor = parts.supervisor(() => this.#shutDown());
     this.#control = new ControlServer(join(this.#state.stateDir, "control.sock"), this);
-    this.#replay = new DeadLetterReplay(parts.deadLetters, parts.pipeline, parts.clock);
+    this.#replay = new DeadLetterReplay(parts.deadLetters, parts.pipeline, parts.clock, parts.options.log);
   }
 
   /** Runs to the end. Exit code 0: stopped gracefully or finished; 1: a failure, the first of which is in the result. */

@@ -1,6 +1,8 @@
 import { batchOf, type DeadLetterStore, type ReplayOrder } from "../dead-letters/index.ts";
+import { toError } from "../errors.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { Clock, Timer } from "../runtime/clock.ts";
+import type { Logger } from "../telemetry/log.ts";
 
 const LOOK_MS = 1000;
 
@@ -12,11 +14,13 @@ export class DeadLetterReplay {
   readonly #store: DeadLetterStore;
   readonly #pipeline: Pipeline;
   readonly #clock: Clock;
+  readonly #log: Logger;
   readonly #underWay = new Set<string>();
   #timer: Timer | undefined;
   #isStopped = false;
 
-  constructor(store: DeadLetterStore, pipeline: Pipeline, clock: Clock) {
+  constructor(store: DeadLetterStore, pipeline: Pipeline, clock: Clock, log: Logger) {
+    this.#log = log;
     this.#store = store;
     this.#pipeline = pipeline;
     this.#clock = clock;
@@ -42,13 +46,17 @@ export class DeadLetterReplay {
   async #look(): Promise<void> {
     this.#timer?.cancel();
     if (this.#isStopped) return;
-    for await (const order of this.#store.pendingReplay()) {
-      if (this.#isStopped) return;
-      if (this.#underWay.has(order.token)) continue;
-      this.#underWay.add(order.token);
-      await this.#send(order);
+    try {
+      for await (const order of this.#store.pendingReplay()) {
+        if (this.#isStopped) return;
+        if (this.#underWay.has(order.token)) continue;
+        this.#underWay.add(order.token);
+        await this.#send(order);
+      }
+    } catch (error) {
+      this.#log.warn({ error: toError(error).message }, "dead letters cannot be sent again now; trying on");
     }
-    this.#timer = this.#clock.after(LOOK_MS, () => void this.#look());
+    if (!this.#isStopped) this.#timer = this.#clock.after(LOOK_MS, () => void this.#look());
   }
 
   async #send(order: ReplayOrder): Promise<void> {
@@ -56,11 +64,23 @@ export class DeadLetterReplay {
     let ways = 0;
     const batch = batchOf(letter, () => {
       ways -= 1;
-      if (ways > 0) return;
-      this.#underWay.delete(token);
-      void this.#store.finishReplay([{ id: letter.id, token }]);
+      if (ways === 0) void this.#finish(order);
     });
-    ways = await this.#pipeline.resend(letter.component, letter.record.source, batch);
+    ways = this.#pipeline.waysFrom(letter.component, letter.record.source);
     if (ways === 0) this.#underWay.delete(token);
+    else await this.#pipeline.resend(letter.component, letter.record.source, batch);
+  }
+
+  /** The order counts as under way until its removal is durable: a look in between must not send it twice. */
+  async #finish({ letter, token }: ReplayOrder): Promise<void> {
+    try {
+      await this.#store.finishReplay([{ id: letter.id, token }]);
+    } catch (error) {
+      this.#log.warn(
+        { id: letter.id, error: toError(error).message },
+        "a dead letter was sent again and cannot be removed; it is sent once more",
+      );
+    }
+    this.#underWay.delete(token);
   }
 }

@@ -72,7 +72,10 @@ export class PipelineBuilder {
   /** Adds a transform, or a function of one event. Functions see events and make new ones; they must not change them. */
   through<D extends TransformDefinition>(transform: D | EventFunction, options?: Input<D>): PipelineBuilder {
     const definition = typeof transform === "function" ? functionTransform(transform, this.#steps.length) : transform;
-    return new PipelineBuilder(this.#source, this.#sourceOptions, [...this.#steps, { definition, options: (options ?? {}) as object }]);
+    return new PipelineBuilder(this.#source, this.#sourceOptions, [
+      ...this.#steps,
+      { definition, options: (options ?? {}) as object },
+    ]);
   }
 
   into<D extends SinkDefinition>(sink: D, options?: Input<D>): Pipeline {
@@ -103,7 +106,12 @@ export class PipelineBuilder {
         },
       },
     });
-    const agent = await openAgent({ plan, log: options.log ?? silentLogger, once: options.once ?? false, clock: systemClock });
+    const agent = await openAgent({
+      plan,
+      log: options.log ?? silentLogger,
+      once: options.once ?? false,
+      clock: systemClock,
+    });
     await runUntil(agent, options.signal);
   }
 }
@@ -133,7 +141,8 @@ function functionTransform(map: EventFunction, index: number): TransformDefiniti
           try {
             const made = map(record.event);
             const events = made === undefined ? [] : Array.isArray(made) ? made : [made];
-            for (const [split, event] of events.entries()) kept.push(event === record.event ? record : record.with(event, split));
+            for (const [split, event] of events.entries())
+              kept.push(event === record.event ? record : record.with(event, split));
           } catch (error) {
             // One bad record is a dead letter, never the end of the process.
             rejected.push({ record, reason: error instanceof Error ? error.message : String(error) });

@@ -17,7 +17,7 @@ afterEach(() => {
 });
 
 function freshFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), "tailrace-crash-"));
+  const folder = mkdtempSync(join(tmpdir(), "tailrace-lmdb-crash-"));
   folders.push(folder);
   return folder;
 }
@@ -31,7 +31,7 @@ beforeAll(() => {
   const require = createRequire(import.meta.url);
   const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
   mkdirSync(join(root, "node_modules", ".cache"), { recursive: true });
-  compiled = mkdtempSync(join(root, "node_modules", ".cache", "tailrace-crash-"));
+  compiled = mkdtempSync(join(root, "node_modules", ".cache", "tailrace-lmdb-crash-"));
   writeFileSync(join(compiled, "package.json"), '{"type":"module"}');
   const tsc = join(dirname(require.resolve("typescript/package.json")), "bin", "tsc");
   const flags = ["--noCheck", "--declaration", "false", "--sourceMap", "false", "--outDir", compiled];
@@ -136,6 +136,48 @@ describe("openLmdbStore › kill -9", () => {
       await store.close();
     }
     expect(total).toBeGreaterThanOrEqual(rounds);
+  });
+});
+
+describe("openLmdbStore › killed while it makes the store", () => {
+  const MAKER = `
+import { writeSync } from "node:fs";
+const [library, stateDir] = process.argv.slice(1);
+const { openLmdbStore } = await import(library);
+await import("lmdb");
+writeSync(1, "begin\\n");
+await openLmdbStore(stateDir);
+writeSync(1, "made\\n");
+setInterval(() => {}, 1000);
+`;
+
+  it("leaves what the next start makes a store of, whatever the moment", { timeout: 60_000 }, async () => {
+    const library = pathToFileURL(join(compiled, "checkpoint", "index.js")).href;
+    // `lmdb` is found from the folder that the child works in.
+    const cwd = dirname(compiled);
+    for (let round = 0; round < 10; round += 1) {
+      const stateDir = join(freshFolder(), "state");
+      const child = spawn(process.execPath, ["--input-type=module", "-e", MAKER, library, stateDir], {
+        cwd,
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      const ended = new Promise((resolve) => child.on("close", resolve));
+      let output = "";
+      child.stdout.on("data", (chunk) => {
+        output += chunk;
+      });
+      await until(() => output.includes("begin"));
+      const delayMs = round * 4 + Math.random() * 4;
+      await new Promise((resolve) => setTimeout(resolve, delayMs));
+      child.kill("SIGKILL");
+      await ended;
+      const attempt = openLmdbStore(stateDir);
+      await expect(attempt, `killed ${delayMs} ms after the begin, output ${output}`).resolves.toBeDefined();
+      const store = await attempt;
+      await store.commit([note("n", round)]);
+      expect((await store.load()).notes).toEqual([{ name: "n", value: round }]);
+      await store.close();
+    }
   });
 });
 

@@ -95,6 +95,13 @@ export class LmdbEnvironment {
     return db.get(Buffer.from(key))?.toString();
   }
 
+  /** At most `limit` rows with `from` <= key < `below`, in the byte order of their keys; only for keys that LMDB takes. */
+  async page(from: string, below: string, limit: number): Promise<[key: string, value: string][]> {
+    const db = await this.#database();
+    const range = db.getRange({ start: Buffer.from(from), end: Buffer.from(below), limit });
+    return [...range].map(({ key, value }) => [key.toString(), value.toString()]);
+  }
+
   async isEmpty(): Promise<boolean> {
     return (await this.#database()).getKeysCount({}) === 0;
   }

@@ -206,6 +206,19 @@ describe("openLmdbStoreForReading", () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
+  it("reads beside a store that is open in the same process, and leaves it working", async () => {
+    const stateDir = join(freshFolder(), "state");
+    const store = await opened(stateDir);
+    await store.commit([note("a", 1)]);
+    const reader = await openLmdbStoreForReading(stateDir);
+    expect((await reader!.load()).notes).toEqual([{ name: "a", value: 1 }]);
+    await store.commit([note("b", 2)]);
+    expect((await reader!.load()).notes).toHaveLength(2);
+    await reader!.close();
+    await store.commit([note("c", 3)]);
+    expect((await store.load()).notes).toHaveLength(3);
+  });
+
   it("trusts the running process that holds the directory", async () => {
     const stateDir = await usedStateDir(1);
     rmSync(join(stateDir, "clean-stop"));

@@ -53,7 +53,7 @@ export class StoreRoom {
     const shape = readShape(this.#file.fd);
     const needed = pagesNeeded(shape, valueBytes) * shape.pageBytes;
     const end = (shape.lastPage + 1) * shape.pageBytes + needed;
-    if (end > this.#size) await this.#extend(Math.ceil(end / STEP_BYTES) * STEP_BYTES);
+    if (end > this.#size) await this.#extend(end);
     if (this.#copies) {
       const { bavail, bsize } = await statfs(this.#path);
       if (bavail * bsize < needed + STEP_BYTES) {
@@ -76,13 +76,20 @@ export class StoreRoom {
     await this.#file.close();
   }
 
+  /** Makes the file at least `end` bytes long, and a whole number of steps if the disk has them. */
   async #extend(end: number): Promise<void> {
+    const goal = Math.ceil(end / STEP_BYTES) * STEP_BYTES;
     // LMDB may have grown the file itself, by the pages of a transaction that failed; those bytes mean nothing.
     this.#size = Math.max(this.#size, (await this.#file.stat()).size);
-    while (this.#size < end) {
-      const length = Math.min(ZEROS.length, end - this.#size);
-      const { bytesWritten } = await this.#file.write(ZEROS, 0, length, this.#size);
-      this.#size += bytesWritten;
+    while (this.#size < goal) {
+      try {
+        const length = Math.min(ZEROS.length, goal - this.#size);
+        const { bytesWritten } = await this.#file.write(ZEROS, 0, length, this.#size);
+        this.#size += bytesWritten;
+      } catch (error) {
+        if (this.#size >= end) return;
+        throw error;
+      }
     }
   }
 }

@@ -128,15 +128,15 @@ function checkPosition(value: unknown): void {
   wholeAt(prefix, "value.prefix");
   let last = prefix as number;
   for (const [index, range] of arrayAt(ranges, "value.ranges").entries()) {
-    const where = `value.ranges[${index}]`;
-    const { start, end } = objectAt(range, where);
-    wholeAt(start, `${where}.start`);
-    wholeAt(end, `${where}.end`);
-    if ((start as number) <= last) {
+    const { start, end } = objectAt(range, `value.ranges[${index}]`);
+    if (!isWhole(start) || !isWhole(end) || start <= last || end <= start) {
+      const where = `value.ranges[${index}]`;
+      wholeAt(start, `${where}.start`);
+      wholeAt(end, `${where}.end`);
+      if ((start as number) > last) throw new RowProblem(`${where}.end`, `is ${end}, not above its start`);
       throw new RowProblem(`${where}.start`, `is ${start}; it must lie above ${last}, where the part before it ends`);
     }
-    if ((end as number) <= (start as number)) throw new RowProblem(`${where}.end`, `is ${end}, not above its start`);
-    last = end as number;
+    last = end;
   }
 }
 
@@ -159,7 +159,7 @@ function checkFileEntry(value: unknown): void {
   }
   let last = -1;
   for (const [index, boundary] of arrayAt(entry["boundaries"], "value.boundaries").entries()) {
-    wholeAt(boundary, `value.boundaries[${index}]`);
+    if (!isWhole(boundary)) wholeAt(boundary, `value.boundaries[${index}]`);
     if ((boundary as number) <= last) throw new RowProblem(`value.boundaries[${index}]`, "boundaries must ascend");
     last = boundary as number;
   }
@@ -201,8 +201,12 @@ function numberAt(value: unknown, field: string): void {
   }
 }
 
+function isWhole(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
 function wholeAt(value: unknown, field: string): void {
-  if (!Number.isSafeInteger(value) || (value as number) < 0) {
+  if (!isWhole(value)) {
     throw new RowProblem(field, `is ${show(value)}; a whole number of 0 or more is needed`);
   }
 }

@@ -5,7 +5,7 @@ export type Follow =
   | { readonly kind: "words"; readonly words: readonly string[] }
   | { readonly kind: "file" | "folder" | "anything" };
 
-export interface CompletionOption {
+interface CompletionOption {
   /** `-c`, `--config`. */
   readonly flags: readonly string[];
   readonly description: string;

@@ -25,7 +25,7 @@ export function withConfigOptions(command: Command): Command {
 }
 
 /** Everything built in; imported when the first command needs it, as it brings every stage's libraries. */
-export async function stagesFor(io: CliIo): Promise<StageList> {
+async function stagesFor(io: CliIo): Promise<StageList> {
   return io.stages ?? (await import("../stages.ts")).builtInStages;
 }
 

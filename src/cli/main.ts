@@ -5,7 +5,7 @@ import { register as registerCompletion } from "./completion.ts";
 import { register as registerDemo } from "./demo.ts";
 import { register as registerDlq } from "./dlq.ts";
 import { register as registerExplain } from "./explain.ts";
-import { type CliIo, hasColours } from "./io.ts";
+import { type CliIo, hasColours, processIo } from "./io.ts";
 import { reportError } from "./report-error.ts";
 import { register as registerRun } from "./run.ts";
 import { register as registerTail } from "./tail.ts";
@@ -49,7 +49,7 @@ export function buildProgram(io: CliIo): Command {
  * Runs one command line (without `node` and the script) and resolves with its exit code: 0 finished, 1 a failure, 2
  * wrong usage or configuration. It never rejects and never ends the process.
  */
-export async function main(args: readonly string[], io: CliIo): Promise<number> {
+export async function main(args: readonly string[], io: CliIo = processIo()): Promise<number> {
   try {
     await buildProgram(io).parseAsync([...args], { from: "user" });
     return io.exitCode;

@@ -2,11 +2,14 @@
 export class ByteWriter {
   /** Write here, from `length` on, at most as much as was asked for. */
   buffer: Buffer;
+  /** The same memory, for writing several bytes at once. */
+  view: DataView;
   /** Bytes written so far. */
   length = 0;
 
   constructor(expectedBytes: number) {
     this.buffer = Buffer.allocUnsafe(Math.max(16, expectedBytes));
+    this.view = viewOf(this.buffer);
   }
 
   /** Makes room for `bytes` more; `buffer` may be another one afterwards. */
@@ -16,6 +19,7 @@ export class ByteWriter {
     const larger = Buffer.allocUnsafe(Math.max(needed, this.buffer.length * 2));
     this.buffer.copy(larger, 0, 0, this.length);
     this.buffer = larger;
+    this.view = viewOf(larger);
   }
 
   writeBytes(bytes: Uint8Array): void {
@@ -35,4 +39,8 @@ export class ByteWriter {
   take(): Buffer {
     return this.buffer.subarray(0, this.length);
   }
+}
+
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -114,6 +114,10 @@ describe("encodeBatch", () => {
           ),
         })
         .map((text) => Buffer.from(text)),
+      // Runs without escapes are copied four bytes at a time.
+      fc
+        .tuple(fc.nat(9), fc.constantFrom('"', "\\", "\u001f", " ", "\u0080", "\u00ff"), fc.nat(9))
+        .map(([before, odd, after]) => Buffer.from(`${"x".repeat(before)}${odd}${"!".repeat(after)}`)),
       fc.uint8Array({ maxLength: 6 }).map((bytes) => Buffer.from(bytes.filter((byte) => byte !== 10))),
     );
     const kinds = fc.constantFrom<LineKind>("whole", "cut", "cut_end", "partial", "partial_end");

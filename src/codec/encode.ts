@@ -82,7 +82,7 @@ function writeUntouched(
   const to = lines.endOf(index) - lines.offset - lines.delimiterBytes;
   if (encoding === "json") {
     run.json ??= new EventJson(lines, record.origin);
-    run.json.write(writer, lines.bytes, from, to, lines.startOf(index));
+    run.json.write(writer, from, to, lines.startOf(index));
   } else {
     writer.writeBytes(lines.bytes.subarray(from, to));
     writer.writeBytes(NEWLINE);
@@ -99,7 +99,7 @@ function eventsOf(batch: Batch, lines: Lines): Buffer {
   let start = 0;
   for (let index = 0; index < count; index += 1) {
     const end = ends[index]!;
-    json.write(writer, bytes, start, end - delimiterBytes, offset + start);
+    json.write(writer, start, end - delimiterBytes, offset + start);
     start = end;
   }
   return writer.take();

@@ -120,9 +120,9 @@ export const COMPONENT_INPUT: Omit<ChannelSection, "path"> = {
 };
 
 /** The budget of all bytes in flight. */
-export const TOTAL_BYTES = 33554432;
+const TOTAL_BYTES = 33554432;
 
-export const OVERFLOW_POLICIES = ["block", "drop_newest", "drop_oldest", "error"] as const;
+const OVERFLOW_POLICIES = ["block", "drop_newest", "drop_oldest", "error"] as const;
 
 /** A ring of more slots than this would take gigabytes before its first message. */
 const MAX_CAPACITY = 2 ** 24;
@@ -156,6 +156,37 @@ function sectionSchema(section: Omit<ChannelSection, "path">) {
 
 /** The schema of `[mpsc_channels]`; `inputs` are the names of the components that have an input. */
 export function channelsSchema(inputs: readonly string[]) {
+  const components = Object.fromEntries(inputs.map((name) => [name, INPUT_SCHEMA]));
+  return z
+    .strictObject({
+      total_bytes: z.int().min(1).default(TOTAL_BYTES).describe("The budget of all bytes in flight."),
+      ...SECTION_SCHEMAS,
+      components: z.strictObject(components).prefault({}),
+      overflow_policy: OVERFLOW_POLICY_SCHEMA,
+    })
+    .prefault({});
+}
+
+const OVERFLOW_POLICY_SCHEMA = z
+  .strictObject({
+    log_warning_threshold: z
+      .number()
+      .gt(0)
+      .max(1)
+      .default(0.8)
+      .describe("A channel that is fuller than this is told once; a fraction of 1."),
+    drop_policy: z
+      .enum(OVERFLOW_POLICIES)
+      .default("block")
+      .describe("The overflow of every channel that has none of its own and no designed one."),
+  })
+  .prefault({});
+
+interface Nested {
+  [name: string]: Nested | z.ZodType;
+}
+
+function nestedSections(): Nested {
   const nested: Nested = {};
   for (const section of CHANNEL_SECTIONS) {
     let level = nested;
@@ -165,32 +196,7 @@ export function channelsSchema(inputs: readonly string[]) {
     }
     level[section.path.at(-1)!] = sectionSchema(section);
   }
-  const components = Object.fromEntries(inputs.map((name) => [name, sectionSchema(COMPONENT_INPUT)]));
-  return z
-    .strictObject({
-      total_bytes: z.int().min(1).default(TOTAL_BYTES).describe("The budget of all bytes in flight."),
-      ...objectsOf(nested),
-      components: z.strictObject(components).prefault({}),
-      overflow_policy: z
-        .strictObject({
-          log_warning_threshold: z
-            .number()
-            .gt(0)
-            .max(1)
-            .default(0.8)
-            .describe("A channel that is fuller than this is told once; a fraction of 1."),
-          drop_policy: z
-            .enum(OVERFLOW_POLICIES)
-            .default("block")
-            .describe("The overflow of every channel that has none of its own and no designed one."),
-        })
-        .prefault({}),
-    })
-    .prefault({});
-}
-
-interface Nested {
-  [name: string]: Nested | z.ZodType;
+  return nested;
 }
 
 function objectsOf(nested: Nested): { [name: string]: z.ZodType } {
@@ -201,6 +207,10 @@ function objectsOf(nested: Nested): { [name: string]: z.ZodType } {
     ]),
   );
 }
+
+// Made once: zod compiles each schema at its first use, which costs more than everything else of a load.
+const SECTION_SCHEMAS = objectsOf(nestedSections());
+const INPUT_SCHEMA = sectionSchema(COMPONENT_INPUT);
 
 /** Where an overflow policy comes from: the section itself, its design, or the general `drop_policy`. */
 export function overflowOf(

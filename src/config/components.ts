@@ -130,7 +130,7 @@ export function checkComponent(
   const commonNames = Object.keys(commonSchema.shape);
   // Each half sees its own keys only, so that neither takes the other's for a mistake.
   const ownNames = ownKeysOf(tree, path, commonNames);
-  const common = check(tree, { path, shapes, schema: z.object(commonSchema.shape), without: ownNames });
+  const common = check(tree, { path, shapes, schema: commonSchema, without: ownNames });
   const own = check(common.tree, { path, shapes, schema: definition.options, without: commonNames });
   mistakes.push(...common.mistakes, ...own.mistakes);
   if (common.value === undefined || own.value === undefined) return { tree: own.tree, component: undefined };

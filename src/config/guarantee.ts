@@ -85,22 +85,25 @@ function judge(
   const reasons: string[] = [];
   let mayLose = drops.length > 0;
   let mayRepeat = false;
-  if (source.replay === "replayable") reasons.push(`a ${source.type} source can be read again from any position`);
+  if (source.replay === "replayable")
+    reasons.push(`${withArticle(source.type)} source can be read again from any position`);
   if (source.replay === "acknowledged") {
     mayRepeat = true;
     reasons.push(
-      `a ${source.type} source is acknowledged upstream after the commit, so that a kill between the two repeats records`,
+      `${withArticle(source.type)} source is acknowledged upstream after the commit, so that a kill between the two repeats records`,
     );
   }
   if (source.replay === "fleeting") {
     mayLose = true;
-    reasons.push(`a ${source.type} source cannot repeat: what was in flight when the process ended is lost`);
+    reasons.push(`${withArticle(source.type)} source cannot repeat: what was in flight when the process ended is lost`);
   }
   if (sink.guarantee === "exactly_once")
-    reasons.push(`a ${sink.type} sink stores what it holds together with its position`);
+    reasons.push(`${withArticle(sink.type)} sink stores what it holds together with its position`);
   else {
     mayRepeat = true;
-    reasons.push(`a ${sink.type} sink keeps no position: what was in flight or uncommitted may be sent again`);
+    reasons.push(
+      `${withArticle(sink.type)} sink keeps no position: what was in flight or uncommitted may be sent again`,
+    );
   }
   if (ways > 1) {
     mayRepeat = true;
@@ -116,3 +119,6 @@ function judge(
       : "exactly_once";
   return { guarantee, reasons };
 }
+
+/** `http` is spelled out when it is spoken: "an http sink". */
+const withArticle = (type: string): string => `${/^(?:[aeio]|http)/.test(type) ? "an" : "a"} ${type}`;

@@ -6,10 +6,8 @@ export {
   type TailraceConfig,
   type TransformConfig,
 } from "./define-config.ts";
-export type { Explained, Explanation } from "./explain.ts";
+export type { Explained } from "./explain.ts";
 export type { ConfigFiles } from "./files.ts";
 export { type Guarantee, guarantees, type PathGuarantee } from "./guarantee.ts";
-export { KNOWN_ENVIRONMENTS } from "./layers.ts";
 export { type LoadedPlan, type LoadOptions, loadPlan } from "./load.ts";
-export { nearest, suggestion } from "./nearest.ts";
-export type { ChannelSize, ChannelsPlan, Plan, PlannedComponent, RetryPlan } from "./plan.ts";
+export type { Plan } from "./plan.ts";

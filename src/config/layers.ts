@@ -13,7 +13,7 @@ import { emptyTable, joinWithinLayer, MAX_DEPTH, overlay, type TableNode, treeFr
  */
 
 /** Environments that need no folder of their own. */
-export const KNOWN_ENVIRONMENTS = ["test", "development", "production"] as const;
+const KNOWN_ENVIRONMENTS = ["test", "development", "production"] as const;
 
 /** What is read where no `-c` is given. */
 export const DEFAULT_FILE = "tailrace.toml";

@@ -64,7 +64,7 @@ export const isTable = (shapes: Shapes): boolean =>
   shapes.some((shape) => ["object", "record", "map"].includes(defOf(shape).type));
 
 /** The schemas, wrappers and all, of one key or list item; empty if there is no such key. */
-export function childSchemas(shapes: Shapes, key: string | number): z.core.$ZodType[] {
+function childSchemas(shapes: Shapes, key: string | number): z.core.$ZodType[] {
   return shapes.flatMap((shape) => {
     const def = defOf(shape);
     if (typeof key === "number") {

@@ -98,23 +98,24 @@ const eventSystems = () =>
     })
     .prefault({});
 
-export const DEFAULT_STATE_DIR = "./.tailrace";
+const DEFAULT_STATE_DIR = "./.tailrace";
 
-/** Everything but the components. */
+const GENERAL_KEYS = {
+  state_dir: z
+    .string()
+    .min(1)
+    .default(DEFAULT_STATE_DIR)
+    .describe("Checkpoints, ledger, dead letters and control socket; one process at a time."),
+  api: api(),
+  shutdown: shutdown(),
+  checkpoint: checkpoint(),
+  dead_letters: deadLetters(),
+  event_systems: eventSystems(),
+};
+
+/** Everything but the components; `inputs` are the names of those that have an input channel. */
 export function generalSchema(inputs: readonly string[]) {
-  return z.strictObject({
-    state_dir: z
-      .string()
-      .min(1)
-      .default(DEFAULT_STATE_DIR)
-      .describe("Checkpoints, ledger, dead letters and control socket; one process at a time."),
-    api: api(),
-    shutdown: shutdown(),
-    checkpoint: checkpoint(),
-    dead_letters: deadLetters(),
-    mpsc_channels: channelsSchema(inputs),
-    event_systems: eventSystems(),
-  });
+  return z.strictObject({ ...GENERAL_KEYS, mpsc_channels: channelsSchema(inputs) });
 }
 
 const previousNames = () =>
@@ -126,9 +127,9 @@ const inputs = () => z.array(z.string()).default([]).describe("Names of what it 
 
 /** The keys that every component of a kind has beside those of its own type. */
 export const COMMON_KEYS = {
-  sources: z.strictObject({ type: type(), previous_names: previousNames() }),
-  transforms: z.strictObject({ type: type(), inputs: inputs(), previous_names: previousNames() }),
-  sinks: z.strictObject({
+  sources: z.object({ type: type(), previous_names: previousNames() }),
+  transforms: z.object({ type: type(), inputs: inputs(), previous_names: previousNames() }),
+  sinks: z.object({
     type: type(),
     inputs: inputs(),
     previous_names: previousNames(),

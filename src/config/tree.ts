@@ -19,7 +19,7 @@ export interface TableNode {
   readonly entries: ReadonlyMap<string, TreeNode>;
 }
 
-export interface ArrayNode {
+interface ArrayNode {
   readonly kind: "array";
   readonly place: Place;
   readonly items: readonly TreeNode[];
@@ -73,7 +73,7 @@ export function nodeAt(root: TreeNode, path: KeyPath): TreeNode | undefined {
 }
 
 /** The place of `path`, or of the nearest thing above it that was written somewhere. */
-export function placeOf(root: TreeNode, path: KeyPath): Place | undefined {
+function placeOf(root: TreeNode, path: KeyPath): Place | undefined {
   for (let length = path.length; length > 0; length -= 1) {
     const node = nodeAt(root, path.slice(0, length));
     if (node !== undefined) return node.place;

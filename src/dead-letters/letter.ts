@@ -21,7 +21,7 @@ export interface DeadLetter {
 }
 
 /** Where the record came from, and how to make it again with the same id. */
-export interface LetterRecord {
+interface LetterRecord {
   readonly id: string;
   readonly source: string;
   /** Key of the origin: the file's generation, the partition. */
@@ -43,7 +43,7 @@ export interface LetterRecord {
 }
 
 /** 64 bits: plenty for what one store ever holds. */
-export function letterId(component: string, recordId: string): string {
+function letterId(component: string, recordId: string): string {
   return createHash("sha256").update(`${component}\0${recordId}`).digest("hex").slice(0, 16);
 }
 

@@ -1,8 +1,18 @@
-import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { open, type RootDatabase } from "lmdb";
+import { join, resolve } from "node:path";
+import { LmdbEnvironment } from "../checkpoint/lmdb-environment.ts";
+import {
+  closeToOthers,
+  makeFolder,
+  removeFile,
+  replaceFile,
+  type StatePaths,
+  sizeOf,
+  syncFolder,
+  unusable,
+} from "../checkpoint/state-directory.ts";
+import { checkAccess, checkRoom } from "../checkpoint/store-files.ts";
 import { inspectPages, isCutShortCreation } from "../checkpoint/store-pages.ts";
-import { CheckpointError, toError } from "../errors.ts";
+import { CheckpointError, errnoOf, toError } from "../errors.ts";
 import type { Random } from "../runtime/random.ts";
 import type { DeadLetter } from "./letter.ts";
 import {
@@ -15,29 +25,34 @@ import {
 
 /**
  * The durable dead letter store: an LMDB environment of its own in STATE_DIR/dead-letters, so that a flood of refused
- * records neither slows nor fills the checkpoints.
+ * records neither slows nor fills the checkpoints. lmdb-environment.ts knows how to live with LMDB; here is what is in it.
  *
- * | key                | value                                                              |
- * |--------------------|--------------------------------------------------------------------|
- * | ["meta","version"] | "1"                                                                |
- * | ["meta","bytes"]   | bytes of all letters, decimal; written with every change of them   |
- * | ["letter", N]      | the letter as JSON; N rises, so that keys are in order of arrival  |
- * | ["id", id]         | N                                                                  |
- * | ["replay", N]      | token of the order to send letter N again                          |
+ * | key                       | value                                                             |
+ * |---------------------------|-------------------------------------------------------------------|
+ * | `meta`                    | {"version", "bytes", "count", "next"}, written with every change  |
+ * | `letter/0000000000000017` | the letter as JSON; numbers rise, so that keys are in order       |
+ * | `id/<id>`                 | its number                                                        |
+ * | `replay/0000000000000017` | token of the order to send letter 17 again                        |
  *
- * Only LMDB's asynchronous batches are used (its synchronous calls do not survive a full disk), one at a time; each
- * resolves after its fdatasync. One process writes (whoever holds the lock of the state directory), any number reads.
+ * One process writes (whoever holds the lock of the state directory), any number reads.
  */
-const VERSION = "1";
+const VERSION = 1;
 
-type Key = ["meta" | "id", string] | ["letter" | "replay", number];
+interface Meta {
+  readonly version: number;
+  /** Of all letters, as JSON. */
+  readonly bytes: number;
+  readonly count: number;
+  /** Number of the next letter. */
+  readonly next: number;
+}
 
-/** Letters looked at between two turns of the event loop, and removed in one transaction. */
+/** Letters looked at in one turn, and removed in one transaction. */
 const PAGE = 200;
 
 /**
  * Opens the store for writing, and creates it where there is none.
- * @throws CheckpointError `TR_STATE_DAMAGED`, `TR_STATE_NEWER`.
+ * @throws CheckpointError `TR_STATE_DAMAGED`, `TR_STATE_NEWER`, `TR_STATE_UNUSABLE`.
  */
 export async function openDeadLetters(options: {
   /** STATE_DIR/dead-letters. */
@@ -45,36 +60,52 @@ export async function openDeadLetters(options: {
   readonly maxBytes: number;
   readonly random: Random;
 }): Promise<DeadLetterStore> {
-  const { folder } = options;
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  chmodSync(folder, 0o700);
-  refuseDamage(folder);
-  const database = openDatabase(folder, false);
-  for (const name of ["data.mdb", "lock.mdb"]) chmodSync(join(folder, name), 0o600);
+  const paths = pathsOf(options.folder);
   try {
-    const version = checkVersion(database, folder);
-    if (version === undefined) {
-      await commit(database, () => {
-        database.put(["meta", "version"], VERSION);
-        database.put(["meta", "bytes"], "0");
-      });
+    await makeFolder(paths.storeDir, 0o700);
+    await closeToOthers(paths.storeDir, 0o700);
+    const isNew = await isNothingYet(paths);
+    if (isNew) await removeFile(paths.data);
+    else refuseDamage(paths);
+    await checkAccess(paths, { isReadOnly: false });
+    if (isNew) await checkRoom(paths);
+    const environment = await LmdbEnvironment.open(paths.storeDir, paths, { isReadOnly: false });
+    try {
+      let meta = await metaOf(environment, paths);
+      if (meta === undefined) {
+        meta = { version: VERSION, bytes: 0, count: 0, next: 1 };
+        await environment.write(new Map([["meta", JSON.stringify(meta)]]));
+      }
+      if ((await sizeOf(paths.marker)) === undefined) await finishCreation(paths);
+      for (const file of [paths.data, paths.lock]) await closeToOthers(file, 0o600);
+      return new LmdbDeadLetters(environment, meta, options);
+    } catch (thrown) {
+      await environment.close();
+      throw thrown;
     }
-    // LMDB syncs what it writes into its files, not the folders that hold their names (man 2 fsync).
-    for (const entry of [folder, dirname(folder)]) syncFolder(entry);
-    return new LmdbDeadLetters(database, options);
   } catch (thrown) {
-    await database.close();
-    throw thrown;
+    throw unusable(paths.storeDir, "the dead letters cannot be opened", thrown);
   }
 }
 
 /** Opens the store for reading only and changes nothing; a store that does not exist is an empty one. */
 export async function openDeadLettersForReading(folder: string): Promise<DeadLetterReader> {
-  if (!existsSync(join(folder, "data.mdb")) || isCutShortCreation(join(folder, "data.mdb"))) return emptyReader;
-  refuseDamage(folder);
-  const database = openDatabase(folder, true);
-  checkVersion(database, folder);
-  return new LmdbLetterReader(database);
+  const paths = pathsOf(folder);
+  try {
+    if (await isNothingYet(paths)) return emptyReader;
+    refuseDamage(paths);
+    await checkAccess(paths, { isReadOnly: true });
+    const environment = await LmdbEnvironment.open(paths.storeDir, paths, { isReadOnly: true });
+    try {
+      await metaOf(environment, paths);
+    } catch (thrown) {
+      await environment.close();
+      throw thrown;
+    }
+    return new LmdbLetterReader(environment);
+  } catch (thrown) {
+    throw unusable(paths.storeDir, "the dead letters cannot be read", thrown);
+  }
 }
 
 const emptyReader: DeadLetterReader = {
@@ -84,62 +115,81 @@ const emptyReader: DeadLetterReader = {
   close: () => Promise.resolve(),
 };
 
+function pathsOf(folder: string): StatePaths {
+  const storeDir = resolve(folder);
+  return {
+    dir: join(storeDir, ".."),
+    marker: join(storeDir, "created"),
+    cleanStop: join(storeDir, "clean-stop"),
+    reserve: join(storeDir, "reserve"),
+    storeDir,
+    data: join(storeDir, "data.mdb"),
+    lock: join(storeDir, "lock.mdb"),
+  };
+}
+
+/** True where there is no store, or one whose creation was cut short before it could hold a letter. */
+async function isNothingYet(paths: StatePaths): Promise<boolean> {
+  const size = await sizeOf(paths.data);
+  const isMarked = (await sizeOf(paths.marker)) !== undefined;
+  if (isMarked && (size ?? 0) === 0)
+    throw damaged(paths, size === undefined ? "data.mdb is missing" : "data.mdb is empty");
+  return size === undefined || (!isMarked && isCutShortCreation(paths.data));
+}
+
+/** LMDB syncs what it writes into its files, not the folders that hold their names (man 2 fsync). */
+async function finishCreation(paths: StatePaths): Promise<void> {
+  await syncFolder(paths.storeDir);
+  await syncFolder(paths.dir);
+  // Dying here leaves a whole store without its marker; the next start comes by here again.
+  await replaceFile(paths.marker, "The dead letters are in data.mdb.\n", { isDurable: true });
+}
+
 /** LMDB trusts its file and takes the process down where that is wrong, so the file is read as plain bytes first. */
-function refuseDamage(folder: string): void {
-  const path = join(folder, "data.mdb");
-  if (!existsSync(path) || isCutShortCreation(path)) return;
-  let report = inspectPages(path);
+function refuseDamage(paths: StatePaths): void {
+  let report = inspectPages(paths.data);
   // Another process may have committed while we looked: its reused pages are no damage. Real damage stands still.
-  for (let before = -1n; report.damage !== undefined && report.transaction !== before; report = inspectPages(path)) {
+  for (let before = -1n; report.damage !== undefined && report.transaction !== before; ) {
     before = report.transaction;
+    report = inspectPages(paths.data);
   }
-  const { damage } = report;
-  if (damage === undefined) return;
-  throw new CheckpointError(
+  if (report.damage !== undefined) throw damaged(paths, `in data.mdb, ${report.damage}`);
+}
+
+function damaged(paths: StatePaths, found: string): CheckpointError {
+  return new CheckpointError(
     "TR_STATE_DAMAGED",
-    `the dead letter store ${folder} is damaged: ${damage}; restore it, or move the folder away to go on without its letters`,
+    `the dead letter store ${paths.storeDir} is damaged: ${found}. Nothing in it was changed. The way out: restore the ` +
+      "folder from a backup, or move it away to go on without its letters",
   );
 }
 
-function openDatabase(folder: string, readOnly: boolean): RootDatabase<string, Key> {
-  return open<string, Key>({ path: folder, encoding: "string", overlappingSync: false, noSubdir: false, readOnly });
-}
-
-function checkVersion(database: RootDatabase<string, Key>, folder: string): string | undefined {
-  const version = database.get(["meta", "version"]);
-  if (version === undefined || version === VERSION) return version;
+async function metaOf(environment: LmdbEnvironment, paths: StatePaths): Promise<Meta | undefined> {
+  const text = await environment.row("meta");
+  if (text === undefined) return undefined;
+  const meta = JSON.parse(text) as Meta;
+  if (meta.version <= VERSION) return meta;
   throw new CheckpointError(
     "TR_STATE_NEWER",
-    `the dead letter store ${folder} has format ${version}, this version knows ${VERSION}; use the version that wrote it`,
+    `the dead letter store ${paths.storeDir} has format ${meta.version}, this version knows ${VERSION}; use the version that wrote it`,
   );
 }
 
-/** One transaction; resolves once it is flushed. */
-async function commit(database: RootDatabase<string, Key>, change: () => void): Promise<void> {
-  try {
-    await database.batch(change);
-  } catch (thrown) {
-    const { message } = toError(thrown);
-    throw new CheckpointError("TR_COMMIT_FAILED", `the dead letter store could not be written: ${message}`, {
-      cause: thrown,
-    });
-  }
-}
-
-function syncFolder(folder: string): void {
-  const descriptor = openSync(folder, "r");
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
-}
+/** Wide enough for every safe integer, so that the order of keys is the order of numbers. */
+const letterKey = (number: number) => `letter/${String(number).padStart(16, "0")}`;
+const replayKey = (number: number) => `replay/${String(number).padStart(16, "0")}`;
+/** Ours have 16. */
+const MAX_ID_CHARACTERS = 100;
+const idKey = (id: string) => `id/${id}`;
+/** The next character behind "/": above every key of a table. */
+const endOf = (table: string) => `${table}0`;
 
 class LmdbLetterReader implements DeadLetterReader {
-  protected readonly database: RootDatabase<string, Key>;
+  protected readonly environment: LmdbEnvironment;
+  #last: Promise<unknown> = Promise.resolve();
 
-  constructor(database: RootDatabase<string, Key>) {
-    this.database = database;
+  constructor(environment: LmdbEnvironment) {
+    this.environment = environment;
   }
 
   async *list(filter: LetterFilter = {}): AsyncGenerator<DeadLetter> {
@@ -149,114 +199,114 @@ class LmdbLetterReader implements DeadLetterReader {
     }
   }
 
-  async get(id: string): Promise<DeadLetter | undefined> {
-    const number = this.numberOf(id);
-    return number === undefined ? undefined : this.letterAt(number);
+  get(id: string): Promise<DeadLetter | undefined> {
+    return this.inTurn(async () => {
+      const number = await this.numberOf(id);
+      return number === undefined ? undefined : this.#letterAt(letterKey(number));
+    });
   }
 
   async *pendingReplay(): AsyncGenerator<ReplayOrder> {
-    for await (const [number, token] of this.#rows("replay")) {
-      const letter = this.letterAt(number);
+    for await (const [key, token] of this.#rows("replay")) {
+      const letter = await this.inTurn(() => this.#letterAt(key.replace("replay/", "letter/")));
       if (letter !== undefined) yield { letter, token };
     }
   }
 
   async close(): Promise<void> {
-    await this.database.close();
+    await this.inTurn(() => this.environment.close());
   }
 
-  protected numberOf(id: string): number | undefined {
-    const number = this.database.get(["id", id]);
+  /** One use of the environment after the other: it wants it so, and each reads what the one before it wrote. */
+  protected inTurn<Result>(use: () => Promise<Result>): Promise<Result> {
+    const done = this.#last.then(use);
+    this.#last = done.catch(() => {});
+    return done;
+  }
+
+  protected async numberOf(id: string): Promise<number | undefined> {
+    // People type ids, and LMDB takes no long keys.
+    if (id.length > MAX_ID_CHARACTERS) return undefined;
+    const number = await this.environment.row(idKey(id));
     return number === undefined ? undefined : Number(number);
   }
 
-  protected letterAt(number: number): DeadLetter | undefined {
-    const json = this.database.get(["letter", number]);
+  async #letterAt(key: string): Promise<DeadLetter | undefined> {
+    const json = await this.environment.row(key);
     return json === undefined ? undefined : (JSON.parse(json) as DeadLetter);
   }
 
   /** Page by page: a snapshot held open while the caller waits would keep the writer from reusing its pages. */
-  async *#rows(table: "letter" | "replay"): AsyncGenerator<[number, string]> {
-    let next = 0;
+  async *#rows(table: "letter" | "replay"): AsyncGenerator<[key: string, value: string]> {
+    let from = `${table}/`;
     for (;;) {
-      const range = this.database.getRange({
-        start: [table, next],
-        end: [table, Number.MAX_SAFE_INTEGER],
-        limit: PAGE,
-      });
-      const page = [...range].map(({ key, value }): [number, string] => [key[1] as number, value]);
+      const page = await this.inTurn(() => this.environment.page(from, endOf(table), PAGE));
       yield* page;
       if (page.length < PAGE) return;
-      next = page.at(-1)![0] + 1;
+      from = `${page.at(-1)![0]}\0`;
     }
   }
 }
 
+type Rows = Map<string, string | undefined>;
+
 class LmdbDeadLetters extends LmdbLetterReader implements DeadLetterStore {
   readonly maxBytes: number;
   readonly #random: Random;
-  #count = 0;
-  #bytes: number;
-  #nextNumber = 1;
-  #last: Promise<unknown> = Promise.resolve();
+  #meta: Meta;
 
-  constructor(database: RootDatabase<string, Key>, options: { readonly maxBytes: number; readonly random: Random }) {
-    super(database);
+  constructor(
+    environment: LmdbEnvironment,
+    meta: Meta,
+    options: { readonly maxBytes: number; readonly random: Random },
+  ) {
+    super(environment);
+    this.#meta = meta;
     this.maxBytes = options.maxBytes;
     this.#random = options.random;
-    this.#bytes = Number(database.get(["meta", "bytes"]) ?? 0);
-    this.#count = database.getKeysCount({ start: ["letter", 0], end: ["letter", Number.MAX_SAFE_INTEGER] });
-    const last = database.getKeys({
-      start: ["letter", Number.MAX_SAFE_INTEGER],
-      end: ["letter", 0],
-      reverse: true,
-      limit: 1,
-    });
-    for (const key of last) this.#nextNumber = (key[1] as number) + 1;
   }
 
   get count(): number {
-    return this.#count;
+    return this.#meta.count;
   }
 
   get bytes(): number {
-    return this.#bytes;
+    return this.#meta.bytes;
   }
 
   get isFull(): boolean {
-    return this.#bytes >= this.maxBytes;
+    return this.bytes >= this.maxBytes;
   }
 
-  put(letters: readonly DeadLetter[]): Promise<void> {
-    // Made outside of the queue: what is refused may change once we return.
-    const rows = new Map(letters.map((letter) => [letter.id, JSON.stringify(letter)]));
-    return this.#exclusively(async () => {
-      let grows = 0;
-      let added = 0;
-      let nextNumber = this.#nextNumber;
-      const placed = [...rows].map(([id, json]) => {
-        const known = this.numberOf(id);
-        grows += Buffer.byteLength(json) - (known === undefined ? 0 : this.#sizeAt(known));
-        if (known !== undefined) return { id, json, number: known };
-        added += 1;
-        nextNumber += 1;
-        return { id, json, number: nextNumber - 1 };
-      });
-      if (grows > 0 && this.#bytes > 0 && this.#bytes + grows > this.maxBytes) throw storeIsFull(this.maxBytes);
-      await this.#commit({ bytes: grows, count: added }, () => {
-        for (const { id, json, number } of placed) {
-          this.database.put(["letter", number], json);
-          this.database.put(["id", id], String(number));
+  async put(letters: readonly DeadLetter[]): Promise<void> {
+    // Made before any wait: what is refused may change once we return.
+    const texts = new Map(letters.map((letter) => [letter.id, JSON.stringify(letter)]));
+    if (texts.size === 0) return;
+    await this.inTurn(async () => {
+      const rows: Rows = new Map();
+      let { bytes, count, next } = this.#meta;
+      for (const [id, json] of texts) {
+        const known = await this.numberOf(id);
+        const number = known ?? next;
+        bytes += Buffer.byteLength(json) - (known === undefined ? 0 : await this.#sizeAt(known));
+        rows.set(letterKey(number), json);
+        if (known === undefined) {
+          rows.set(idKey(id), String(number));
+          count += 1;
+          next += 1;
+        } else {
           // Refused again: the order that sent it is done with.
-          this.database.remove(["replay", number]);
+          rows.set(replayKey(number), undefined);
         }
-      });
-      this.#nextNumber = nextNumber;
+      }
+      const hasGrown = bytes > this.#meta.bytes;
+      if (hasGrown && this.#meta.bytes > 0 && bytes > this.maxBytes) throw storeIsFull(this.maxBytes);
+      await this.#commit(rows, { ...this.#meta, bytes, count, next });
     });
   }
 
   remove(ids: readonly string[]): Promise<number> {
-    return this.#removeWhere(ids, () => true);
+    return this.#removeWhere(ids, () => Promise.resolve(true));
   }
 
   async purge(filter: LetterFilter = {}): Promise<number> {
@@ -266,13 +316,15 @@ class LmdbDeadLetters extends LmdbLetterReader implements DeadLetterStore {
   }
 
   markForReplay(ids: readonly string[]): Promise<number> {
-    return this.#exclusively(async () => {
-      const numbers = [...new Set(ids)].map((id) => this.numberOf(id)).filter((number) => number !== undefined);
-      if (numbers.length === 0) return 0;
-      await commit(this.database, () => {
-        for (const number of numbers) this.database.put(["replay", number], this.#random.hex(8));
-      });
-      return numbers.length;
+    return this.#inPages(ids, async (page) => {
+      const rows: Rows = new Map();
+      for (const id of page) {
+        const number = await this.numberOf(id);
+        if (number !== undefined) rows.set(replayKey(number), this.#random.hex(8));
+      }
+      const marked = rows.size;
+      if (marked > 0) await this.#commit(rows, this.#meta);
+      return marked;
     });
   }
 
@@ -280,64 +332,51 @@ class LmdbDeadLetters extends LmdbLetterReader implements DeadLetterStore {
     const tokens = new Map(orders.map(({ id, token }) => [id, token]));
     return this.#removeWhere(
       [...tokens.keys()],
-      (id, number) => this.database.get(["replay", number]) === tokens.get(id),
+      async (id, number) => (await this.environment.row(replayKey(number))) === tokens.get(id),
     );
   }
 
-  override async close(): Promise<void> {
-    await this.#last;
-    await super.close();
-  }
-
-  async #removeWhere(ids: readonly string[], isWanted: (id: string, number: number) => boolean): Promise<number> {
-    const unique = [...new Set(ids)];
-    let removed = 0;
-    for (let at = 0; at < unique.length; at += PAGE) {
-      const page = unique.slice(at, at + PAGE);
-      removed += await this.#exclusively(() => this.#removePage(page, isWanted));
-    }
-    return removed;
-  }
-
-  async #removePage(ids: readonly string[], isWanted: (id: string, number: number) => boolean): Promise<number> {
-    const found: { id: string; number: number }[] = [];
-    let bytes = 0;
-    for (const id of ids) {
-      const number = this.numberOf(id);
-      if (number === undefined || !isWanted(id, number)) continue;
-      found.push({ id, number });
-      bytes += this.#sizeAt(number);
-    }
-    if (found.length === 0) return 0;
-    await this.#commit({ bytes: -bytes, count: -found.length }, () => {
-      for (const { id, number } of found) {
-        this.database.remove(["letter", number]);
-        this.database.remove(["id", id]);
-        this.database.remove(["replay", number]);
+  #removeWhere(ids: readonly string[], isWanted: (id: string, number: number) => Promise<boolean>): Promise<number> {
+    return this.#inPages(ids, async (page) => {
+      const rows: Rows = new Map();
+      let { bytes, count } = this.#meta;
+      for (const id of page) {
+        const number = await this.numberOf(id);
+        if (number === undefined || !(await isWanted(id, number))) continue;
+        bytes -= await this.#sizeAt(number);
+        count -= 1;
+        for (const key of [letterKey(number), idKey(id), replayKey(number)]) rows.set(key, undefined);
       }
+      const removed = this.#meta.count - count;
+      if (removed > 0) await this.#commit(rows, { ...this.#meta, bytes, count });
+      return removed;
     });
-    return found.length;
   }
 
-  #sizeAt(number: number): number {
-    return Buffer.byteLength(this.database.get(["letter", number]) ?? "");
+  /** A transaction for each page, so that none grows with the store; returns the sum. */
+  async #inPages(ids: readonly string[], change: (page: readonly string[]) => Promise<number>): Promise<number> {
+    const unique = [...new Set(ids)];
+    let changed = 0;
+    for (let at = 0; at < unique.length; at += PAGE) {
+      changed += await this.inTurn(() => change(unique.slice(at, at + PAGE)));
+    }
+    return changed;
   }
 
-  /** The letters and their sum in one transaction; memory follows only once that is flushed. */
-  async #commit(change: { readonly bytes: number; readonly count: number }, write: () => void): Promise<void> {
-    const bytes = this.#bytes + change.bytes;
-    await commit(this.database, () => {
-      write();
-      this.database.put(["meta", "bytes"], String(bytes));
-    });
-    this.#bytes = bytes;
-    this.#count += change.count;
+  async #sizeAt(number: number): Promise<number> {
+    return Buffer.byteLength((await this.environment.row(letterKey(number))) ?? "");
   }
 
-  /** One change after the other: each reads what the one before it wrote. */
-  #exclusively<Result>(change: () => Promise<Result>): Promise<Result> {
-    const done = this.#last.then(change);
-    this.#last = done.catch(() => {});
-    return done;
+  /** The rows and their sums in one transaction; memory follows only once that is flushed. */
+  async #commit(rows: Rows, meta: Meta): Promise<void> {
+    try {
+      await this.environment.write(rows.set("meta", JSON.stringify(meta)));
+    } catch (thrown) {
+      const cause = toError(thrown);
+      const errno = errnoOf(cause);
+      const what = errno === undefined || cause.message.includes(errno) ? cause.message : `${cause.message} (${errno})`;
+      throw new CheckpointError("TR_COMMIT_FAILED", `the dead letters could not be written: ${what}`, { cause });
+    }
+    this.#meta = meta;
   }
 }

@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -179,8 +179,8 @@ describe("openDeadLetters", () => {
     } finally {
       process.umask(umask);
     }
-    const modes = ["", "data.mdb", "lock.mdb"].map((name) => statSync(join(folder, name)).mode & 0o777);
-    expect(modes).toEqual([0o700, 0o600, 0o600]);
+    const modes = ["", "data.mdb", "lock.mdb", "created"].map((name) => statSync(join(folder, name)).mode & 0o777);
+    expect(modes).toEqual([0o700, 0o600, 0o600, 0o600]);
   });
 
   it("refuses a damaged store instead of dying of it", async () => {
@@ -195,6 +195,18 @@ describe("openDeadLetters", () => {
     await expect(openDeadLettersForReading(folder)).rejects.toMatchObject({ code: "TR_STATE_DAMAGED" });
   });
 
+  it.each([
+    ["missing", (path: string) => rmSync(path)],
+    ["empty", (path: string) => truncateSync(path, 0)],
+  ])("refuses a store that was used and is %s, instead of making a new one", async (_found, damage) => {
+    const folder = newFolder();
+    await (await openDeadLetters({ folder, maxBytes: 1e6, random: systemRandom })).close();
+    damage(join(folder, "data.mdb"));
+    await expect(openDeadLetters({ folder, maxBytes: 1e6, random: systemRandom })).rejects.toMatchObject({
+      code: "TR_STATE_DAMAGED",
+    });
+  });
+
   it("reads while another process writes, and sees what that commits", async () => {
     const folder = newFolder();
     const writer = await lmdbStore(1e6, folder);
@@ -204,11 +216,14 @@ describe("openDeadLetters", () => {
     const script = join(folder, "..", "reader.mjs");
     writeFileSync(
       script,
-      `import { open } from ${JSON.stringify(import.meta.resolve("lmdb"))};
-       const database = open({ path: process.argv[2], encoding: "string", readOnly: true, overlappingSync: false });
-       process.stdin.on("data", () => {
-         const letters = [...database.getRange({ start: ["letter", 0], end: ["letter", 1e9] })].map(({ value }) => JSON.parse(value).id);
-         process.stdout.write(JSON.stringify(letters) + "\\n");
+      `import { createJiti } from ${JSON.stringify(import.meta.resolve("jiti"))};
+       const jiti = createJiti(import.meta.url, { fsCache: false });
+       const { openDeadLettersForReading } = await jiti.import(${JSON.stringify(join(import.meta.dirname, "index.ts"))});
+       const reader = await openDeadLettersForReading(process.argv[2]);
+       process.stdin.on("data", async () => {
+         const ids = [];
+         for await (const { id } of reader.list()) ids.push(id);
+         process.stdout.write(JSON.stringify(ids) + "\\n");
        });
        process.stdin.on("end", () => process.exit(0));`,
     );
@@ -247,6 +262,58 @@ describe("openDeadLetters", () => {
     expect(await all(reader.list())).toEqual(some);
     await reader.close();
     expect(readFileSync(join(folder, "data.mdb")).equals(before)).toBe(true);
+  });
+});
+
+describe("openDeadLetters, on a full disk", () => {
+  it("refuses letters, keeps and reads what it has, and takes them once there is room", async (context) => {
+    const disk = mkdtempSync(join(tmpdir(), "tailrace-full-disk-"));
+    cleanups.push(() => rmSync(disk, { recursive: true }));
+    try {
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], { stdio: "ignore" });
+    } catch {
+      if (process.env["CI"] === "true") throw new Error("CI must be able to mount a tmpfs (run as root)");
+      console.warn("SKIPPED: a full disk cannot be tested without the right to mount a tmpfs");
+      return context.skip();
+    }
+    cleanups.push(() => execFileSync("umount", [disk]));
+    const filler = join(disk, "filler");
+    writeFileSync(filler, Buffer.alloc(700 * 1024));
+    const folder = join(disk, "dead-letters");
+    const store = await lmdbStore(1e9, folder);
+    const batch = (round: number) =>
+      letters(
+        Array.from({ length: 5 }, (_, index) => `${round} ${index} ${"x".repeat(5000)}`),
+        `out ${round}`,
+      );
+    let rounds = 0;
+    let failure: unknown;
+    while (failure === undefined) {
+      await store.put(batch(rounds)).then(
+        () => {
+          rounds += 1;
+        },
+        (error: unknown) => {
+          failure = error;
+        },
+      );
+      expect(rounds).toBeLessThan(100);
+    }
+    expect(rounds).toBeGreaterThan(0);
+    expect(failure).toMatchObject({ code: "TR_COMMIT_FAILED", message: expect.stringContaining("ENOSPC") });
+    for (let time = 0; time < 3; time += 1)
+      await expect(store.put(batch(rounds))).rejects.toMatchObject({ code: "TR_COMMIT_FAILED" });
+    expect([await ids(store), store.count]).toEqual([
+      Array.from({ length: rounds }, (_, round) => batch(round).map(({ id }) => id)).flat(),
+      rounds * 5,
+    ]);
+    rmSync(filler);
+    await store.put(batch(rounds));
+    expect(store.count).toBe(rounds * 5 + 5);
+    await store.close();
+    const again = await lmdbStore(1e9, folder);
+    expect(await ids(again)).toHaveLength(rounds * 5 + 5);
+    await again.close();
   });
 });
 

@@ -165,18 +165,19 @@ export class Discovery {
 
   /** One pass. Never rejects. */
   async pass(): Promise<void> {
-    const { watcher, clock, ids, log, rotation, scanIntervalMs } = this.#options;
+    const { watcher, clock, ids, log, scanIntervalMs } = this.#options;
     try {
       if (clock.monotonic() - this.#idsForgottenMs > 60_000) {
         // Device numbers of what was unmounted are given to what is mounted next.
         ids.forget();
         this.#idsForgottenMs = clock.monotonic();
       }
-      rotation.refresh();
       // What was not to be told last time is tried again at the pace of the scan, not at that of notifications.
       const isSearch = clock.monotonic() - this.#lastSearchMs >= scanIntervalMs;
       if (isSearch) this.#lastSearchMs = clock.monotonic();
       const sightings = await watcher.look();
+      // Before anything is read: a copy that appeared may be the only sign of a truncation.
+      await this.#considerSiblings([...sightings.map((sighting) => sighting.path), ...watcher.takeUnmatched()]);
       const groups = new Map<FileId, Group>();
       for (const path of [...this.#again]) {
         this.#again.delete(path);
@@ -192,7 +193,6 @@ export class Discovery {
         const state = await this.#identify(group);
         if (state !== undefined) found.push(state);
       }
-      await this.#considerSiblings(watcher.takeUnmatched());
       this.#isFirstPass = false;
       for (const state of found) this.#options.readers.read(state);
     } catch (error) {
@@ -221,6 +221,8 @@ export class Discovery {
       return;
     }
     const use = this.#registry.paths.get(path);
+    // Looked at for the sake of a file that is no longer there.
+    if (use === undefined && this.#options.patterns.judge(path).kind !== "included") return;
     if (error !== undefined) {
       this.#unreadable(path, error);
       return;
@@ -489,7 +491,7 @@ export class Discovery {
 
   /** The file lies under a name that need not match; it is looked at there. */
   #follow(state: FileState, sibling: SiblingFile, groups: Map<FileId, Group>): void {
-    const { watcher, patterns } = this.#options;
+    const { patterns } = this.#options;
     if (patterns.judge(sibling.path).kind === "included") {
       groups.delete(sibling.id);
       this.#adopt(state, sibling.path, { id: sibling.id, stat: sibling.stat, paths: [sibling.path], isLink: false });
@@ -501,9 +503,19 @@ export class Discovery {
     state.birthNs = String(sibling.stat.birthNs);
     state.location = sibling.path;
     this.#registry.addName(state, sibling.path);
+    this.#lookAfter(state, sibling.path);
+  }
+
+  /** Has a path looked at that does not match; whoever was there before has moved on, and is looked for. */
+  #lookAfter(state: FileState, path: BytePath): void {
     this.#unfollow(state);
-    this.#followed.set(sibling.path, state);
-    watcher.follow(sibling.path);
+    const before = this.#followed.get(path);
+    if (before !== undefined && before !== state) {
+      if (before.location === path && !this.#options.readers.holds(before)) before.location = undefined;
+      this.#detached.add(before);
+    }
+    this.#followed.set(path, state);
+    this.#options.watcher.follow(path);
   }
 
   #unfollow(state: FileState): void {
@@ -696,10 +708,6 @@ export class Discovery {
         if (comparison === "match") {
           if (this.#isHomeless(state) && !this.#options.readers.holds(state)) return { kind: "file", state };
           const common = await this.#commonLength(content, isPlain ? group.stat.size : undefined, state);
-          if (common === "replaced") {
-            await this.#treatAsTruncated(state);
-            return { kind: "file", state };
-          }
           return { kind: "copy", of: state, common };
         }
         if (comparison === "shorter" && isRotatedName(path, state.names)) {
@@ -772,21 +780,15 @@ export class Discovery {
     return (await content.read(Buffer.alloc(1), 0, 1, state.offset - 1)) === 1 ? "match" : "shorter";
   }
 
-  /**
-   * How many bytes a copy has in common with its original. "replaced": the original's path no longer holds what the copy
-   * does, although both agree around the offset: it was truncated and refilled with equal bytes there.
-   */
-  async #commonLength(content: Content, size: number | undefined, state: FileState): Promise<number | "replaced"> {
+  /** How many bytes a copy surely has in common with its original. */
+  async #commonLength(content: Content, size: number | undefined, state: FileState): Promise<number> {
     if (state.location === undefined || size === undefined) return state.offset;
     let original: Content | undefined;
     try {
       original = await this.#options.rotation.open(state.location);
-      const stat = await original.stat();
-      const end = Math.min(size, stat.size);
+      const end = Math.min(size, (await original.stat()).size);
       if (end < state.offset) return state.offset;
-      if (await isEqualStretch(content, original, Math.max(0, end - GUARD_BYTES), end)) return end;
-      const isAlone = this.#formatOf(state.location) === undefined && state.phase === "live" && size <= stat.size;
-      return isAlone ? "replaced" : state.offset;
+      return (await isEqualStretch(content, original, Math.max(0, end - GUARD_BYTES), end)) ? end : state.offset;
     } catch {
       return state.offset;
     } finally {
@@ -814,12 +816,6 @@ export class Discovery {
     const marks = state.identityWithin(size);
     if (marks === undefined || size < marks.fingerprint.length) return undefined;
     return (await marksMatch(content, marks)) === "match";
-  }
-
-  async #treatAsTruncated(state: FileState): Promise<void> {
-    await this.#options.readers.stop(state);
-    this.truncated(state);
-    this.#detached.delete(state);
   }
 
   // ------------------------------------------------------------ new files
@@ -973,8 +969,7 @@ export class Discovery {
       state.phase = "rotated";
       state.rotation = "renamed";
       state.location = sibling.path;
-      this.#followed.set(sibling.path, state);
-      this.#options.watcher.follow(sibling.path);
+      this.#lookAfter(state, sibling.path);
       readers.rotate(state);
       this.#announce(state);
       missed.push(state);
@@ -1026,29 +1021,39 @@ export class Discovery {
    */
   async #considerSiblings(paths: readonly BytePath[]): Promise<void> {
     for (const path of paths) {
-      const base = familyOf(path).base;
-      if (base === path || this.#formatOf(path) !== undefined) continue;
+      const { base } = familyOf(path);
+      if (base === path || this.#registry.paths.has(path) || this.#formatOf(path) !== undefined) continue;
       const state = this.#registry.ownerOf(base);
       if (state === undefined || state.phase !== "live" || state.fingerprint.length === 0) continue;
-      await this.#considerSibling(path, state);
+      if (await this.#showsTruncation(path, base, state)) {
+        await this.#options.readers.stop(state);
+        this.truncated(state);
+        this.#again.add(base);
+      }
     }
   }
 
-  async #considerSibling(path: BytePath, state: FileState): Promise<void> {
-    let content: Content | undefined;
+  /** True if `path` holds what `state` was up to its offset and beyond, and `base` goes on otherwise. */
+  async #showsTruncation(path: BytePath, base: BytePath, state: FileState): Promise<boolean> {
+    const { fileSystem, ids, rotation } = this.#options;
+    const opened: Content[] = [];
     try {
-      const stat = this.#options.fileSystem.statSync(path);
-      if (stat === undefined || stat.kind !== "file" || stat.size < state.offset) return;
-      if (this.#options.ids.idOf(stat) === state.id) return;
-      content = await this.#options.rotation.open(path);
-      if ((await this.#compareContent(content, stat.size, true, state)) !== "match") return;
-      if ((await this.#commonLength(content, stat.size, state)) !== "replaced") return;
-      await this.#options.readers.stop(state);
-      this.truncated(state);
+      const copy = fileSystem.statSync(path);
+      const original = fileSystem.statSync(base);
+      if (copy?.kind !== "file" || original?.kind !== "file" || copy.size < state.offset) return false;
+      if (ids.idOf(original) !== state.id || ids.idOf(copy) === state.id) return false;
+      const copied = await rotation.open(path);
+      opened.push(copied);
+      if ((await this.#compareContent(copied, copy.size, true, state)) !== "match") return false;
+      const current = await rotation.open(base);
+      opened.push(current);
+      const end = Math.min(copy.size, original.size);
+      return !(await isEqualStretch(copied, current, Math.min(state.offset, Math.max(0, end - GUARD_BYTES)), end));
     } catch {
       // Gone meanwhile.
+      return false;
     } finally {
-      await content?.close().catch(() => undefined);
+      for (const content of opened) await content.close().catch(() => undefined);
     }
   }
 

@@ -80,8 +80,10 @@ export class FileState {
   predecessor: FileState | undefined;
   /** Everything that was there when the successor was seen has been sent (or cannot be). */
   isCaughtUp = false;
+  /** Monotonic; not to be opened again before. */
+  notBeforeMs = 0;
   /** Why it cannot be read at the moment. */
-  trouble: { error: Error; retryAtMs: number } | undefined;
+  trouble: Error | undefined;
   #storedGuard: ContentMark;
   #storedGuardEnd: number;
   #marks: { end: number; mark: ContentMark }[] = [];

@@ -27,22 +27,19 @@ export interface Found {
   readonly siblings: readonly SiblingFile[];
 }
 
+/** How often a folder is looked at again while its names are being shifted. */
+const MAX_LOOKS = 5;
+
 /** Looks for content among the siblings of a path (delivery contract, section 4). */
 export class Rotation {
   readonly #fileSystem: FileSystem;
   readonly #ids: FileIds;
   readonly #readsArchives: boolean;
-  readonly #listings = new Map<BytePath, readonly BytePath[]>();
 
   constructor(fileSystem: FileSystem, ids: FileIds, readsArchives: boolean) {
     this.#fileSystem = fileSystem;
     this.#ids = ids;
     this.#readsArchives = readsArchives;
-  }
-
-  /** A new look at the world: what was listed before counts no longer. */
-  refresh(): void {
-    this.#listings.clear();
   }
 
   /** Paths whose rotation may have moved a file with these names. */
@@ -51,10 +48,22 @@ export class Rotation {
   }
 
   /**
-   * The siblings of `base` on disk, oldest first; those that vanish while looking are left out.
+   * The siblings of `base` on disk, oldest first; those that vanish while looking are left out. A listing is no snapshot:
+   * while names are being shifted a file may be seen twice or not at all, so it counts when two looks agree.
+   *
    * @returns undefined if the folder cannot be read: nothing can be told
    */
   async siblings(base: BytePath): Promise<SiblingFile[] | undefined> {
+    let before = await this.#look(base);
+    for (let tries = 0; before !== undefined && tries < MAX_LOOKS; tries += 1) {
+      const now = await this.#look(base);
+      if (now === undefined || isSameLook(before, now)) return now;
+      before = now;
+    }
+    return before;
+  }
+
+  async #look(base: BytePath): Promise<SiblingFile[] | undefined> {
     const folder = folderOf(base);
     const names = await this.#list(folder);
     if (names === undefined) return undefined;
@@ -88,6 +97,8 @@ export class Rotation {
    * @returns "unknown" if a folder could not be read
    */
   async find(state: FileState, isOther: (sibling: SiblingFile) => boolean): Promise<Found | "unknown" | undefined> {
+    const simple = this.#simplyRenamed(state);
+    if (simple !== undefined) return simple;
     let canTell = true;
     for (const base of this.basesOf(state.names)) {
       const siblings = await this.siblings(base);
@@ -143,13 +154,18 @@ export class Rotation {
     }
   }
 
+  /** The common case without a listing: the last generation, just renamed from `x` to `x.1`. */
+  #simplyRenamed(state: FileState): Found | undefined {
+    const path = `${state.names[state.names.length - 1]!}.1` as BytePath;
+    const stat = this.#statFile(path);
+    if (stat === undefined || this.#ids.idOf(stat) !== state.id || stat.size < state.offset) return undefined;
+    const sibling = { path, stat, id: state.id, format: undefined, hasPlainTwin: false };
+    return { sibling, rank: 0, siblings: [sibling] };
+  }
+
   async #list(folder: BytePath): Promise<readonly BytePath[] | undefined> {
-    const known = this.#listings.get(folder);
-    if (known !== undefined) return known;
     try {
-      const names = (await this.#fileSystem.readdir(folder)).map((entry) => entry.name);
-      this.#listings.set(folder, names);
-      return names;
+      return (await this.#fileSystem.readdir(folder)).map((entry) => entry.name);
     } catch (error) {
       const code = errnoOf(error);
       return code === "ENOENT" || code === "ENOTDIR" ? [] : undefined;
@@ -169,4 +185,8 @@ export class Rotation {
 function preference(sibling: SiblingFile, state: FileState): number {
   if (sibling.id === state.id) return 2;
   return sibling.format === undefined ? 1 : 0;
+}
+
+function isSameLook(a: readonly SiblingFile[], b: readonly SiblingFile[]): boolean {
+  return a.length === b.length && a.every((sibling, index) => sibling.path === b[index]!.path && sibling.id === b[index]!.id);
 }

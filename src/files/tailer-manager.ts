@@ -183,7 +183,7 @@ export class TailerManager implements Source {
       position: state.offset,
       size: state.size,
       lagBytes: state.phase === "finished" ? 0 : state.lagBytes,
-      trouble: state.trouble?.error.message,
+      trouble: state.trouble?.message,
     }));
   }
 
@@ -333,6 +333,11 @@ export class TailerManager implements Source {
   #startReady(): void {
     if (this.#token.isCancelled) return;
     const nowMs = this.#context.clock.monotonic();
+    for (const [state, running] of this.#running) {
+      if (state.predecessor === undefined || !this.#isPast(state.predecessor)) continue;
+      state.predecessor = undefined;
+      running.tailer.release();
+    }
     for (const state of this.#ready) {
       const running = this.#running.get(state);
       if (running !== undefined) {
@@ -344,16 +349,26 @@ export class TailerManager implements Source {
         this.#ready.delete(state);
         continue;
       }
-      if (state.trouble !== undefined && state.trouble.retryAtMs > nowMs) continue;
-      if (state.predecessor !== undefined) {
-        if (!this.#isPast(state.predecessor)) continue;
-        state.predecessor = undefined;
+      if (state.notBeforeMs > nowMs || !this.#mayOpen(state)) continue;
+      if (this.#running.size >= this.#maxOpenFiles) {
+        this.#makeRoom();
+        break;
       }
-      if (this.#running.size >= this.#maxOpenFiles && !this.#makeRoom()) break;
-      if (this.#running.size >= this.#maxOpenFiles) break;
       this.#ready.delete(state);
       this.#start(state);
     }
+  }
+
+  /**
+   * A file is opened as soon as the one before it is, and waits open: whatever happens to its name meanwhile, its bytes
+   * stay within reach. Not sooner, so that those waiting can never take the descriptor of the one they wait for.
+   */
+  #mayOpen(state: FileState): boolean {
+    const { predecessor } = state;
+    if (predecessor === undefined) return true;
+    if (!this.#isPast(predecessor)) return this.#running.has(predecessor);
+    state.predecessor = undefined;
+    return true;
   }
 
   /** What comes behind it need not wait any longer. */
@@ -362,18 +377,23 @@ export class TailerManager implements Source {
   }
 
   /**
-   * Asks the tailer that has been idle for the longest time to close. One whose file has no path any more is closed last
-   * of all, that is never: nobody could open it again. While all are such, nothing new is started.
+   * Asks the tailer that has been idle for the longest time to close; a rotated one only if no live one is idle. One
+   * whose file has no name that is known is closed last of all, that is never: nobody could open it again. While all are
+   * such, nothing new is started.
    */
-  #makeRoom(): boolean {
+  #makeRoom(): void {
     let oldest: Running | undefined;
+    let isOldestLive = false;
     for (const [state, running] of this.#running) {
-      if (running.token.isCancelled) return true;
-      if (!running.tailer.isIdle || state.location === undefined || state.phase !== "live") continue;
-      if (oldest === undefined || running.idleSinceMs < oldest.idleSinceMs) oldest = running;
+      if (running.token.isCancelled) return;
+      if (!running.tailer.isIdle || state.location === undefined) continue;
+      const isLive = state.phase === "live";
+      if (isOldestLive && !isLive) continue;
+      if (oldest !== undefined && isLive === isOldestLive && oldest.idleSinceMs <= running.idleSinceMs) continue;
+      oldest = running;
+      isOldestLive = isLive;
     }
     oldest?.token.cancel();
-    return oldest !== undefined;
   }
 
   #endingOf(state: FileState): Ending {
@@ -419,7 +439,10 @@ export class TailerManager implements Source {
         if (this.#ready.size > 0) this.#startReady();
       },
     };
-    const tailer = new Tailer(state, options, this.#sender.clone(), token.signal, this.#endingOf(state));
+    const tailer = new Tailer(state, options, this.#sender.clone(), token.signal, {
+      ending: this.#endingOf(state),
+      isHeld: state.predecessor !== undefined,
+    });
     if (this.#toMark.delete(state)) tailer.markEnd();
     const ended = tailer.run().then((end) => {
       token[Symbol.dispose]();
@@ -459,16 +482,24 @@ export class TailerManager implements Source {
         this.#discovery?.truncated(state);
         return;
       case "moved":
-        this.#discovery?.moved(state);
-        this.#failed(state, undefined);
+        this.#moved(state);
         return;
       case "failed":
         this.#failed(state, end.error);
         return;
       case "stopped":
-        // Closed to make room; whatever woke it meanwhile opens it again.
-        if (state.phase === "live" && state.readEnd < state.size) this.#ready.add(state);
+        // Closed to make room. What woke it meanwhile opens it again; a rotated one has yet to end.
+        if (state.phase === "live" ? state.readEnd < state.size : state.phase === "rotated") this.#ready.add(state);
+        if (state.phase === "rotated") state.notBeforeMs = state.changedAtMs + this.#options.rotateWaitMs;
     }
+  }
+
+  /** Renamed or deleted between the look and the open: the next pass finds it. */
+  #moved(state: FileState): void {
+    this.#discovery?.moved(state);
+    this.#ready.add(state);
+    this.#hintedMs ??= this.#context.clock.monotonic();
+    this.#wakeLoop();
   }
 
   #finished(state: FileState): void {
@@ -487,35 +518,29 @@ export class TailerManager implements Source {
   }
 
   /** Tried again, ever more rarely; the position stays. */
-  #failed(state: FileState, error: Error | undefined): void {
+  #failed(state: FileState, error: Error): void {
     const { clock, random, events } = this.#context;
+    if (["ENOENT", "ENOTDIR"].includes(errnoOf(error) ?? "")) {
+      this.#moved(state);
+      return;
+    }
     let backoff = this.#backoffs.get(state);
     if (backoff === undefined) {
       backoff = new Backoff({ initialMs: 250, maxMs: 30_000 }, random);
       this.#backoffs.set(state, backoff);
     }
-    const retryAtMs = clock.monotonic() + backoff.next();
+    state.notBeforeMs = clock.monotonic() + backoff.next();
     this.#ready.add(state);
     const code = errnoOf(error);
-    if (code === "ENOENT" || code === "ENOTDIR") this.#discovery?.moved(state);
-    if (error === undefined || code === "ENOENT" || code === "ENOTDIR") {
-      state.trouble ??= { error: error ?? new Error("another file lies there now"), retryAtMs };
-      state.trouble.retryAtMs = retryAtMs;
-      return;
-    }
     const text = pathToText(state.location ?? state.path);
-    if (state.trouble === undefined || errnoOf(state.trouble.error) !== code) {
-      events.emit(
-        "file_unreadable",
-        `${text} cannot be read (${error.message}); its position ${state.offset} is kept`,
-        {
-          file: text,
-          offset: state.offset,
-          error: error.message,
-        },
-      );
+    if (state.trouble === undefined || errnoOf(state.trouble) !== code) {
+      events.emit("file_unreadable", `${text} cannot be read (${error.message}); its position ${state.offset} is kept`, {
+        file: text,
+        offset: state.offset,
+        error: error.message,
+      });
     }
-    state.trouble = { error, retryAtMs };
+    state.trouble = error;
   }
 
   #mended(state: FileState): void {

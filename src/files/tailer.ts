@@ -101,6 +101,7 @@ export class Tailer {
   /** With `at_end` on a file that grows for ever: the size when reading began is the end. */
   #limit: number | undefined;
   #endMark: number | "unset" | undefined;
+  #isReleased: boolean;
   #isWoken = false;
   #wakeWaiter: (() => void) | undefined;
   #isIdle = false;
@@ -110,13 +111,14 @@ export class Tailer {
     options: TailerOptions,
     sender: Sender<TailerPayload>,
     signal: AbortSignal,
-    ending: Ending,
+    start: { readonly ending: Ending; readonly isHeld: boolean },
   ) {
     this.state = state;
     this.#options = options;
     this.#sender = sender;
     this.#signal = signal;
-    this.#ending = ending;
+    this.#ending = start.ending;
+    this.#isReleased = !start.isHeld;
     this.#want = options.maxBatchBytes;
   }
 
@@ -136,6 +138,13 @@ export class Tailer {
     this.#wakeWaiter?.();
   }
 
+  /** One that was started held has its file open, and begins to read now. */
+  release(): void {
+    if (this.#isReleased) return;
+    this.#isReleased = true;
+    this.wake();
+  }
+
   /** From now on it ends by itself. */
   end(ending: Ending): void {
     this.#ending = ending;
@@ -153,6 +162,9 @@ export class Tailer {
     try {
       const opened = await this.#open();
       if (opened !== "ready") return { kind: opened };
+      while (!this.#isReleased && !this.#signal.aborted) await this.#waitForChange(undefined);
+      // It may have grown, or shrunk, while it was held.
+      this.#size = undefined;
       for (;;) {
         if (this.#signal.aborted) return { kind: "stopped" };
         if (!this.#options.positions.hasRoom(this.state.key)) {

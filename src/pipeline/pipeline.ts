@@ -96,19 +96,20 @@ export class Pipeline {
     this.committer.onDirty();
   }
 
-  /**
-   * Sends a batch of its own origin into a component, as if it came from `source`. Returns the number of ways to sinks on
-   * which it will settle; 0 if there is none.
-   */
-  async resend(component: string, source: string, batch: Batch): Promise<number> {
-    const routes = this.sources.flatMap((running) =>
-      routesInto(component, running.routes).map((route) => ({ route, from: running.name })),
-    );
-    const chosen = (routes.find(({ from }) => from === source) ?? routes[0])?.route;
-    if (chosen === undefined) return 0;
-    const ways = chosen.lanes.length;
-    await forward(batch, [chosen], this.#environment.log);
-    return ways;
+  /** On how many ways to sinks something settles that enters `component` as if it came from `source`. */
+  waysFrom(component: string, source: string): number {
+    return this.#routeInto(component, source)?.lanes.length ?? 0;
+  }
+
+  /** Sends a batch of an origin of its own into a component, as if it came from `source`. */
+  async resend(component: string, source: string, batch: Batch): Promise<void> {
+    const route = this.#routeInto(component, source);
+    if (route !== undefined) await forward(batch, [route], this.#environment.log);
+  }
+
+  #routeInto(component: string, source: string): Route | undefined {
+    const from = this.sources.find(({ name }) => name === source);
+    return routesInto(component, [...(from?.routes ?? []), ...this.sources.flatMap(({ routes }) => routes)])[0];
   }
 
   /** What still holds up a shutdown, one sentence per sink. */

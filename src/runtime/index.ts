@@ -11,6 +11,7 @@ export {
 } from "./byte-path.ts";
 export { CancellationToken } from "./cancellation-token.ts";
 export { type Clock, sleepWith, systemClock, type Timer } from "./clock.ts";
+export { type DirectoryLock, isLocked, lockDirectory } from "./directory-lock.ts";
 export type { DirectoryEntry, FileHandle, FileStat, FileSystem, FolderWatch, OpenMode } from "./file-system.ts";
 export { nodeFileSystem } from "./node-file-system.ts";
 export { type Random, systemRandom } from "./random.ts";

@@ -206,6 +206,26 @@ describe("file sink › failed barriers", () => {
     expect(textOf("out.log")).toBe("");
   });
 
+  it("does not call delivered what it takes back while it is written", async () => {
+    const driver = await open({});
+    await driver.sink.write(batch("one"), { signal });
+    const [syncGate, openSyncGate] = gate();
+    const [writeGate, openWriteGate] = gate();
+    files.fail({ call: "datasync", fails: "EIO", until: syncGate });
+    files.fail({ call: "write", fails: { atMostBytes: 100 }, until: writeGate });
+    const barrier = driver.sink.prepare!();
+    const writes = files.calls("write");
+    const meanwhile = driver.sink.write(batch("two"), { signal });
+    await until(() => files.calls("write") > writes);
+    openSyncGate();
+    const failed = expect(barrier).rejects.toMatchObject({ code: "EIO" });
+    await new Promise((resolve) => setImmediate(resolve));
+    openWriteGate();
+    expect(await meanwhile).toMatchObject({ kind: "retry" });
+    await failed;
+    expect(textOf("out.log")).toBe("");
+  });
+
   it("writes everything once and in order when barriers fail again and again", async () => {
     files.fail({ call: "datasync", after: 1, times: 1, fails: "EIO" });
     files.fail({ call: "datasync", after: 1, times: 2, fails: "EIO" });
@@ -469,6 +489,20 @@ describe("file sink › rotation", () => {
     expect([textOf("out.log"), textOf(outputsIn()[1]!)]).toEqual(["two\n", "one\n"]);
   });
 
+  it("finishes at the next start a rotation that was cut short, without another word", async () => {
+    const driver = await open({ rotate: { max_bytes: 8, keep: 1 } });
+    await driver.run(batches("line 0"));
+    files.fail({ call: "open", times: 100, fails: "EIO" });
+    driver.sink.rotate!();
+    await until(() => outputsIn().length === 1 && outputsIn()[0] !== "out.log");
+    await crash();
+    const again = await open({ rotate: { max_bytes: 8, keep: 1 } });
+    expect(again.events).toEqual([]);
+    await again.run(batches("line 0", "line 1", "line 2"));
+    const names = outputsIn();
+    expect(names.map(textOf).sort()).toEqual(["line 1\n", "line 2\n"]);
+  });
+
   it("leaves an empty output alone", async () => {
     const driver = await open({});
     driver.sink.rotate!();
@@ -594,6 +628,14 @@ describe("file sink › path with placeholders", () => {
     expect(outputsIn()).toEqual(["a.log", "b.log", "c.log"]);
   });
 });
+
+function gate(): [Promise<void>, () => void] {
+  let release!: () => void;
+  const promise = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  return [promise, release];
+}
 
 async function until(condition: () => boolean): Promise<void> {
   const end = performance.now() + 5000;

@@ -5,8 +5,8 @@ import { type Answer, HttpReceiver } from "../testing/http-receiver.ts";
 import { sinkContext } from "../testing/sink-context.ts";
 import { type TestCertificate, testCertificate } from "../testing/test-certificate.ts";
 import { contractBatch } from "../testing/transform-contract.ts";
+import { retryAfterMs, verdictOf } from "./http/answers.ts";
 import { http } from "./http.ts";
-import { retryAfterMs, verdictOf } from "./http-answers.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {

@@ -6,7 +6,9 @@ import { z } from "zod";
 import { encodeBatch } from "../codec/encode.ts";
 import { StageError, toError } from "../errors.ts";
 import type { Batch, DataRecord, Lines } from "../record/index.ts";
+import { describeConnectionError } from "../runtime/connection-error.ts";
 import {
+  checkTls,
   defineSink,
   delivered,
   encoding,
@@ -18,10 +20,10 @@ import {
   type StageContext,
   secret,
   timeoutMs,
+  tlsConnection,
+  tlsFields,
 } from "../stage/index.ts";
-import { retryAfterMs, verdictOf } from "./http-answers.ts";
-import { describeSocketError } from "./tcp-connection.ts";
-import { checkTls, tlsConnection, tlsFields } from "./tls.ts";
+import { retryAfterMs, verdictOf } from "./http/answers.ts";
 
 /** Requests under way at once; of one file there is never more than one. */
 const CONCURRENCY = 8;
@@ -50,7 +52,7 @@ const options = z
  * At least once: a 2xx answer is the acknowledgement. When the answer was lost, the batch is sent again, with the same
  * `Idempotency-Key`, and ids of its first and last record in `Tailrace-First-Record-Id` and `Tailrace-Last-Record-Id`;
  * after a restart records may be cut into other batches, then only the ids of the records (file, `offset`) say which
- * came before. Which answer means what is the table in `http-answers.ts`: what is about the records is rejected and
+ * came before. Which answer means what is the table in `http/answers.ts`: what is about the records is rejected and
  * bisected, what may pass, or is about the configuration, is sent again without end. Redirects are not followed.
  */
 export const http = defineSink({
@@ -81,7 +83,9 @@ export const http = defineSink({
         throw new Error(`it answers ${answer.statusCode}`);
       }
     } catch (thrown) {
-      const reason = limit.isOver ? `no answer within ${checked.timeout_ms} ms` : describeSocketError(toError(thrown));
+      const reason = limit.isOver
+        ? `no answer within ${checked.timeout_ms} ms`
+        : describeConnectionError(toError(thrown));
       throw new StageError(
         "TR_STAGE_OPEN",
         context.name,
@@ -135,7 +139,7 @@ class HttpSink implements Sink {
     } catch (thrown) {
       const reason = limit.isOver
         ? `no answer within ${this.#options.timeout_ms} ms`
-        : describeSocketError(toError(thrown));
+        : describeConnectionError(toError(thrown));
       return retry(this.#redact(reason), { isOutcomeUnknown: true });
     } finally {
       limit.done();

@@ -7,8 +7,8 @@ import { LineReceiver } from "../testing/line-receiver.ts";
 import { sinkContext } from "../testing/sink-context.ts";
 import { type TestCertificate, testCertificate } from "../testing/test-certificate.ts";
 import { contractBatch } from "../testing/transform-contract.ts";
+import { acknowledgementsOf } from "./tcp/acknowledged.ts";
 import { parseAddress, tcp } from "./tcp.ts";
-import { acknowledgementsOf } from "./tcp-acknowledged.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {

@@ -3,6 +3,7 @@ import { encodeBatch } from "../codec/encode.ts";
 import { StageError, toError } from "../errors.ts";
 import type { Batch } from "../record/index.ts";
 import {
+  checkTls,
   defineSink,
   delivered,
   encoding,
@@ -12,9 +13,10 @@ import {
   type Sink,
   type StageContext,
   timeoutMs,
+  tlsConnection,
+  tlsFields,
 } from "../stage/index.ts";
-import { TcpConnection, type TcpTarget } from "./tcp-connection.ts";
-import { checkTls, tlsConnection, tlsFields } from "./tls.ts";
+import { TcpConnection, type TcpTarget } from "./tcp/connection.ts";
 
 /** Batches in `send` at once, all on one connection; of one file there is never more than one. */
 const CONCURRENCY = 8;

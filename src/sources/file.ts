@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { TailerManager } from "../files/tailer-manager.ts";
 import { defineSource } from "../stage/define.ts";
-import { encodeDelimiter, encodingLabel, encodingName, lineDelimiter, maxLineBytes } from "./text-options.ts";
+import { encodeDelimiter, encodingLabel, encodingName, lineDelimiter, maxLineBytes } from "../stage/text-options.ts";
 
 /** Files, followed through rotation and restarts. */
 export const fileSource = defineSource({

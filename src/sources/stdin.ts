@@ -7,7 +7,7 @@ import type { Lines } from "../record/lines.ts";
 import { type Origin, recordIdPrefix } from "../record/origin.ts";
 import type { Source, SourceContext } from "../stage/contract.ts";
 import { defineSource } from "../stage/define.ts";
-import { encodeDelimiter, encodingLabel, encodingName, lineDelimiter, maxLineBytes } from "./text-options.ts";
+import { encodeDelimiter, encodingLabel, encodingName, lineDelimiter, maxLineBytes } from "../stage/text-options.ts";
 
 const options = z.strictObject({
   max_line_bytes: maxLineBytes(),

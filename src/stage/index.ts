@@ -26,3 +26,4 @@ export {
   type TransformDefinition,
 } from "./define.ts";
 export { encoding, retryOptions, secret, timeoutMs } from "./options.ts";
+export { checkTls, type TlsConnection, type TlsOptions, tlsConnection, tlsFields } from "./tls.ts";

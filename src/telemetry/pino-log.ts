@@ -4,14 +4,12 @@ import type { LogFields, Logger } from "./log.ts";
 import { maskUrls, redact } from "./redact.ts";
 
 /** From few words to many. `silent` says nothing at all. */
-export const LOG_LEVELS = ["silent", "error", "warn", "info", "debug"] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
+export type LogLevel = "silent" | "error" | "warn" | "info" | "debug";
 
-export const LOG_FORMATS = ["json", "pretty"] as const;
-export type LogFormat = (typeof LOG_FORMATS)[number];
+export type LogFormat = "json" | "pretty";
 
 /** Takes whole lines; standard error, or a test's array. */
-export interface LogStream {
+interface LogStream {
   write(line: string): unknown;
 }
 

@@ -47,6 +47,8 @@ export interface Fault {
   readonly path?: BytePath;
   /** The errno name of the failure; or, for reads and writes, at most how many bytes they move. */
   readonly fails: string | { readonly atMostBytes: number };
+  /** The call does nothing before this has settled. Not for `statSync`. */
+  readonly until?: Promise<unknown>;
 }
 
 /**
@@ -124,7 +126,7 @@ export class FaultyFileSystem implements FileSystem {
   }
 
   statSync(path: BytePath): FileStat | undefined {
-    this.#enter("statSync", path);
+    moves(this.#enter("statSync", path), "statSync", path);
     const stat = this.#inner.statSync(path);
     this.#leave();
     return stat;
@@ -181,14 +183,15 @@ export class FaultyFileSystem implements FileSystem {
   }
 
   async call<T>(call: FileCall, path: BytePath, effect: (atMostBytes: number) => Promise<T>): Promise<T> {
-    const atMostBytes = this.#enter(call, path);
-    const result = await effect(atMostBytes);
+    const fault = this.#enter(call, path);
+    await fault?.until;
+    const result = await effect(moves(fault, call, path));
     this.#leave();
     return result;
   }
 
-  /** Counts the call; throws where it is to fail. Returns the bytes that it may move. */
-  #enter(call: FileCall, path: BytePath): number {
+  /** Counts the call; gives the fault that it meets. */
+  #enter(call: FileCall, path: BytePath): Fault | undefined {
     if (this.#isCrashed) throw new SimulatedCrash();
     if (this.#crash?.when === "before" && this.#crash.at === this.#calls) {
       this.#isCrashed = true;
@@ -196,10 +199,7 @@ export class FaultyFileSystem implements FileSystem {
     }
     this.#calls += 1;
     this.#counts.set(call, this.calls(call) + 1);
-    const fails = this.#faultOf(call, path)?.fails;
-    if (typeof fails === "string")
-      throw Object.assign(new Error(`${fails}: ${call} '${path}' (fault)`), { code: fails });
-    return fails?.atMostBytes ?? Number.POSITIVE_INFINITY;
+    return this.#faultOf(call, path);
   }
 
   #leave(): void {
@@ -220,6 +220,13 @@ export class FaultyFileSystem implements FileSystem {
     }
     return undefined;
   }
+}
+
+/** How many bytes a call may move; throws where it is to fail. */
+function moves(fault: Fault | undefined, call: FileCall, path: BytePath): number {
+  const fails = fault?.fails;
+  if (typeof fails !== "string") return fails?.atMostBytes ?? Number.POSITIVE_INFINITY;
+  throw Object.assign(new Error(`${fails}: ${call} '${path}' (fault)`), { code: fails });
 }
 
 class FaultyHandle implements FileHandle {

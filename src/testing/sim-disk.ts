@@ -139,7 +139,8 @@ export class SimDisk {
 
   truncate(inode: Inode, length: number): void {
     if (length < inode.size) inode.cutTo = Math.min(inode.cutTo, length);
-    else if (length - inode.size > this.capacityBytes - this.usedBytes) throw errno("ENOSPC", "truncate");
+    else if (length > inode.size && length - inode.size > this.capacityBytes - this.usedBytes)
+      throw errno("ENOSPC", "truncate");
     this.#resize(inode, length);
     this.#modified(inode);
   }

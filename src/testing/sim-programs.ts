@@ -91,6 +91,10 @@ export class SimPrograms {
     this.#disk.inodeAt(path).isDenied = isDenied;
   }
 
+  isDenied(path: string): boolean {
+    return this.#disk.inodeAt(path).isDenied;
+  }
+
   read(path: string): Buffer {
     const inode = this.#disk.inodeAt(path);
     return Buffer.from(inode.bytes.subarray(0, inode.size));

@@ -1,7 +1,6 @@
 import { z } from "zod";
-import type { DataRecord, EventFields } from "../record/index.ts";
+import { type DataRecord, type EventFields, freshEvent, setField } from "../record/index.ts";
 import { defineTransform, type Rejection } from "../stage/index.ts";
-import { freshEvent, setField } from "./fresh-event.ts";
 
 /**
  * Parses a field of text as a JSON object and puts its keys into the event; on a clash the parsed key wins, so a

@@ -1,11 +1,10 @@
 import { z } from "zod";
 import { ConfigError } from "../errors.ts";
-import type { DataRecord, EventFields } from "../record/index.ts";
+import { type DataRecord, type EventFields, freshEvent } from "../record/index.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { loadModule } from "../runtime/load-module.ts";
 import { defineTransform, type Rejection } from "../stage/index.ts";
-import { freshEvent } from "./fresh-event.ts";
-import { copyOfPlain, kindOf, plainEvent } from "./plain-event.ts";
+import { copyOfPlain, kindOf, plainEvent } from "./map/plain-event.ts";
 
 /** What the module of a `map` exports by default. The event is the function's own copy: it may change it and return it. */
 export type MapFunction = (

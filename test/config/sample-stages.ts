@@ -78,7 +78,7 @@ export function loadSample(
   files: { readonly [path: string]: string | Uint8Array },
   { env = {}, modules = {}, ...options }: SampleOptions = {},
 ): Promise<LoadedPlan> {
-  return loadPlan({ stages: sampleStages, env, cwd: "/work", files: filesOf(files, modules), ...options });
+  return loadPlan({ stages: sampleStages, env, cwd: "/home", files: filesOf(files, modules), ...options });
 }
 
 /** Every mistake of a configuration, as it is printed. */

@@ -17,7 +17,7 @@ describe("agent › kill -9 at random moments with a live writer and logrotate",
       const config = machine.configure({ include });
       const writer = await machine.writer({
         files: ["a.log", "b.log", "c.log"],
-        linesPerTick: 20,
+        linesPerTick: 8,
         tickMs: 5,
         payloadBytes: 200,
         splitLines,

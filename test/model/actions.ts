@@ -308,8 +308,11 @@ export class Script {
    * for it to read (unless its globs take the new name in).
    */
   async #excuseUnknown(family: Family): Promise<void> {
-    if (this.#readsSiblings || (await this.#machine.knows(family.path))) return;
-    this.ledger.excuse(family.stream);
+    const { programs } = this.#machine;
+    if (programs.isDenied(family.path)) this.ledger.freeOrder(family.stream);
+    if (await this.#machine.knows(family.path)) return;
+    if (this.#readsSiblings) this.ledger.freeOrder(family.stream);
+    else this.ledger.excuse(family.stream);
   }
 
   #closeLate(family: Family): void {

@@ -37,8 +37,9 @@ export interface EngineEnvironment {
 export interface Engine {
   /** SIGTERM. */
   stop(): void;
-  /** Settles when the pipeline has ended, rejects with what made it end. */
+  /** Resolves when the pipeline has ended, also when it failed. */
   readonly ended: Promise<void>;
+  /** What made it end. */
   readonly failure: Error | undefined;
 }
 
@@ -52,9 +53,7 @@ export function openEngine(environment: EngineEnvironment): Engine {
   const ended = run(environment, abort.signal, fail).catch((error: unknown) => fail(toError(error)));
   return {
     stop: () => abort.abort(),
-    ended: ended.then(() => {
-      if (state.failure !== undefined) throw state.failure;
-    }),
+    ended,
     get failure() {
       return state.failure;
     },

@@ -12,7 +12,7 @@ export interface Line {
   /** Order in which the family's lines were written. */
   readonly order: number;
   /** Written into a file that no longer had the family's path: only ordered within its stream. */
-  readonly isLate: boolean;
+  isLate: boolean;
   isExcusable: boolean;
 }
 
@@ -38,6 +38,11 @@ export class Ledger {
   /** The bytes of a stream have no name any more: what of it had not been delivered may be missing. */
   excuse(stream: number): void {
     for (const line of this.lines.values()) if (line.stream === stream) line.isExcusable = true;
+  }
+
+  /** Where one file was rotated away before the agent knew of it, nothing says which of the two comes first. */
+  freeOrder(stream: number): void {
+    for (const line of this.lines.values()) if (line.stream === stream) line.isLate = true;
   }
 
   get owed(): number {

@@ -89,10 +89,7 @@ export class ModelMachine {
   async stop(): Promise<void> {
     const { engine } = this.#process!;
     engine.stop();
-    await this.clock.run(
-      engine.ended.catch(() => {}),
-      { what: "the graceful end", limitMs: 600_000 },
-    );
+    await this.clock.run(engine.ended, { what: "the graceful end", limitMs: 600_000 });
     const failure = this.takeFailure();
     this.#forget();
     if (failure !== undefined) throw failure;

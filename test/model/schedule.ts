@@ -8,6 +8,8 @@ export interface ScheduleResult {
   /** Lines whose bytes had lost their last name, and that did not arrive. */
   readonly lost: number;
   readonly gapEvents: number;
+  /** How the world was set up, for the reader of a failure. */
+  readonly setting: string;
 }
 
 const FAMILIES = 2;
@@ -25,14 +27,15 @@ export function actionsOf(seed: number): Action[] {
 export async function runSchedule(seed: number, actions: readonly Action[] = actionsOf(seed)): Promise<ScheduleResult> {
   const random = new SeededRandom(seed ^ 0x5bd1e995);
   const readsSiblings = random.chance(0.4);
-  const machine = new ModelMachine(random.fork(), {
+  const setting = {
     include: [readsSiblings ? `${LOGS}/**` : `${LOGS}/*.log`],
     birthTimes: random.chance(0.7),
     lostNotifications: random.pick([0, 0.3, 1]),
     delayChance: random.pick([0, 0.05, 0.3]),
     shortIo: random.pick([0, 0.2]),
     maxOpenFiles: random.pick([1, 2, 100]),
-  });
+  };
+  const machine = new ModelMachine(random.fork(), setting);
   const script = new Script(machine, random.fork(), FAMILIES, readsSiblings);
   const problems: string[] = [];
   const ended = () => {
@@ -69,7 +72,7 @@ export async function runSchedule(seed: number, actions: readonly Action[] = act
   problems.push(...script.ledger.problemsOf(arrived, { allowRepeats: false }));
   const lost = script.ledger.lost(new Set(arrived)).length;
   const gapEvents = machine.events.filter((event) => event.name === "gap").length;
-  return { problems, lines: arrived.length, lost, gapEvents };
+  return { problems, lines: arrived.length, lost, gapEvents, setting: JSON.stringify(setting) };
 }
 
 /** Leaves out actions one by one as long as the schedule still fails: what is left is the story to read. */

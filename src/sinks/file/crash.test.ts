@@ -136,6 +136,8 @@ describe.each(Object.keys(SCENARIOS))("file sink › %s", (name) => {
         const again = sim.crash(keep);
         const driver = await clock.run(openOn(again, world, options));
         const { committedBatches } = world.store;
+        // Nobody else was there: nothing may look as if.
+        expect(driver.events).toEqual([]);
         expectExactly(await clock.run(outputs(again)), committedBatches, origins);
         await clock.run(driver.run(batches(COUNT, origins)));
         await clock.run(driver.close());

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { StageError, toError } from "../errors.ts";
 import { pathFromText } from "../runtime/byte-path.ts";
-import type { StageContext } from "../stage/index.ts";
+import type { StageContext } from "./contract.ts";
 
 /** `[sinks.NAME.tls]`: whom to trust and who we are. Files are PEM, read when the sink is opened. */
 export const tlsFields = {

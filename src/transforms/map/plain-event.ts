@@ -1,5 +1,4 @@
-import type { EventFields } from "../record/index.ts";
-import { setField } from "./fresh-event.ts";
+import { type EventFields, setField } from "../../record/index.ts";
 
 /** Deeper structures are a mistake, most often one that contains itself; JSON.stringify would exhaust the stack. */
 const MAX_DEPTH = 1000;

@@ -1,4 +1,4 @@
-import type { DataRecord, EventFields } from "../record/index.ts";
+import type { DataRecord, EventFields } from "./data-record.ts";
 
 /**
  * An event that the caller may change: branches share `record.event`. Only the outer object is new; what it holds is

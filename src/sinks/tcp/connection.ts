@@ -1,10 +1,11 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
-import { errnoOf, toError } from "../errors.ts";
-import type { Clock } from "../runtime/clock.ts";
-import { type Acknowledgements, acknowledgementsOf } from "./tcp-acknowledged.ts";
-import type { TlsConnection } from "./tls.ts";
+import { toError } from "../../errors.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import { describeConnectionError } from "../../runtime/connection-error.ts";
+import type { TlsConnection } from "../../stage/index.ts";
+import { type Acknowledgements, acknowledgementsOf } from "./acknowledged.ts";
 
 export interface TcpTarget {
   readonly host: string;
@@ -70,7 +71,7 @@ export class TcpConnection {
     } catch (thrown) {
       socket.destroy();
       raw.destroy();
-      throw new Error(reason ?? describeSocketError(toError(thrown)));
+      throw new Error(reason ?? describeConnectionError(toError(thrown)));
     } finally {
       timer.cancel();
       signal.removeEventListener("abort", onAbort);
@@ -82,7 +83,7 @@ export class TcpConnection {
     this.#clock = clock;
     this.#acknowledgements = acknowledgements;
     this.#closed = new Promise((resolve) => socket.once("close", () => resolve()));
-    socket.on("error", (error) => this.#fail(describeSocketError(error)));
+    socket.on("error", (error) => this.#fail(describeConnectionError(error)));
     socket.on("end", () => this.#fail("the receiver closed the connection"));
     socket.on("close", () => this.#fail("the connection is closed"));
     // Whatever a receiver says is no part of the protocol; unread it would hide its FIN.
@@ -180,14 +181,4 @@ function turn(): Promise<void> {
 function serverName({ host, tls }: TcpTarget): { servername?: string; host?: string } {
   if (tls?.servername !== undefined) return {};
   return /^[\d.]+$|:/.test(host) ? { host } : { servername: host, host };
-}
-
-/** The reason in one line; a host with several addresses fails once for each. */
-export function describeSocketError(error: Error): string {
-  if (error instanceof AggregateError && error.errors.length > 0) {
-    return [...new Set(error.errors.map((one) => describeSocketError(toError(one))))].join(", ");
-  }
-  const code = errnoOf(error);
-  const message = error.message === "" ? error.name : error.message;
-  return code === undefined || message.includes(code) ? message : `${message} (${code})`;
 }

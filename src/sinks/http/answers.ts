@@ -1,4 +1,4 @@
-import type { Clock } from "../runtime/clock.ts";
+import type { Clock } from "../../runtime/clock.ts";
 
 /**
  * What an HTTP answer says about a batch (RFC 9110, section 15):
