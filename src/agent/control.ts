@@ -1,8 +1,17 @@
+import type { DeadLetter } from "../dead-letters/index.ts";
+import type { ChannelRow } from "./channel-rows.ts";
+import type { LedgerEdge } from "./ledger.ts";
 import type { AgentStatus } from "./status.ts";
 
 /** What commands may ask of a running agent. */
 export interface AgentControl {
   status(): AgentStatus;
+  /** Every channel: how full it is, and what went through it. */
+  channels(): ChannelRow[];
+  /** The ledger of now. */
+  ledger(): LedgerEdge[];
+  /** The first `limit` dead letters, oldest first. */
+  deadLetters(limit: number): Promise<DeadLetter[]>;
   /** Rows of `checkpoints list`. */
   checkpoints(): CheckpointRow[] | Promise<CheckpointRow[]>;
   /** Why a path is, or is not, being read. */

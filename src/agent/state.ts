@@ -27,6 +27,7 @@ export class AgentState {
     store: CheckpointStore,
     checkpoint: Checkpoint,
     clock: Clock,
+    observeCommit: (seconds: number) => void,
   ) {
     this.stateDir = stateDir;
     this.checkpoint = checkpoint;
@@ -36,6 +37,7 @@ export class AgentState {
       clock,
       // Store first, memory second.
       onCommitted: (changes) => checkpoint.applied(changes),
+      observeSeconds: observeCommit,
     });
   }
 
@@ -43,7 +45,12 @@ export class AgentState {
    * Locks and opens.
    * @throws CheckpointError `TR_STATE_IN_USE`, `TR_STATE_DAMAGED`, `TR_STATE_NEWER`, `TR_STATE_UNUSABLE`; nothing is held then.
    */
-  static async open(stateDir: string, clock: Clock, log: Logger): Promise<AgentState> {
+  static async open(
+    stateDir: string,
+    clock: Clock,
+    log: Logger,
+    observeCommit: (seconds: number) => void,
+  ): Promise<AgentState> {
     await prepareStateDirectory(stateDir);
     const lock = await lockDirectory(stateDir, { clock });
     try {
@@ -57,7 +64,7 @@ export class AgentState {
         (error: unknown) =>
           log.warn({ error: toError(error).message }, "the reserve for the last commit could not be made"),
       );
-      return new AgentState(stateDir, lock, store, checkpoint, clock);
+      return new AgentState(stateDir, lock, store, checkpoint, clock, observeCommit);
     } catch (error) {
       lock.release();
       throw error;

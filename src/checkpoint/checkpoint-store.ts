@@ -95,6 +95,11 @@ export interface FileEntry {
    * part that a copy has in common with its original).
    */
   readonly start?: number;
+  /**
+   * Only for a copy (made to truncate its original): key of the file that gave its bytes up to `start`. Nothing is read
+   * from it; if the original's content is found nowhere else, it is found here.
+   */
+  readonly copyOf?: string;
   /** Set once the file is finished (rotated away, deleted, truncated): since when, wall clock milliseconds. */
   readonly tombstoneSinceMs?: number;
 }

@@ -12,9 +12,9 @@ import { type ByteWriter, viewOf } from "./byte-writer.ts";
  * Only for bytes that are valid UTF-8: then what JSON escapes is single bytes below 0x80, and all others pass as they are.
  */
 export class EventJson {
-  readonly #head: Buffer;
-  readonly #middle: Buffer;
-  readonly #tail: Buffer;
+  readonly #head: Piece;
+  readonly #middle: Piece;
+  readonly #tail: Piece;
   readonly #bytes: Buffer;
   readonly #view: DataView;
 
@@ -23,15 +23,15 @@ export class EventJson {
     const before = file === undefined ? { source } : { source, file };
     this.#bytes = lines.bytes;
     this.#view = viewOf(lines.bytes);
-    this.#head = Buffer.from(`${open({ timestamp })},"message":"`);
-    this.#middle = Buffer.from(`",${inner(before)},"offset":`);
-    this.#tail = Buffer.from(`,${inner({ host, ...flags })}}\n`);
+    this.#head = new Piece(`${open({ timestamp })},"message":"`);
+    this.#middle = new Piece(`",${inner(before)},"offset":`);
+    this.#tail = new Piece(`,${inner({ host, ...flags })}}\n`);
   }
 
   /** Bytes that `write` needs at most for a message of `messageBytes`. */
   #most(messageBytes: number): number {
-    // A control character becomes six bytes (\u0001); a safe integer has at most 16 digits.
-    return this.#head.length + messageBytes * 6 + this.#middle.length + 16 + this.#tail.length;
+    // A control character becomes six bytes (\u0001); a safe integer has at most 16 digits; the last word may be padded.
+    return this.#head.length + messageBytes * 6 + this.#middle.length + 16 + this.#tail.length + 3;
   }
 
   /** Bytes that `count` lines of together `messageBytes` will probably need: a guess to start a buffer with. */
@@ -42,14 +42,11 @@ export class EventJson {
   /** Writes one event and its newline: the message is the bytes `[from, to)` of the lines. */
   write(into: ByteWriter, from: number, to: number, offset: number): void {
     into.reserve(this.#most(to - from));
-    const out = into.buffer;
-    let at = into.length;
-    out.set(this.#head, at);
-    at = this.#escape(into, at + this.#head.length, from, to);
-    out.set(this.#middle, at);
-    at = writeNumber(out, at + this.#middle.length, offset);
-    out.set(this.#tail, at);
-    into.length = at + this.#tail.length;
+    let at = this.#head.write(into.view, into.length);
+    at = this.#escape(into, at, from, to);
+    at = this.#middle.write(into.view, at);
+    at = writeNumber(into.buffer, at, offset);
+    into.length = this.#tail.write(into.view, at);
   }
 
   /**
@@ -90,6 +87,27 @@ export class EventJson {
   }
 }
 
+/** Constant bytes as words: for so few, a loop over integers is five times as fast as a call of `set`. */
+class Piece {
+  readonly length: number;
+  readonly #words: Int32Array;
+
+  constructor(text: string) {
+    const bytes = Buffer.from(text);
+    this.length = bytes.length;
+    this.#words = new Int32Array(Math.ceil(bytes.length / 4));
+    const padded = Buffer.concat([bytes], this.#words.length * 4);
+    for (let word = 0; word < this.#words.length; word += 1) this.#words[word] = padded.readInt32LE(word * 4);
+  }
+
+  /** Writes it, and up to 3 bytes of nothing behind it, which the next piece overwrites; returns where it ends. */
+  write(view: DataView, at: number): number {
+    const words = this.#words;
+    for (let word = 0; word < words.length; word += 1) view.setInt32(at + word * 4, words[word]!, true);
+    return at + this.length;
+  }
+}
+
 /**
  * Of four bytes in one integer: is one below 0x20, a quote or a backslash? May say yes where it is no, never the other
  * way round (Hacker's Delight, "find first 0-byte": a byte less than n borrows into its top bit).
@@ -125,15 +143,18 @@ for (const [byte, letter] of [
 
 /** Decimal digits of a non-negative safe integer; returns where they end. */
 function writeNumber(out: Buffer, at: number, value: number): number {
-  let digits = 1;
-  for (let limit = 10; value >= limit; limit *= 10) digits += 1;
-  let rest = value;
-  for (let index = at + digits - 1; index >= at; index -= 1) {
-    const tenth = Math.floor(rest / 10);
+  // Nine digits at a time are small integers, which divide far faster.
+  const high = Math.floor(value / 1e9);
+  const start = high === 0 ? at : writeNumber(out, at, high);
+  let rest = (value - high * 1e9) | 0;
+  let digits = high === 0 ? 1 : 9;
+  if (high === 0) for (let limit = 10; rest >= limit; limit *= 10) digits += 1;
+  for (let index = start + digits - 1; index >= start; index -= 1) {
+    const tenth = (rest / 10) | 0;
     out[index] = ZERO + (rest - tenth * 10);
     rest = tenth;
   }
-  return at + digits;
+  return start + digits;
 }
 
 /** `{"a":1` of an object: its JSON without the closing brace. */

@@ -98,7 +98,9 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     path: ["api", "event_stream"],
     sizeKey: "buffer_size",
     size: 1000,
-    summary: "Events on their way to each listener of the API.",
+    // Nobody who looks may hold up what is looked at.
+    designed: "drop_newest",
+    summary: "Events on their way to the listeners of the API.",
   },
   {
     path: ["tap"],

@@ -12,10 +12,15 @@ import type { GeneralConfig } from "./schema.ts";
 
 export function planOf(config: GeneralConfig, components: readonly CheckedComponent[], environment: string): Plan {
   const { api, shutdown, checkpoint } = config;
+  const { otlp } = config.telemetry;
   return {
     stateDir: config.state_dir,
     environment,
-    api: { enabled: api.enabled, address: api.address, token: api.token },
+    api: { enabled: api.enabled, address: api.address, token: api.token, allowedHosts: api.allowed_hosts },
+    otlp:
+      otlp.url === undefined
+        ? undefined
+        : { url: otlp.url, intervalMs: otlp.interval_ms, timeoutMs: otlp.timeout_ms, headers: otlp.headers },
     shutdown: {
       gracefulTimeoutMs: shutdown.graceful_timeout_ms,
       onSignalTimeoutMs: shutdown.on_signal_timeout_ms,
@@ -91,6 +96,7 @@ function channelsPlan(config: GeneralConfig): ChannelsPlan {
     totalBytes: channels.total_bytes,
     tailerPayload: named("sources", "tailer_manager"),
     supervisorErrors: named("runtime", "supervisor"),
+    eventStream: named("api", "event_stream"),
     input(component) {
       const size = inputs.get(component);
       if (size === undefined) throw new Error(`${component} is no transform and no sink, so that it has no input`);

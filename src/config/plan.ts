@@ -6,7 +6,9 @@ export interface Plan {
   /** As given, relative to the working directory. */
   readonly stateDir: string;
   readonly environment: string;
-  readonly api: { readonly enabled: boolean; readonly address: string; readonly token: string | undefined };
+  readonly api: ApiPlan;
+  /** Undefined: nothing is pushed. */
+  readonly otlp: OtlpPlan | undefined;
   readonly shutdown: {
     readonly gracefulTimeoutMs: number;
     /** 0: no limit. */
@@ -26,6 +28,23 @@ export interface Plan {
   /** In an order in which every transform stands behind what it reads from. */
   readonly transforms: readonly PlannedComponent<TransformDefinition>[];
   readonly sinks: readonly PlannedComponent<SinkDefinition>[];
+}
+
+export interface ApiPlan {
+  readonly enabled: boolean;
+  /** "host:port", or "unix:/path". */
+  readonly address: string;
+  /** Undefined: a random one is made. */
+  readonly token: string | undefined;
+  /** Host names that are answered to beside the bound address and loopback. */
+  readonly allowedHosts: readonly string[];
+}
+
+export interface OtlpPlan {
+  readonly url: string;
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  readonly headers: { readonly [name: string]: string };
 }
 
 export interface PlannedComponent<Definition> {
@@ -64,6 +83,8 @@ export interface ChannelsPlan {
   /** THE channel of each file source (and the output channel of every other source). */
   readonly tailerPayload: ChannelSize;
   readonly supervisorErrors: ChannelSize;
+  /** Lifecycle events on their way to those who listen at the API. */
+  readonly eventStream: ChannelSize;
   /** A component's own input. */
   input(component: string): ChannelSize;
   /** Fraction of 1. */

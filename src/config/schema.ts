@@ -28,6 +28,10 @@ const api = () =>
         .min(1)
         .optional()
         .describe("Needed for actions and off loopback; without one, a random one in STATE_DIR/api-token."),
+      allowed_hosts: z
+        .array(z.string().min(1))
+        .default([])
+        .describe("Further names by which clients may ask for this host, as in their Host header, without a port."),
     })
     .prefault({});
 
@@ -77,6 +81,31 @@ const backoff = () =>
     })
     .prefault({});
 
+const telemetry = () =>
+  z
+    .strictObject({
+      otlp: z
+        .strictObject({
+          url: z
+            .string()
+            .refine(isHttpUrl, 'give a URL such as "http://127.0.0.1:4318"')
+            .optional()
+            .describe("Where metrics are pushed to, OTLP as JSON over HTTP; without one, nothing is pushed."),
+          interval_ms: z.int().min(100).default(10000).describe("How often, milliseconds."),
+          timeout_ms: z.int().min(1).default(10000).describe("Longest wait for an answer, milliseconds."),
+          headers: z
+            .record(z.string().min(1), secret())
+            .default({})
+            .describe("Further headers of each request, such as an API key."),
+        })
+        .prefault({}),
+    })
+    .prefault({});
+
+function isHttpUrl(text: string): boolean {
+  return /^https?:\/\//i.test(text) && URL.canParse(text);
+}
+
 /** Behaviour only: sizes stand under `mpsc_channels`. */
 const eventSystems = () =>
   z
@@ -107,6 +136,7 @@ const GENERAL_KEYS = {
     .default(DEFAULT_STATE_DIR)
     .describe("Checkpoints, ledger, dead letters and control socket; one process at a time."),
   api: api(),
+  telemetry: telemetry(),
   shutdown: shutdown(),
   checkpoint: checkpoint(),
   dead_letters: deadLetters(),

@@ -45,3 +45,16 @@ export async function isEqualStretch(a: Readable, b: Readable, from: number, to:
   ]);
   return inLeft === length && inRight === length && left.equals(right);
 }
+
+/** True if all of `part`, which is not empty, stands at the beginning of `whole`; for content whose size is not known. */
+export async function isBeginningOf(part: Readable, whole: Readable): Promise<boolean> {
+  const left = Buffer.allocUnsafe(64 * 1024);
+  const right = Buffer.allocUnsafe(left.length);
+  for (let offset = 0; ; ) {
+    const count = await readFully(part, left, 0, left.length, offset);
+    if (count === 0) return offset > 0;
+    if ((await readFully(whole, right, 0, count, offset)) < count) return false;
+    if (left.compare(right, 0, count, 0, count) !== 0) return false;
+    offset += count;
+  }
+}

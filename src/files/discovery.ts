@@ -1,5 +1,5 @@
 import { toError } from "../errors.ts";
-import { type BytePath, folderOf, pathToText } from "../runtime/byte-path.ts";
+import { type BytePath, baseName, folderOf, pathToText } from "../runtime/byte-path.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { FileStat, FileSystem } from "../runtime/file-system.ts";
 import type { Random } from "../runtime/random.ts";
@@ -7,8 +7,8 @@ import type { SourcePositions } from "../stage/contract.ts";
 import type { EventSink } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { formatOf } from "./archive.ts";
-import { type Content, isEqualStretch } from "./content.ts";
-import { familyOf } from "./family.ts";
+import { type Content, isBeginningOf, isEqualStretch } from "./content.ts";
+import { familyOf, siblingsOf } from "./family.ts";
 import type { FileId, FileIds } from "./file-id.ts";
 import { type FileRegistry, isRotatedName } from "./file-registry.ts";
 import { EMPTY_MARK, FileState, type RotationKind } from "./file-state.ts";
@@ -64,6 +64,15 @@ interface Group {
   isLink: boolean;
 }
 
+/** How much of two files is compared before one counts as the beginning of the other. */
+const COMPARED_BYTES = 64 * 1024;
+
+interface Common {
+  /** Bytes. */
+  readonly common: number;
+  readonly isProven: boolean;
+}
+
 type Comparison = "match" | "mismatch" | "shorter";
 
 /**
@@ -89,6 +98,10 @@ export class Discovery {
   readonly #missingSince = new Map<FileState, number>();
   /** Whole archives by path, with the stat at which that was found. */
   readonly #whole = new Map<BytePath, string>();
+  /** Files that turned out not to be where they were taken to be: what is there may be a generation never seen. */
+  readonly #misplaced = new Set<FileState>();
+  /** Copies under names that match nothing, which changed. */
+  readonly #copies = new Set<FileState>();
   /** Rotated names that match nothing, and whose file is still looked at. */
   readonly #followed = new Map<BytePath, FileState>();
   #isFirstPass = true;
@@ -122,11 +135,22 @@ export class Discovery {
       this.#registry.add(state);
       if (state.id !== undefined) this.#registry.setId(state, state.id);
     }
+    // An inode number leads to one file only: the others have lost it to a truncation or to reuse.
+    for (const state of states) if (state.id !== undefined && this.#registry.byId(state.id) !== state) state.id = undefined;
     const byAge = [...states].sort((a, b) => a.lastSeenMs - b.lastSeenMs || a.generation - b.generation);
-    for (const state of byAge) for (const name of state.names) this.#registry.setOwner(name, state);
+    for (const state of byAge) {
+      if (state.copyOf === undefined) for (const name of state.names) this.#registry.setOwner(name, state);
+    }
     // The newest name is the surest: who was last seen there is its owner, whoever had it before.
-    for (const state of byAge) this.#registry.setOwner(state.names[state.names.length - 1]!, state);
+    for (const state of byAge) {
+      if (state.copyOf === undefined) this.#registry.setOwner(state.names[state.names.length - 1]!, state);
+    }
     for (const state of states) {
+      if (state.copyOf !== undefined) {
+        state.location = state.names[state.names.length - 1]!;
+        if (patterns.judge(state.location).kind !== "included") this.#lookAfter(state, state.location);
+        continue;
+      }
       const isWanted = state.names.some((name) => patterns.judge(name).kind === "included");
       if (isWanted) this.#detached.add(state);
     }
@@ -142,11 +166,11 @@ export class Discovery {
       offset: state.offset,
       size: state.size,
     });
+    if (state.paths.size === 0) this.#misplaced.add(state);
     for (const path of [...state.paths]) {
       this.#detachPath(state, path);
       this.#again.add(path);
     }
-    this.#lookAgainAt(state);
     this.#registry.setId(state, undefined);
     this.#unfollow(state);
     state.location = undefined;
@@ -177,7 +201,8 @@ export class Discovery {
       if (isSearch) this.#lastSearchMs = clock.monotonic();
       const sightings = await watcher.look();
       // Before anything is read: a copy that appeared may be the only sign of a truncation.
-      await this.#considerSiblings([...sightings.map((sighting) => sighting.path), ...watcher.takeUnmatched()]);
+      const unmatched = watcher.takeUnmatched();
+      await this.#considerSiblings([...sightings.map((sighting) => sighting.path), ...unmatched]);
       const groups = new Map<FileId, Group>();
       for (const path of [...this.#again]) {
         this.#again.delete(path);
@@ -187,12 +212,15 @@ export class Discovery {
       if (isSearch) this.#reconsiderWaiting(groups);
       for (const group of [...groups.values()]) await this.#attach(group, groups);
       if (isSearch) for (const state of this.#missingSince.keys()) this.#detached.add(state);
+      for (const copy of [...this.#copies]) await this.#lookAtCopy(copy);
       await this.#settleDetached(groups);
       const found: FileState[] = [];
       for (const group of inOrder(groups.values())) {
         const state = await this.#identify(group);
         if (state !== undefined) found.push(state);
       }
+      if (this.#isFirstPass) this.#lineUpStored();
+      await this.#considerMissed(unmatched);
       this.#isFirstPass = false;
       for (const state of found) this.#options.readers.read(state);
     } catch (error) {
@@ -229,6 +257,7 @@ export class Discovery {
     }
     if (stat === undefined) {
       if (use?.kind === "file") this.#lose(use.state, path);
+      if (use?.kind === "copy") this.#dropCopy(use.id);
       this.#registry.removePath(path);
       return;
     }
@@ -263,6 +292,10 @@ export class Discovery {
 
   #sortFollowed(state: FileState, stat: FileStat | undefined): void {
     const { ids, readers } = this.#options;
+    if (state.copyOf !== undefined) {
+      this.#copies.add(state);
+      return;
+    }
     if (stat !== undefined && ids.idOf(stat) === state.id) {
       if (state.phase !== "finished") readers.read(state);
       else this.#changed(state, stat);
@@ -311,7 +344,8 @@ export class Discovery {
   /** What could not be told before, and whether it can be now. */
   #reconsiderWaiting(groups: Map<FileId, Group>): void {
     for (const [path, use] of [...this.#registry.paths]) {
-      if (use.kind !== "waiting" && use.kind !== "unreadable") continue;
+      const isOpen = use.kind === "copy" ? !use.isProven : use.kind === "waiting" || use.kind === "unreadable";
+      if (!isOpen) continue;
       const sighting = this.#lookAt(path);
       if (sighting.error !== undefined) continue;
       if (use.kind === "unreadable") this.#readable(path);
@@ -333,6 +367,11 @@ export class Discovery {
     const { readers } = this.#options;
     const state = this.#registry.byId(group.id);
     if (state === undefined) return;
+    if (state.copyOf !== undefined) {
+      if (group.stat.size === state.size && this.#recallCopy(state, group)) groups.delete(group.id);
+      else this.#dropCopy(group.id);
+      return;
+    }
     if (!readers.holds(state) && !(await this.#isStill(state, group))) {
       // The inode number was given to another file, or the file was rewritten.
       this.#registry.setId(state, undefined);
@@ -368,6 +407,7 @@ export class Discovery {
     this.#unfollow(state);
     this.#detached.delete(state);
     this.#missingSince.delete(state);
+    this.#dropCopy(group.id);
     this.#registry.setId(state, group.id);
     this.#registry.setPath(path, { kind: "file", id: group.id, stat: group.stat, state });
     state.fileSystem = group.id.slice(0, group.id.indexOf("\0"));
@@ -416,7 +456,11 @@ export class Discovery {
       this.#followTombstone(state, groups);
       return;
     }
-    const found = await rotation.find(state, (sibling) => this.#isOther(sibling, state));
+    const found = await rotation.find(state, {
+      isOther: (sibling) => this.#isOther(sibling, state),
+      isHeld: readers.holds(state),
+      onReused: () => this.#registry.setId(state, undefined),
+    });
     if (readers.holds(state)) {
       // Its descriptor reaches the content; the name is only for later.
       const isRenamed = found !== undefined && found !== "unknown" && found.sibling.id === state.id;
@@ -485,7 +529,7 @@ export class Discovery {
   /** A sibling that is surely another file: the home of one that is known and was not set aside as a copy. */
   #isOther(sibling: SiblingFile, state: FileState): boolean {
     const known = this.#registry.byId(sibling.id);
-    if (known === undefined || known === state) return false;
+    if (known === undefined || known === state || known.copyOf !== undefined) return false;
     return known.paths.size > 0 || this.#options.readers.holds(known) || known.location === sibling.path;
   }
 
@@ -497,6 +541,7 @@ export class Discovery {
       this.#adopt(state, sibling.path, { id: sibling.id, stat: sibling.stat, paths: [sibling.path], isLink: false });
       return;
     }
+    this.#dropCopy(sibling.id);
     this.#registry.setId(state, sibling.id);
     state.fileSystem = sibling.id.slice(0, sibling.id.indexOf("\0"));
     state.inode = String(sibling.stat.inode);
@@ -597,6 +642,7 @@ export class Discovery {
     state.phase = "finished";
     state.isCaughtUp = true;
     state.tombstoneSinceMs ??= clock.now();
+    this.#misplaced.add(state);
     this.#registry.setId(state, undefined);
     if (state.isSaved) positions.saveLazily(new Map([[state.key, state.toEntry()]]));
   }
@@ -611,7 +657,7 @@ export class Discovery {
   /** What an unknown inode is; the state if there is something new to read. */
   async #identify(group: Group): Promise<FileState | undefined> {
     const path = preferredPath(group.paths);
-    const { clock, readers } = this.#options;
+    const { readers } = this.#options;
     try {
       if (!(await this.#isReadyArchive(path, group))) return undefined;
       const verdict = await this.#recognise(path, group);
@@ -621,16 +667,8 @@ export class Discovery {
         return undefined;
       }
       if (verdict.kind === "copy") {
-        for (const each of group.paths) {
-          this.#registry.setPath(each, {
-            kind: "copy",
-            id: group.id,
-            stat: group.stat,
-            of: verdict.of,
-            common: verdict.common,
-            sinceMs: clock.monotonic(),
-          });
-        }
+        this.#setAside(group, verdict.of, verdict);
+        await this.#rememberCopy(path, group, verdict.of, verdict.common);
         return undefined;
       }
       if (verdict.kind === "waiting") {
@@ -692,12 +730,14 @@ export class Discovery {
     group: Group,
   ): Promise<
     | { kind: "file"; state: FileState }
-    | { kind: "copy"; of: FileState; common: number }
+    | ({ kind: "copy"; of: FileState } & Common)
     | { kind: "waiting"; reason: string }
     | { kind: "new" }
   > {
     const { rotateWaitMs, isOnce, events } = this.#options;
     const candidates = this.#candidates(path);
+    const unread = await this.#unreadOriginal(path, group);
+    if (unread !== undefined) return { kind: "copy", of: unread, common: group.stat.size, isProven: true };
     if (candidates.length === 0) return { kind: "new" };
     const isPlain = this.#formatOf(path) === undefined;
     let isShorterThan: FileState | undefined;
@@ -707,12 +747,12 @@ export class Discovery {
         const comparison = await this.#compareContent(content, group.stat.size, isPlain, state);
         if (comparison === "match") {
           if (this.#isHomeless(state) && !this.#options.readers.holds(state)) return { kind: "file", state };
-          const common = await this.#commonLength(content, isPlain ? group.stat.size : undefined, state);
-          return { kind: "copy", of: state, common };
+          const shared = await this.#commonLength(content, isPlain ? group.stat.size : undefined, state);
+          return { kind: "copy", of: state, ...shared };
         }
         if (comparison === "shorter" && isRotatedName(path, state.names)) {
           const isPrefix = isPlain ? await this.#isPrefix(content, group.stat.size, state) : undefined;
-          if (isPrefix === true) return { kind: "copy", of: state, common: group.stat.size };
+          if (isPrefix === true) return { kind: "copy", of: state, common: group.stat.size, isProven: true };
           if (isPrefix === undefined) isShorterThan = state;
         }
       }
@@ -731,6 +771,21 @@ export class Discovery {
     return { kind: "new" };
   }
 
+  /** The live file that this is a copy of, where nothing of it has been read yet that could be compared. */
+  async #unreadOriginal(path: BytePath, group: Group): Promise<FileState | undefined> {
+    const { base } = familyOf(path);
+    const state = base === path ? undefined : this.#registry.ownerOf(base);
+    if (state === undefined || !state.paths.has(base) || state.fingerprint.length > 0) return undefined;
+    const { stat } = group;
+    const content = await this.#options.rotation.open(path);
+    try {
+      const sibling = { path, stat, id: group.id, format: this.#formatOf(path), hasPlainTwin: false };
+      return (await this.#isCopyOfNew(content, sibling, state)) ? state : undefined;
+    } finally {
+      await content.close().catch(() => undefined);
+    }
+  }
+
   /**
    * Files whose content this path may hold, those that look for their content first:
    * - at a path itself: what was there and is nowhere else (restored, or saved by an editor). What was rotated away and
@@ -742,7 +797,7 @@ export class Discovery {
     const { base } = familyOf(path);
     const twin = this.#formatOf(path) === undefined ? undefined : path.slice(0, path.lastIndexOf("."));
     const family = [...this.#registry.family(path)].filter((state) => {
-      if (state.fingerprint.length === 0 || !isOfFamily(path, state)) return false;
+      if (state.fingerprint.length === 0 || state.copyOf !== undefined || !isOfFamily(path, state)) return false;
       if (base === path)
         return this.#isHomeless(state) && !this.#options.readers.holds(state) && state.phase !== "finished";
       return this.#isHomeless(state) || state.paths.has(base) || state.names.some((name) => name === twin);
@@ -780,17 +835,20 @@ export class Discovery {
     return (await content.read(Buffer.alloc(1), 0, 1, state.offset - 1)) === 1 ? "match" : "shorter";
   }
 
-  /** How many bytes a copy surely has in common with its original. */
-  async #commonLength(content: Content, size: number | undefined, state: FileState): Promise<number> {
-    if (state.location === undefined || size === undefined) return state.offset;
+  /** How many bytes a copy surely has in common with its original, and whether it can be told. */
+  async #commonLength(content: Content, size: number | undefined, state: FileState): Promise<Common> {
+    const atLeast = { common: state.offset, isProven: false };
+    if (size === undefined) return { common: state.offset, isProven: true };
+    if (state.location === undefined) return { ...atLeast, isProven: state.phase === "finished" };
     let original: Content | undefined;
     try {
       original = await this.#options.rotation.open(state.location);
       const end = Math.min(size, (await original.stat()).size);
-      if (end < state.offset) return state.offset;
-      return (await isEqualStretch(content, original, Math.max(0, end - GUARD_BYTES), end)) ? end : state.offset;
+      if (end < state.offset) return atLeast;
+      const isEqual = await isEqualStretch(content, original, Math.max(0, end - GUARD_BYTES), end);
+      return { common: isEqual ? end : state.offset, isProven: true };
     } catch {
-      return state.offset;
+      return atLeast;
     } finally {
       await original?.close().catch(() => undefined);
     }
@@ -914,28 +972,85 @@ export class Discovery {
     let last = before;
     for (const each of missed) {
       each.predecessor = last;
-      readers.markEnd(each);
+      readers.markEnd(last);
       last = each;
       readers.read(each);
     }
+    readers.markEnd(last);
     state.predecessor = last;
+  }
+
+  /** After a restart: generations of one path that were not finished are read in the order of the rotation again. */
+  #lineUpStored(): void {
+    const { readers } = this.#options;
+    const homes = new Map<BytePath, FileState[]>();
+    for (const state of this.#registry.states) {
+      if (!state.isSaved || state.phase === "finished" || state.copyOf !== undefined) continue;
+      const home = familyOf(state.path).base === state.path ? state.path : undefined;
+      if (home !== undefined) homes.set(home, [...(homes.get(home) ?? []), state]);
+    }
+    for (const [home, states] of homes) {
+      if (states.length < 2) continue;
+      const rotated = siblingsOf(
+        home,
+        states.map((state) => baseName(state.names[state.names.length - 1]!)),
+      ).map((sibling) => sibling.name);
+      const ageOf = (state: FileState) => {
+        if (this.#registry.ownerOf(home) === state) return Number.POSITIVE_INFINITY;
+        return rotated.indexOf(baseName(state.names[state.names.length - 1]!));
+      };
+      states.sort((a, b) => a.generation - b.generation || ageOf(a) - ageOf(b));
+      for (let index = 1; index < states.length; index += 1) {
+        states[index]!.predecessor ??= states[index - 1]!;
+        readers.markEnd(states[index - 1]!);
+      }
+    }
+  }
+
+  /** Rotated names appeared, and nothing is at the path itself: generations that came and went between two looks. */
+  async #considerMissed(paths: readonly BytePath[]): Promise<void> {
+    const lost = [...this.#misplaced];
+    this.#misplaced.clear();
+    for (const base of new Set(paths.map((path) => familyOf(path).base))) {
+      const owner = this.#registry.ownerOf(base);
+      if (owner !== undefined && !owner.paths.has(base)) await this.#missedBehind(owner, base);
+    }
+    for (const state of lost) {
+      for (const name of state.names) if (familyOf(name).base === name) await this.#missedBehind(state, name);
+    }
+  }
+
+  async #missedBehind(before: FileState, base: BytePath): Promise<void> {
+    const siblings = await this.#options.rotation.siblings(base);
+    const rank = siblings?.findIndex((sibling) => before.id !== undefined && sibling.id === before.id) ?? -1;
+    if (siblings !== undefined) await this.#chain(before, base, siblings, rank);
+  }
+
+  /** Puts what was missed between `before` and what is at `home` now. */
+  async #chain(before: FileState, home: BytePath, siblings: readonly SiblingFile[], rank: number): Promise<void> {
+    const { readers } = this.#options;
+    const owner = this.#registry.ownerOf(home);
+    const current = owner === before ? undefined : owner;
+    let last = before;
+    for (const each of await this.#missed(before, home, siblings, rank, current)) {
+      each.predecessor = last;
+      readers.markEnd(last);
+      last = each;
+      if (current === undefined) this.#registry.setOwner(home, each);
+      readers.read(each);
+    }
+    if (last === before || current === undefined || current.isSaved || current.predecessor !== before) return;
+    readers.markEnd(last);
+    current.predecessor = last;
   }
 
   /** A file lost its path: generations that came and went since are read behind it, and before what is there now. */
   async #lineUp(state: FileState, found: Found, groups: Map<FileId, Group>): Promise<void> {
-    const { readers } = this.#options;
     const home = state.names.find((name) => familyOf(found.sibling.path).base === name);
     // A new file at the path lines up by itself.
     if (home === undefined || this.#registry.ownerOf(home) !== state) return;
     if ([...groups.values()].some((group) => group.paths.includes(home))) return;
-    let last = state;
-    for (const each of await this.#missed(state, home, found.siblings, found.rank, undefined)) {
-      each.predecessor = last;
-      readers.markEnd(last);
-      last = each;
-      this.#registry.setOwner(home, each);
-      readers.read(each);
-    }
+    await this.#chain(state, home, found.siblings, found.rank);
   }
 
   /**
@@ -961,7 +1076,6 @@ export class Discovery {
         if (isNew && known.offset === 0) missed.push(known);
         continue;
       }
-      if (this.#registry.useOfId(sibling.id) !== undefined) continue;
       // What matches is found by itself.
       if (patterns.judge(sibling.path).kind === "included") continue;
       if (await this.#isKnownContent(sibling, current)) continue;
@@ -999,15 +1113,16 @@ export class Discovery {
     }
   }
 
-  /** A sibling that is the beginning of a file not read yet: copied, not yet truncated. */
+  /** A sibling that is the beginning of a file not read yet: copied, perhaps compressed, not yet truncated. */
   async #isCopyOfNew(content: Content, sibling: SiblingFile, state: FileState): Promise<boolean> {
-    const size = sibling.stat.size;
-    if (state.location === undefined || sibling.format !== undefined || size === 0) return false;
+    if (state.location === undefined || sibling.stat.size === 0) return false;
     const original = await this.#options.rotation.open(state.location);
     try {
+      if (sibling.format !== undefined) return await isBeginningOf(content, original);
+      const size = sibling.stat.size;
       if ((await original.stat()).size < size) return false;
       const isSameStart = await isEqualStretch(content, original, 0, Math.min(size, FINGERPRINT_BYTES));
-      return isSameStart && (await isEqualStretch(content, original, Math.max(0, size - GUARD_BYTES), size));
+      return isSameStart && (await isEqualStretch(content, original, Math.max(0, size - COMPARED_BYTES), size));
     } finally {
       await original.close().catch(() => undefined);
     }
@@ -1025,7 +1140,7 @@ export class Discovery {
       if (base === path || this.#registry.paths.has(path) || this.#formatOf(path) !== undefined) continue;
       const state = this.#registry.ownerOf(base);
       if (state === undefined || state.phase !== "live" || state.fingerprint.length === 0) continue;
-      if (await this.#showsTruncation(path, base, state)) {
+      if ((await this.#relation(path, base, state)) === "replaced") {
         await this.#options.readers.stop(state);
         this.truncated(state);
         this.#again.add(base);
@@ -1033,25 +1148,37 @@ export class Discovery {
     }
   }
 
-  /** True if `path` holds what `state` was up to its offset and beyond, and `base` goes on otherwise. */
-  async #showsTruncation(path: BytePath, base: BytePath, state: FileState): Promise<boolean> {
-    const { fileSystem, ids, rotation } = this.#options;
+  /**
+   * What a rotated name says about the live file at `base`: "replaced" if it holds what that file was up to its offset
+   * and beyond, and `base` goes on otherwise; "copy" if it is its beginning, which is noted.
+   */
+  async #relation(path: BytePath, base: BytePath, state: FileState): Promise<"replaced" | "copy" | "none"> {
+    const { fileSystem, ids, rotation, patterns } = this.#options;
     const opened: Content[] = [];
     try {
       const copy = fileSystem.statSync(path);
       const original = fileSystem.statSync(base);
-      if (copy?.kind !== "file" || original?.kind !== "file" || copy.size < state.offset) return false;
-      if (ids.idOf(original) !== state.id || ids.idOf(copy) === state.id) return false;
+      if (copy?.kind !== "file" || original?.kind !== "file" || copy.size === 0) return "none";
+      const id = ids.idOf(copy);
+      const known = this.#registry.byId(id);
+      if (ids.idOf(original) !== state.id || (known !== undefined && known.copyOf === undefined)) return "none";
       const copied = await rotation.open(path);
-      opened.push(copied);
-      if ((await this.#compareContent(copied, copy.size, true, state)) !== "match") return false;
       const current = await rotation.open(base);
-      opened.push(current);
+      opened.push(copied, current);
       const end = Math.min(copy.size, original.size);
-      return !(await isEqualStretch(copied, current, Math.min(state.offset, Math.max(0, end - GUARD_BYTES)), end));
+      const isSame =
+        (await isEqualStretch(copied, current, 0, Math.min(end, FINGERPRINT_BYTES))) &&
+        (await isEqualStretch(copied, current, Math.max(0, end - COMPARED_BYTES), end));
+      if (isSame && copy.size <= original.size) {
+        const isWanted = patterns.judge(path).kind === "included";
+        if (!isWanted) await this.#rememberCopy(path, { id, stat: copy }, state, copy.size);
+        return "copy";
+      }
+      if (copy.size < state.offset) return "none";
+      return (await this.#compareContent(copied, copy.size, true, state)) === "match" && !isSame ? "replaced" : "none";
     } catch {
       // Gone meanwhile.
-      return false;
+      return "none";
     } finally {
       for (const content of opened) await content.close().catch(() => undefined);
     }
@@ -1059,51 +1186,130 @@ export class Discovery {
 
   // ------------------------------------------------------------ copies that stay
 
-  /**
-   * A copy whose original is committed as far as both are equal becomes a file of its own: a tombstone if it has nothing
-   * more, else it is read from there on. So a restart need not recognise it again, when the original may have moved on.
-   */
-  async settleCopies(): Promise<void> {
-    const { clock, positions, rotateWaitMs, rotation } = this.#options;
-    for (const path of this.#registry.copyPaths) {
-      const use = this.#registry.paths.get(path);
-      if (use?.kind !== "copy" || clock.monotonic() - use.sinceMs < rotateWaitMs) continue;
-      const committed = Math.max(positions.committedOf(use.of.key), use.of.start);
-      if (committed < use.common || use.of.phase === "missing") continue;
-      if (this.#formatOf(path) !== undefined) continue;
-      let content: Content | undefined;
-      try {
-        content = await rotation.open(path);
-        const stat = await content.stat();
-        if (stat.size !== use.stat.size) continue;
-        const state = this.#newState([path], { id: use.id, stat: use.stat }, 0);
-        state.start = use.common;
-        state.offset = use.common;
-        state.readEnd = use.common;
-        state.rangeFrom = use.common > 0 ? 0 : undefined;
-        state.location = path;
-        state.paths.add(path);
-        this.#registry.setPath(path, { kind: "file", id: use.id, stat: use.stat, state });
-        this.#registry.setOwner(path, state);
-        await state.learn(content);
-        if (stat.size === use.common) {
-          state.phase = "finished";
-          state.isCaughtUp = true;
-          state.tombstoneSinceMs = clock.now();
-        }
-        await positions.save(new Map([[state.key, state.toEntry()]]));
-        state.isSaved = true;
-        if (state.phase !== "finished") this.#options.readers.read(state);
-      } catch (error) {
-        this.#options.log.debug({ path: pathToText(path), error: toError(error).message }, "a copy is not settled yet");
-      } finally {
-        await content?.close().catch(() => undefined);
-      }
+  /** Nothing is read from these paths while they hold what the original gives. */
+  #setAside(group: Group, of: FileState, { common, isProven }: Common): void {
+    const { clock } = this.#options;
+    for (const path of group.paths) {
+      const before = this.#registry.paths.get(path);
+      const isSame = before?.kind === "copy" && before.id === group.id && before.stat.size === group.stat.size;
+      const sinceMs = isSame ? before.sinceMs : clock.monotonic();
+      this.#registry.setPath(path, { kind: "copy", id: group.id, stat: group.stat, of, common, isProven, sinceMs });
     }
   }
 
-  #lookAgainAt(state: FileState): void {
-    for (const path of state.paths) this.#again.add(path);
+  /**
+   * Makes it durable that a file is a copy, and of what: after a restart the original may have been truncated, and its
+   * fingerprint may reach further than the copy does.
+   */
+  async #rememberCopy(
+    path: BytePath,
+    file: { id: FileId; stat: FileStat },
+    of: FileState,
+    common: number,
+  ): Promise<void> {
+    const { positions, clock, patterns } = this.#options;
+    const known = this.#registry.byId(file.id);
+    if (this.#formatOf(path) !== undefined || common === 0 || !of.isSaved) return;
+    if (known !== undefined && known.copyOf === undefined) return;
+    const content = await this.#options.rotation.open(path);
+    try {
+      const copy = known ?? this.#newState([path], file, 0);
+      copy.copyOf = of.key;
+      copy.phase = "finished";
+      copy.isCaughtUp = true;
+      copy.start = common;
+      copy.offset = common;
+      copy.readEnd = common;
+      copy.size = common;
+      copy.location = path;
+      copy.tombstoneSinceMs ??= clock.now();
+      await copy.learn(content);
+      if (patterns.judge(path).kind !== "included") this.#lookAfter(copy, path);
+      copy.isSaved = true;
+      await positions.save(new Map([[copy.key, copy.toEntry()]]));
+    } finally {
+      await content.close().catch(() => undefined);
+    }
+  }
+
+  /** After a restart: a file that is stored as a copy and has not changed is one still. */
+  #recallCopy(copy: FileState, group: Group): boolean {
+    const original = this.#registry.get(copy.copyOf!);
+    if (original === undefined) return false;
+    this.#setAside(group, original, { common: copy.start, isProven: true });
+    copy.location = preferredPath(group.paths);
+    return true;
+  }
+
+  /** The file is no copy, or its original's only home: what was stored of it as a copy goes. */
+  #dropCopy(id: FileId): void {
+    const copy = this.#registry.byId(id);
+    if (copy === undefined || copy.copyOf === undefined) return;
+    this.#unfollow(copy);
+    this.#registry.remove(copy);
+    // Dying before this is durable leaves an entry that nothing refers to; the next start finds and drops it.
+    this.#options.positions.save(new Map([[copy.key, undefined]])).catch(() => undefined);
+  }
+
+  /** A copy under a name that matches nothing changed: still being copied, renamed, or gone. */
+  async #lookAtCopy(copy: FileState): Promise<void> {
+    this.#copies.delete(copy);
+    const path = copy.location;
+    const original = this.#registry.get(copy.copyOf ?? "");
+    const { stat } = path === undefined ? { stat: undefined } : this.#lookAt(path);
+    const isSame = stat !== undefined && this.#options.ids.idOf(stat) === copy.id;
+    if (isSame && stat.size === copy.size) return;
+    const base = path === undefined ? undefined : familyOf(path).base;
+    if (isSame && path !== undefined && base !== undefined && original?.paths.has(base)) {
+      if ((await this.#relation(path, base, original)) === "copy") return;
+    }
+    if (isSame || copy.id === undefined || !(await this.#isRenamedCopy(copy))) {
+      if (copy.id !== undefined) this.#dropCopy(copy.id);
+    }
+  }
+
+  async #isRenamedCopy(copy: FileState): Promise<boolean> {
+    const found = await this.#options.rotation.find(copy, {
+      isOther: (sibling) => sibling.id !== copy.id,
+      isHeld: false,
+      onReused: () => {},
+    });
+    if (found === undefined || found === "unknown") return found === "unknown";
+    if (this.#options.patterns.judge(found.sibling.path).kind === "included") return true;
+    copy.location = found.sibling.path;
+    this.#registry.addName(copy, found.sibling.path);
+    this.#lookAfter(copy, found.sibling.path);
+    return true;
+  }
+
+  /**
+   * A copy that holds more than its original ever gave (somebody appends to it) becomes a file of its own, read from
+   * there on, once it is quiet and the original is committed as far as both are equal.
+   */
+  async settleCopies(): Promise<void> {
+    const { clock, positions, rotateWaitMs, ids, readers } = this.#options;
+    for (const path of this.#registry.copyPaths) {
+      const use = this.#registry.paths.get(path);
+      if (use?.kind === "copy" && use.of.isSaved && this.#registry.byId(use.id) === undefined) {
+        await this.#rememberCopy(path, use, use.of, use.common).catch(() => undefined);
+      }
+      if (use?.kind !== "copy" || !use.isProven || use.stat.size <= use.common || this.#formatOf(path) !== undefined) continue;
+      if (clock.monotonic() - use.sinceMs < rotateWaitMs || use.of.phase === "missing") continue;
+      if (Math.max(positions.committedOf(use.of.key), use.of.start) < use.common) continue;
+      const state = this.#registry.byId(use.id);
+      const { stat } = this.#lookAt(path);
+      if (state?.copyOf === undefined || stat === undefined || ids.idOf(stat) !== use.id) continue;
+      state.copyOf = undefined;
+      state.phase = "rotated";
+      state.rotation = "renamed";
+      state.tombstoneSinceMs = undefined;
+      state.rangeFrom = 0;
+      state.size = stat.size;
+      state.paths.add(path);
+      this.#registry.setPath(path, { kind: "file", id: use.id, stat, state });
+      this.#announce(state);
+      readers.rotate(state);
+    }
   }
 
   #formatOf(path: BytePath): ReturnType<typeof formatOf> {
@@ -1111,10 +1317,10 @@ export class Discovery {
   }
 }
 
-/** A path that is no rotated name first, then the oldest. */
+/** Paths that are no rotated name first, since others may turn out to be copies of them; then the oldest. */
 function inOrder(groups: Iterable<Group>): Group[] {
   const isRotated = (group: Group) => Number(group.paths.every((path) => familyOf(path).base !== path));
-  return [...groups].sort((a, b) => a.stat.modifiedMs - b.stat.modifiedMs || isRotated(b) - isRotated(a));
+  return [...groups].sort((a, b) => isRotated(a) - isRotated(b) || a.stat.modifiedMs - b.stat.modifiedMs);
 }
 
 function preferredPath(paths: readonly BytePath[]): BytePath {

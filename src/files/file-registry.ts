@@ -20,6 +20,8 @@ export type PathUse =
       stat: FileStat;
       readonly of: FileState;
       readonly common: number;
+      /** False while the original could not be looked into: `common` is only what was read of it. */
+      readonly isProven: boolean;
       /** Monotonic. */
       readonly sinceMs: number;
     }
@@ -40,6 +42,7 @@ export class FileRegistry {
   readonly #families = new Map<BytePath, Set<FileState>>();
   /** Which file was last the one at a path. */
   readonly #owners = new Map<BytePath, FileState>();
+  readonly #copyPaths = new Set<BytePath>();
   readonly paths = new Map<BytePath, PathUse>();
 
   get states(): IterableIterator<FileState> {
@@ -111,8 +114,6 @@ export class FileRegistry {
     return copies;
   }
 
-  readonly #copyPaths = new Set<BytePath>();
-
   setPath(path: BytePath, use: PathUse): void {
     this.paths.set(path, use);
     if (use.kind === "copy") this.#copyPaths.add(path);
@@ -126,15 +127,6 @@ export class FileRegistry {
 
   get copyPaths(): readonly BytePath[] {
     return [...this.#copyPaths];
-  }
-
-  /** All paths whose file id was seen, for telling files that are known from those that are not. */
-  useOfId(id: FileId): PathUse | undefined {
-    for (const path of this.#copyPaths) {
-      const use = this.paths.get(path);
-      if (use?.kind === "copy" && use.id === id) return use;
-    }
-    return undefined;
   }
 
   #joinFamily(name: BytePath, state: FileState): void {

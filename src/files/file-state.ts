@@ -74,6 +74,8 @@ export class FileState {
   /** Wall clock. */
   lastSeenMs: number;
   tombstoneSinceMs: number | undefined;
+  /** See FileEntry: this only stands for a copy of that file. */
+  copyOf: string | undefined;
   /** Monotonic, of the last growth, rotation or reading; what "quiet" is measured from. */
   changedAtMs = 0;
   /** This one is read first, to its end as of when this one was seen. */
@@ -106,6 +108,7 @@ export class FileState {
     this.boundaries = [...entry.boundaries];
     this.lastSeenMs = entry.lastSeenMs;
     this.tombstoneSinceMs = entry.tombstoneSinceMs;
+    this.copyOf = entry.copyOf;
     this.#storedGuard = entry.guard;
     this.#storedGuardEnd = entry.guardEnd;
     this.isSaved = isSaved;
@@ -178,6 +181,8 @@ export class FileState {
       entry.inode !== this.inode ||
       entry.fileSystem !== this.fileSystem ||
       entry.tombstoneSinceMs !== this.tombstoneSinceMs ||
+      entry.start !== (this.start > 0 ? this.start : undefined) ||
+      entry.copyOf !== this.copyOf ||
       entry.boundaries.length !== this.boundaries.length ||
       entry.names.length !== this.names.length ||
       entry.names[entry.names.length - 1] !== this.names[this.names.length - 1]
@@ -221,6 +226,7 @@ export class FileState {
       lastSeenMs: this.lastSeenMs,
       boundaries: [...this.boundaries],
       ...(this.start > 0 ? { start: this.start } : {}),
+      ...(this.copyOf !== undefined ? { copyOf: this.copyOf } : {}),
       ...(this.tombstoneSinceMs !== undefined ? { tombstoneSinceMs: this.tombstoneSinceMs } : {}),
     };
   }

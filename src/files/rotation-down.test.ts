@@ -11,7 +11,7 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { gzipSync, zstdCompressSync } from "node:zlib";
+import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { TailerManagerOptions } from "./tailer-manager.ts";
 import { type Line, TailBench, texts } from "./tail-bench.test-kit.ts";
@@ -163,6 +163,27 @@ describe("after a downtime", () => {
     expect(texts(await bench.once(everything()))).toEqual(["5"]);
   });
 
+  it("killed between the copy and the truncation, with lines written in between, reads each byte once", async () => {
+    for (const options of [{}, everything()]) {
+      rmSync(log(), { force: true });
+      rmSync(rotated(1), { force: true });
+      bench.positions.stored.clear();
+      bench.positions.committed.clear();
+      bench.positions.sets.clear();
+      writeFileSync(log(), "1\n2\n");
+      const run = bench.start(options);
+      while (run.lines.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+      copyFileSync(log(), rotated(1));
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      appendFileSync(log(), "3\n");
+      while (run.lines.length < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+      await run.kill();
+      truncateSync(log());
+      appendFileSync(log(), "4\n");
+      expect(texts(await bench.once(options))).toEqual(["4"]);
+    }
+  });
+
   it("with a truncation, refilled past the position by other bytes, says what cannot be found", async () => {
     const lines = await after(
       () => writeFileSync(log(), "1\n2\n"),
@@ -188,14 +209,11 @@ describe("after a downtime", () => {
     expect(texts(lines)).toEqual(["old", "same", "same", "new"]);
   });
 
-  it.each([
-    [".gz", gzipSync],
-    ...(zstdCompressSync === undefined ? [] : ([[".zst", zstdCompressSync]] as const)),
-  ] as const)("with a rename and compression (%s), reads the unread bytes out of the archive", async (ending, compress) => {
+  it("with a rename and compression, reads the unread bytes out of the archive", async () => {
     const lines = await after(
       () => writeFileSync(log(), "1\n2\n"),
       () => {
-        writeFileSync(rotated(1, ending), compress(Buffer.from("1\n2\n3\n")));
+        writeFileSync(rotated(1, ".gz"), gzipSync("1\n2\n3\n"));
         unlinkSync(log());
         writeFileSync(log(), "4\n");
       },
@@ -245,8 +263,8 @@ describe("after a downtime", () => {
     const lines = await after(
       () => writeFileSync(log(), "1\n"),
       () => {
-        unlinkSync(log());
-        writeFileSync(log(), "2\n");
+        writeFileSync(bench.path("new"), "2\n");
+        renameSync(bench.path("new"), log());
       },
     );
     expect(texts(lines)).toEqual(["2"]);

@@ -27,6 +27,12 @@ export interface Found {
   readonly siblings: readonly SiblingFile[];
 }
 
+export interface FindOptions {
+  readonly isOther: (sibling: SiblingFile) => boolean;
+  readonly isHeld: boolean;
+  readonly onReused: () => void;
+}
+
 /** How often a folder is looked at again while its names are being shifted. */
 const MAX_LOOKS = 5;
 
@@ -93,12 +99,14 @@ export class Rotation {
    * The sibling that holds the content of `state` up to its offset: the same inode first, then a plain file, then an
    * archive; always proved by content.
    *
-   * @param isOther true for a file that is known to be another one
+   * @param options.isOther true for a file that is known to be another one
+   * @param options.isHeld a descriptor is open, so that the inode number cannot have been given to another file
+   * @param options.onReused the inode number of `state` was found, with other content
    * @returns "unknown" if a folder could not be read
    */
-  async find(state: FileState, isOther: (sibling: SiblingFile) => boolean): Promise<Found | "unknown" | undefined> {
+  async find(state: FileState, options: FindOptions): Promise<Found | "unknown" | undefined> {
     const simple = this.#simplyRenamed(state);
-    if (simple !== undefined) return simple;
+    if (simple !== undefined && (options.isHeld || (await this.#holds(simple.sibling, state)) === "yes")) return simple;
     let canTell = true;
     for (const base of this.basesOf(state.names)) {
       const siblings = await this.siblings(base);
@@ -108,10 +116,14 @@ export class Rotation {
       }
       const order = siblings
         .map((sibling, rank) => ({ sibling, rank }))
-        .filter(({ sibling }) => sibling.id === state.id || !isOther(sibling))
+        .filter(({ sibling }) => sibling.id === state.id || !options.isOther(sibling))
         .sort((a, b) => preference(b.sibling, state) - preference(a.sibling, state) || b.rank - a.rank);
       for (const { sibling, rank } of order) {
-        if (await this.#holds(sibling, state)) return { sibling, rank, siblings };
+        const isSameInode = sibling.id === state.id;
+        const holds = isSameInode && options.isHeld ? "yes" : await this.#holds(sibling, state);
+        // What cannot be opened now is proved by the tailer that opens it.
+        if (holds === "yes" || (holds === "unknown" && isSameInode)) return { sibling, rank, siblings };
+        if (holds === "no" && isSameInode) options.onReused();
       }
     }
     return canTell ? undefined : "unknown";
@@ -136,19 +148,19 @@ export class Rotation {
     }
   }
 
-  async #holds(sibling: SiblingFile, state: FileState): Promise<boolean> {
-    if (state.fingerprint.length === 0) return sibling.id === state.id;
-    if (sibling.format === undefined && sibling.stat.size < state.offset) return false;
+  async #holds(sibling: SiblingFile, state: FileState): Promise<"yes" | "no" | "unknown"> {
+    if (state.fingerprint.length === 0) return sibling.id === state.id ? "yes" : "no";
+    if (sibling.format === undefined && sibling.stat.size < state.offset) return "no";
     let content: Content | undefined;
     try {
       content = await this.open(sibling.path);
-      if ((await marksMatch(content, state.identity)) !== "match") return false;
+      if ((await marksMatch(content, state.identity)) !== "match") return "no";
       // The guard may end before the offset: the content must reach that far.
-      if (state.offset > 0 && (await content.read(Buffer.alloc(1), 0, 1, state.offset - 1)) === 0) return false;
-      return !sibling.hasPlainTwin || (await this.isWhole(sibling.path));
+      if (state.offset > 0 && (await content.read(Buffer.alloc(1), 0, 1, state.offset - 1)) === 0) return "no";
+      return !sibling.hasPlainTwin || (await this.isWhole(sibling.path)) ? "yes" : "no";
     } catch {
       // Gone meanwhile, unreadable or damaged: not here.
-      return false;
+      return "unknown";
     } finally {
       await content?.close().catch(() => undefined);
     }

@@ -169,7 +169,7 @@ export class TailerManager implements Source {
       files += 1;
       lagBytes += state.lagBytes;
     }
-    return { files, lagBytes };
+    return { files, lagBytes, cutLines: this.counters.cutLines };
   }
 
   /** Every file that is read, and every tombstone. */

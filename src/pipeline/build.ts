@@ -14,7 +14,7 @@ import type { Logger } from "../telemetry/log.ts";
 import { Committer } from "./committer.ts";
 import type { DeadLetterBox } from "./dead-letter-box.ts";
 import { dropFromInput } from "./edge.ts";
-import { graphOf, type Node } from "./graph.ts";
+import { graphOf, laneId, type Node, wayOf, waysOf } from "./graph.ts";
 import { CLEAN_STOP, clearCleanStop, reconcileSinks } from "./known-sinks.ts";
 import { Lane } from "./lane.ts";
 import { Pipeline } from "./pipeline.ts";
@@ -109,18 +109,21 @@ async function openStages(environment: PipelineEnvironment, opened: AsyncDisposa
 
   // Lanes and routes: every way from every source to every sink.
   const graph = graphOf(plan);
+  const ways = waysOf(plan);
   const positionsOf = new Map<string, PipelineSourcePositions>();
   const lanesOfSink = new Map<string, Lane[]>();
   const routesOfSource = new Map<string, readonly Route[]>();
   for (const { name: source } of plan.sources) {
     const lanes: Lane[] = [];
-    const routeInto = (node: Node): Route => {
-      const next = node.consumers.map(routeInto);
+    const routeInto = (node: Node, before: readonly string[]): Route => {
+      const next = node.consumers.map((consumer) => routeInto(consumer, [...before, node.name]));
       const own: Lane[] = [];
       if (node.kind === "sink") {
         const lane = new Lane({
           source,
           sink: node.name,
+          way: wayOf(before),
+          id: laneId(node.name, wayOf(before), ways.get(node.name)!.get(source)!),
           checkpoint,
           keepsRecent: sinkStages.get(node.name)!.prepare !== undefined,
           onDirty: () => {
@@ -142,7 +145,10 @@ async function openStages(environment: PipelineEnvironment, opened: AsyncDisposa
         next,
       };
     };
-    routesOfSource.set(source, graph.get(source)!.consumers.map(routeInto));
+    routesOfSource.set(
+      source,
+      graph.get(source)!.consumers.map((consumer) => routeInto(consumer, [])),
+    );
     positionsOf.set(source, new PipelineSourcePositions(source, lanes, checkpoint, groupCommit));
   }
 

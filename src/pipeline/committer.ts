@@ -53,6 +53,11 @@ export class Committer {
     return this.#uncommittedBytes;
   }
 
+  /** Monotonic time since which something has ended that is not committed. */
+  get dirtySinceMs(): number | undefined {
+    return this.#dirtySinceMs;
+  }
+
   /** Something ended. */
   readonly onDirty = (): void => {
     this.#dirtySinceMs ??= this.#options.clock.monotonic();
@@ -60,7 +65,7 @@ export class Committer {
     this.#isArmed = true;
     this.#options.clock.after(this.#options.intervalMs, () => {
       this.#isArmed = false;
-      if (!this.#isStopped) this.#startCycles();
+      this.#startCycles();
     });
   };
 
@@ -122,6 +127,8 @@ export class Committer {
   }
 
   #startCycles(): void {
+    // One barrier at a time: at the end they are made by `finish`.
+    if (this.#isStopped) return;
     for (const runner of this.#runners) {
       if (!runner.isDirty || this.#cycles.has(runner)) continue;
       const cycle = this.#cycle(runner)

@@ -20,13 +20,33 @@ export function graphOf(plan: Pick<Plan, "sources" | "transforms" | "sinks">): R
   return nodes;
 }
 
-/** Names of the sinks that a component feeds, directly or not. */
-export function sinksBelow(node: Node): Set<string> {
-  const found = new Set<string>();
-  const visit = (at: Node) => {
-    if (at.kind === "sink") found.add(at.name);
-    for (const next of at.consumers) visit(next);
-  };
-  visit(node);
-  return found;
+/** sink -> source -> every way from one to the other, as the names of the transforms between them. */
+export type Ways = ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>;
+
+export function waysOf(plan: Pick<Plan, "sources" | "transforms" | "sinks">): Ways {
+  const graph = graphOf(plan);
+  const ways = new Map(plan.sinks.map(({ name }) => [name, new Map<string, string[]>()]));
+  for (const { name: source } of plan.sources) {
+    const visit = (node: Node, before: readonly string[]): void => {
+      if (node.kind === "sink") {
+        const ofSink = ways.get(node.name)!;
+        ofSink.set(source, [...(ofSink.get(source) ?? []), wayOf(before)]);
+      }
+      for (const next of node.consumers) visit(next, node.kind === "source" ? [] : [...before, node.name]);
+    };
+    visit(graph.get(source)!, []);
+  }
+  return ways;
+}
+
+export function wayOf(transforms: readonly string[]): string {
+  return transforms.join(">");
+}
+
+/**
+ * Under which name positions of a way are stored: the sink's own where there is one way only, so that putting a transform
+ * in between changes nothing; else with the way behind it.
+ */
+export function laneId(sink: string, way: string, ways: readonly string[]): string {
+  return ways.length === 1 ? sink : `${sink}#${way}`;
 }

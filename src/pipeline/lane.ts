@@ -7,11 +7,15 @@ import type { Position, Range } from "../record/position.ts";
 
 /**
  * One way from one source to one sink. Where a sink is reached from the same source by several ways, each has its own
- * settled sets, and what ended at the sink is what ended on all of them.
+ * settled sets and positions, since each brings other records of the same ranges.
  */
 export class Lane {
   readonly source: string;
   readonly sink: string;
+  /** Names of the transforms between them; tells the ways from one source to one sink apart. */
+  readonly way: string;
+  /** What its positions are stored under (`laneId`). */
+  readonly id: string;
   readonly endings: { [ending in Ending]: number } = { delivered: 0, filtered: 0, dropped: 0, dead_lettered: 0 };
   readonly #sets = new Map<string, SettledSet>();
   readonly #dirty = new Set<string>();
@@ -25,12 +29,16 @@ export class Lane {
   constructor(options: {
     source: string;
     sink: string;
+    way: string;
+    id: string;
     checkpoint: Checkpoint;
     keepsRecent: boolean;
     onDirty: () => void;
   }) {
     this.source = options.source;
     this.sink = options.sink;
+    this.way = options.way;
+    this.id = options.id;
     this.#checkpoint = options.checkpoint;
     this.#keepsRecent = options.keepsRecent;
     this.#onDirty = options.onDirty;
@@ -40,7 +48,7 @@ export class Lane {
   set(file: string): SettledSet {
     let set = this.#sets.get(file);
     if (set === undefined) {
-      set = new SettledSet(this.#checkpoint.position(this.sink, this.source, file));
+      set = new SettledSet(this.#checkpoint.position(this.id, this.source, file));
       this.#sets.set(file, set);
     }
     return set;

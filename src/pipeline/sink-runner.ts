@@ -1,6 +1,5 @@
 import type { Receiver } from "../channel/index.ts";
 import type { Change } from "../checkpoint/checkpoint-store.ts";
-import { intersectPositions } from "../checkpoint/settled-set.ts";
 import type { RetryPlan } from "../config/plan.ts";
 import { StageError, toError } from "../errors.ts";
 import type { Batch } from "../record/batch.ts";
@@ -82,7 +81,7 @@ export class SinkRunner {
   acknowledgedRecords = 0;
   errors = 0;
   deadLetters = 0;
-  /** Monotonic time of the last sign of life. */
+  /** Monotonic time of the last sign of life: a write that began with none under way, or one that came back. */
   progressAtMs: number;
 
   constructor(options: SinkRunnerOptions) {
@@ -98,9 +97,14 @@ export class SinkRunner {
     return this.#inFlight;
   }
 
-  /** Something ended that no commit covers. */
+  /** A write is under way. */
+  get isWriting(): boolean {
+    return this.#writes > 0;
+  }
+
+  /** Something ended that no commit covers, or is being written again. */
   get isDirty(): boolean {
-    return this.#writtenBytes > 0 || this.lanes.some((lane) => lane.isDirty);
+    return this.#rewriting !== undefined || this.#writtenBytes > 0 || this.lanes.some((lane) => lane.isDirty);
   }
 
   /** Runs until the input has ended and everything taken from it has settled, or until `abandon`. */
@@ -199,7 +203,7 @@ export class SinkRunner {
       while (concurrency > 1 && this.#pendingBarrier !== undefined) await this.#woken();
       if (signal.aborted) return "aborted";
       this.#writes += 1;
-      const outcome = await this.#write(sink, batch);
+      const outcome = await this.#write(sink, batch, lane);
       if (outcome.kind === "delivered") {
         this.#settleDelivered(batch, lane, hold);
         this.#writeDone();
@@ -226,9 +230,10 @@ export class SinkRunner {
     }
   }
 
-  async #write(sink: Sink, batch: Batch): Promise<Outcome> {
+  async #write(sink: Sink, batch: Batch, lane: Lane): Promise<Outcome> {
+    if (this.#writes === 1) this.progressAtMs = this.#options.clock.monotonic();
     try {
-      return await sink.write(batch, { signal: this.#abort.signal });
+      return await sink.write(batch, { signal: this.#abort.signal, way: lane.way });
     } catch (error) {
       this.#writeDone();
       throw error;
@@ -291,8 +296,10 @@ export class SinkRunner {
             "sink_rewound",
             `${this.name}: the target knows less than the store; it was restored or recreated`,
           );
-        for (const { source, file, value } of recovered.positions) {
-          for (const lane of this.lanes) if (lane.source === source) lane.recovered(file, value, standsAlone);
+        for (const { source, file, way, value } of recovered.positions) {
+          for (const lane of this.lanes) {
+            if (lane.source === source && lane.way === way) lane.recovered(file, value, standsAlone);
+          }
         }
         return;
       } catch (error) {
@@ -348,22 +355,12 @@ export class SinkRunner {
     });
   }
 
-  /** Sets of the files that changed, as they are now: of several lanes from one source, what all of them have ended. */
+  /** Sets of the files that changed, as they are now. */
   #positionChanges(): Change[] {
-    const changed = new Map<string, Set<string>>();
-    for (const lane of this.lanes) {
-      if (!lane.isDirty) continue;
-      const files = changed.get(lane.source) ?? new Set<string>();
-      changed.set(lane.source, files);
-      for (const file of lane.takeDirty()) files.add(file);
-    }
     const changes: Change[] = [];
-    for (const [source, files] of changed) {
-      const lanes = this.lanes.filter((lane) => lane.source === source);
-      for (const file of files) {
-        const positions = lanes.map((lane) => lane.set(file).snapshot());
-        const value = positions.length === 1 ? positions[0]! : intersectPositions(positions);
-        changes.push({ table: "position", sink: this.name, source, file, value });
+    for (const lane of this.lanes) {
+      for (const file of lane.takeDirty()) {
+        changes.push({ table: "position", sink: lane.id, source: lane.source, file, value: lane.set(file).snapshot() });
       }
     }
     return changes;
@@ -411,7 +408,7 @@ export class SinkRunner {
       for (;;) {
         if (this.#abort.signal.aborted) return;
         this.#writes += 1;
-        const outcome = await this.#write(sink, written.batch);
+        const outcome = await this.#write(sink, written.batch, written.lane);
         if (outcome.kind === "delivered") {
           this.#settleDelivered(written.batch, written.lane, written.hold);
           written.hold.release();

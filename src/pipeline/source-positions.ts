@@ -10,7 +10,8 @@ import type { Lane } from "./lane.ts";
 export class PipelineSourcePositions implements SourcePositions {
   readonly #source: string;
   readonly #lanes: readonly Lane[];
-  readonly #sinks: readonly string[];
+  /** Under which its positions are stored, one for each way to a sink. */
+  readonly #laneIds: readonly string[];
   readonly #checkpoint: Checkpoint;
   readonly #groupCommit: GroupCommit;
   #lazy = new Map<string, FileEntry>();
@@ -19,7 +20,7 @@ export class PipelineSourcePositions implements SourcePositions {
   constructor(source: string, lanes: readonly Lane[], checkpoint: Checkpoint, groupCommit: GroupCommit) {
     this.#source = source;
     this.#lanes = lanes;
-    this.#sinks = [...new Set(lanes.map((lane) => lane.sink))];
+    this.#laneIds = lanes.map((lane) => lane.id);
     this.#checkpoint = checkpoint;
     this.#groupCommit = groupCommit;
     groupCommit.contribute({ take: () => this.#takeLazy(), failed: (changes) => this.#putBack(changes) });
@@ -30,13 +31,15 @@ export class PipelineSourcePositions implements SourcePositions {
   }
 
   committedOf(fileKey: string): number {
-    return Math.min(...this.#sinks.map((sink) => this.#checkpoint.position(sink, this.#source, fileKey)?.prefix ?? 0));
+    return Math.min(
+      ...this.#laneIds.map((sink) => this.#checkpoint.position(sink, this.#source, fileKey)?.prefix ?? 0),
+    );
   }
 
   boundariesOf(fileKey: string): readonly number[] {
     const start = this.startOf(fileKey);
     const offsets = new Set<number>();
-    for (const sink of this.#sinks) {
+    for (const sink of this.#laneIds) {
       const position = this.#checkpoint.position(sink, this.#source, fileKey);
       if (position === undefined) continue;
       offsets.add(position.prefix);
@@ -66,7 +69,7 @@ export class PipelineSourcePositions implements SourcePositions {
   async inherit(fromFile: string, toFile: string): Promise<void> {
     for (const lane of this.#lanes) lane.inherit(fromFile, toFile);
     const changes: Change[] = [];
-    for (const sink of this.#sinks) {
+    for (const sink of this.#laneIds) {
       const value = this.#checkpoint.position(sink, this.#source, fromFile);
       if (value !== undefined) changes.push({ table: "position", sink, source: this.#source, file: toFile, value });
     }
@@ -84,7 +87,7 @@ export class PipelineSourcePositions implements SourcePositions {
     const changes: Change[] = [];
     for (const [file, range] of skipped) {
       for (const lane of this.#lanes) lane.set(file).add(range);
-      for (const sink of this.#sinks) {
+      for (const sink of this.#laneIds) {
         const committed = this.#checkpoint.position(sink, this.#source, file) ?? START;
         const value = unitePositions([committed, { prefix: 0, ranges: [range] }]);
         changes.push({ table: "position", sink, source: this.#source, file, value });

@@ -24,6 +24,10 @@ export class TransformRunner {
   readonly name: string;
   readonly #options: TransformRunnerOptions;
   deadLetters = 0;
+  /** The transform is at a batch. */
+  isApplying = false;
+  /** Batches that the transform has given back. */
+  applied = 0;
 
   constructor(options: TransformRunnerOptions) {
     this.name = options.name;
@@ -43,10 +47,14 @@ export class TransformRunner {
     const { transform, deadLetters, log, name, abort } = this.#options;
     const records = batch.records;
     let result: Awaited<ReturnType<Transform["apply"]>>;
+    this.isApplying = true;
     try {
       result = await transform.apply(records);
     } catch (error) {
       throw new StageError("TR_STAGE_FAILED", name, toError(error).message, { cause: error });
+    } finally {
+      this.isApplying = false;
+      this.applied += 1;
     }
     const { kept, rejected = [] } = result;
     if (rejected.length > 0) {

@@ -554,6 +554,16 @@ describe("file sink › the end", () => {
     expect(textOf("out.log")).toBe("one\ntwo\n");
   });
 
+  it("does not wait for a rotation whose barrier is never committed", async () => {
+    const driver = await open({}, { barrierEvery: 100 });
+    await driver.sink.write(batch("one"), { signal });
+    driver.sink.rotate!();
+    await driver.sink.prepare!();
+    await driver.sink[Symbol.asyncDispose]();
+    await crash();
+    expect(outputsIn()).toEqual(["out.log"]);
+  });
+
   it("leaves alone what a commit may cover", async () => {
     const driver = await open({}, { barrierEvery: 100 });
     await driver.sink.write(batch("one"), { signal });

@@ -5,7 +5,7 @@ import { ChannelClosedError, StageError, toError } from "../errors.ts";
 import { Batch } from "../record/batch.ts";
 import type { Lines } from "../record/lines.ts";
 import { type Origin, recordIdPrefix } from "../record/origin.ts";
-import type { Source, SourceContext } from "../stage/contract.ts";
+import type { Source, SourceContext, SourceStatus } from "../stage/contract.ts";
 import { defineSource } from "../stage/define.ts";
 import { encodeDelimiter, encodingLabel, encodingName, lineDelimiter, maxLineBytes } from "../stage/text-options.ts";
 
@@ -93,6 +93,10 @@ export class StdinSource implements Source {
       // A read that is under way on a terminal does not end by itself: it is not waited for.
       void iterator.return?.(undefined)?.catch(() => undefined);
     }
+  }
+
+  status(): SourceStatus {
+    return { files: 0, lagBytes: 0, cutLines: this.#framer.cutLines };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

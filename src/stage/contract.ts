@@ -37,8 +37,10 @@ export interface Source {
    * senders and resolves. Rejecting is a supervised error.
    */
   run(options: { signal: AbortSignal; once: boolean }): Promise<void>;
-  /** Where each file (partition, ...) stands, for `status`, `why` and `/metrics`. */
+  /** What was read and what is left, over all files (partitions, ...). */
   status?(): SourceStatus;
+  /** Where each file (partition, ...) stands. */
+  files?(): readonly SourceFile[];
   /** Why `path` is, or is not, being read by this source, and where it stands; JSON for `tailrace why`. */
   why?(path: string): Promise<{ readonly [fact: string]: unknown }>;
   /** Forgets where the files at `path` stand, so that they are read as new ones; how many there were. */
@@ -49,6 +51,15 @@ export interface Source {
 export interface SourceStatus {
   readonly files: number;
   /** Bytes known to exist but not yet read, over all files. */
+  readonly lagBytes: number;
+  /** Lines cut into several records since the start, as they were too long. */
+  readonly cutLines?: number;
+}
+
+/** Where a source stands in one file. */
+export interface SourceFile {
+  readonly path: string;
+  /** Bytes known to exist but not yet read. */
   readonly lagBytes: number;
 }
 
@@ -140,8 +151,13 @@ export type Marks = { readonly [name: string]: Json | undefined };
 
 /** What the target itself knows (delivery contract, section 6); united with what the store knows. */
 export interface Recovered {
-  /** Positions that the target holds, by source and file key. */
-  readonly positions: readonly { readonly source: string; readonly file: string; readonly value: Position }[];
+  /** Positions that the target holds, by source, file key and way: exactly as `write` was handed them. */
+  readonly positions: readonly {
+    readonly source: string;
+    readonly file: string;
+    readonly way: string;
+    readonly value: Position;
+  }[];
   /** The target's generation is lower than the stored one: it was restored or recreated, its positions stand alone. */
   readonly standsAlone?: boolean;
 }
@@ -153,8 +169,12 @@ export interface Recovered {
  */
 export interface Sink {
   recover?(): Promise<Recovered>;
-  /** Hands a batch to the target. Retry, bisection and dead letters are the pipeline's work: say what happened. */
-  write(batch: Batch, options: { signal: AbortSignal }): Promise<Outcome>;
+  /**
+   * Hands a batch to the target. Retry, bisection and dead letters are the pipeline's work: say what happened. `way`: by
+   * which transforms the batch came. A target that keeps positions keeps them per way, since two ways from one source
+   * bring different records of the same ranges.
+   */
+  write(batch: Batch, options: { signal: AbortSignal; way?: string }): Promise<Outcome>;
   /**
    * The barrier. Called between two writes; before its first await it must take note of what exactly was written so far,
    * then it makes that durable and resolves with the marks that describe it. Writes go on meanwhile. Rejecting means

@@ -10,6 +10,7 @@ export {
   type SinkContext,
   type Source,
   type SourceContext,
+  type SourceFile,
   type SourcePositions,
   type SourceStatus,
   type StageContext,

@@ -38,7 +38,8 @@ export function memoryPlan(parts: {
   return {
     stateDir: parts.stateDir ?? "/state",
     environment: "test",
-    api: { enabled: false, address: "127.0.0.1:0", token: undefined },
+    api: { enabled: false, address: "127.0.0.1:0", token: undefined, allowedHosts: [] },
+    otlp: undefined,
     shutdown: { gracefulTimeoutMs: 10_000, onSignalTimeoutMs: 0, sinkGraceMs: 0 },
     checkpoint: { commitIntervalMs: 1, commitBytes: 1 << 20, maxUncommittedBytes: 1 << 22, maxUncommittedMs: 30_000 },
     deadLetters: { maxBytes: 1 << 20 },
@@ -46,6 +47,7 @@ export function memoryPlan(parts: {
       totalBytes: 1 << 20,
       tailerPayload: channel,
       supervisorErrors: size(64),
+      eventStream: size(64),
       input: () => channel,
       warningThreshold: 0.8,
     },

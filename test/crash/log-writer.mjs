@@ -6,8 +6,10 @@
 // SIGHUP reopens the files (what a postrotate script does). Commands on standard input, each answered with a line:
 //   pause    no line is half-written and nothing is written until
 //   resume   files are opened anew
+//   watched, unwatched   somebody reads along, or not: while watched, lines that went into a file after it was renamed are
+//            set down in `journal`/<file>.late, as nothing says how they stand to those of its successor
 //   stop     finishes, writes the account to `journal`/<file>, exits 0
-import { closeSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
@@ -20,7 +22,7 @@ const random = () => {
   return (state >>> 0) / 2 ** 32;
 };
 
-const logs = options.files.map((name) => ({ name, fd: -1, seq: 0, rest: "", lines: [] }));
+const logs = options.files.map((name) => ({ name, fd: -1, seq: 0, rest: "", lines: [], late: [] }));
 const open = () => {
   for (const log of logs) log.fd = openSync(join(options.folder, log.name), "a");
 };
@@ -36,6 +38,11 @@ const close = () => {
 };
 
 let isPaused = false;
+let isWatched = false;
+const isRenamed = (log) => {
+  const named = statSync(join(options.folder, log.name), { throwIfNoEntry: false });
+  return named?.ino !== fstatSync(log.fd).ino;
+};
 const tick = () => {
   if (isPaused) return;
   finishLines();
@@ -53,6 +60,8 @@ const tick = () => {
       options.splitLines && text !== "" && random() < 0.3 ? text.length - 1 - Math.floor(random() * 8) : text.length;
     if (text !== "") writeSync(log.fd, text.slice(0, cut));
     log.rest = text.slice(cut);
+    // Looked at behind the write: a line counts as late also where the renaming came a moment after it.
+    if (isWatched && text !== "" && isRenamed(log)) log.late.push(...text.split("\n").slice(0, -1));
   }
 };
 
@@ -70,8 +79,12 @@ createInterface({ input: process.stdin }).on("line", (command) => {
     close();
     open();
     isPaused = false;
+  } else if (command === "watched" || command === "unwatched") {
+    isWatched = command === "watched";
   } else if (command === "stop") {
     close();
+    for (const log of logs)
+      writeFileSync(join(options.journal, `${log.name}.late`), log.late.map((line) => `${line}\n`).join(""));
     for (const log of logs)
       writeFileSync(join(options.journal, log.name), log.lines.map((line) => `${line}\n`).join(""));
   }

@@ -81,9 +81,18 @@ ${options.more ?? ""}
     return this.#rotations;
   }
 
+  /** True once so many logs hold something. */
+  hasLogs(count: number): boolean {
+    return readdirSync(this.logs).filter((name) => statSync(join(this.logs, name)).size > 0).length >= count;
+  }
+
   /** Size of the output; 0 where there is none. */
   outputBytes(): number {
     return statSync(this.output, { throwIfNoEntry: false })?.size ?? 0;
+  }
+
+  outputHas(text: string): boolean {
+    return existsSync(this.output) && readFileSync(this.output, "utf8").includes(text);
   }
 
   /** Lines of the output. */
@@ -223,6 +232,17 @@ export class Writer {
     } finally {
       this.#child.kill("SIGCONT");
     }
+  }
+
+  /** Says whether an agent reads along (see log-writer.mjs). */
+  async watched(isWatched: boolean): Promise<void> {
+    await this.#tell(isWatched ? "watched" : "unwatched");
+  }
+
+  /** After `stop`: lines whose place among their neighbours nothing promises. */
+  lateLines(): Set<string> {
+    const files = this.#options.files.map((file) => readFileSync(join(this.#options.journal, `${file}.late`), "utf8"));
+    return new Set(files.flatMap((text) => text.split("\n")));
   }
 
   /** Ends it; gives what it wrote: file name -> lines. */

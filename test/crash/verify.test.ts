@@ -21,6 +21,12 @@ describe("verify", () => {
     expect(problems(["a 1 x", "a 2", "a 2 x", "a 3 x", "b 1 y"])).toEqual(['output line 2 was never written: "a 2"']);
   });
 
+  it("asks nothing of the place of late lines, but that they come", () => {
+    const late = new Set(["a 1 x"]);
+    expect(verify(written, ["a 2 x", "a 1 x", "a 3 x", "b 1 y"], { allowRepeats: false, late }).problems).toEqual([]);
+    expect(verify(written, ["a 2 x", "a 3 x", "b 1 y"], { allowRepeats: false, late }).problems).toHaveLength(1);
+  });
+
   it("counts repeats where they are allowed, and still wants the first comings in order", () => {
     const verdict = verify(written, ["a 1 x", "a 2 x", "a 1 x", "a 2 x", "a 3 x", "b 1 y"], { allowRepeats: true });
     expect(verdict).toMatchObject({ problems: [], duplicates: 2 });

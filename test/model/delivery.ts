@@ -252,7 +252,8 @@ class DeliveryWorld {
     return {
       stateDir: "/state",
       environment: "test",
-      api: { enabled: false, address: "", token: undefined },
+      api: { enabled: false, address: "", token: undefined, allowedHosts: [] },
+    otlp: undefined,
       shutdown: { gracefulTimeoutMs: 10_000, onSignalTimeoutMs: 0, sinkGraceMs: 0 },
       checkpoint: { commitIntervalMs: 20, commitBytes: 300, maxUncommittedBytes: 600, maxUncommittedMs: 500 },
       deadLetters: { maxBytes: 1 << 20 },
@@ -260,6 +261,7 @@ class DeliveryWorld {
         totalBytes: 64 * 1024,
         tailerPayload: size,
         supervisorErrors: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
+      eventStream: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
         input: () => size,
         warningThreshold: 0.8,
       },

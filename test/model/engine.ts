@@ -113,7 +113,8 @@ function planOf({ include, output, maxOpenFiles }: EngineEnvironment): Plan {
   return {
     stateDir: "/state",
     environment: "test",
-    api: { enabled: false, address: "", token: undefined },
+    api: { enabled: false, address: "", token: undefined, allowedHosts: [] },
+    otlp: undefined,
     shutdown: { gracefulTimeoutMs: 10_000, onSignalTimeoutMs: 0, sinkGraceMs: 0 },
     checkpoint: { commitIntervalMs: 50, commitBytes: 4096, maxUncommittedBytes: 16_384, maxUncommittedMs: 1000 },
     deadLetters: { maxBytes: 1 << 20 },
@@ -121,6 +122,7 @@ function planOf({ include, output, maxOpenFiles }: EngineEnvironment): Plan {
       totalBytes: 64 * 1024,
       tailerPayload: size,
       supervisorErrors: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
+      eventStream: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
       input: () => size,
       warningThreshold: 0.8,
     },

@@ -223,20 +223,20 @@ export class TableTarget implements SimTarget {
             await step();
             if (this.#random.chance(this.#temper.fail)) throw new Error("the simulated database is away");
             const positions = [...this.#positions].map(([key, set]) => {
-              const [source, file] = key.split("\0") as [string, string];
-              return { source, file, value: set.snapshot() };
+              const [source, file, way] = key.split("\0") as [string, string, string];
+              return { source, file, way, value: set.snapshot() };
             });
             await step();
             return { positions };
           },
-          write: async (batch): Promise<Outcome> => {
+          write: async (batch, { way = "" }): Promise<Outcome> => {
             await step();
             if (this.#random.chance(this.#temper.fail)) return retry("the simulated database is busy");
             const texts = textsOf(batch);
             if (texts.some((text) => text.includes(POISON))) return rejected("a constraint says no");
             if (epoch !== this.#epoch) return retry("fenced off");
             this.#rows.push(...texts);
-            const key = `${batch.origin.source}\0${batch.origin.key}`;
+            const key = `${batch.origin.source}\0${batch.origin.key}\0${way}`;
             const set = this.#positions.get(key) ?? new SettledSet();
             for (const range of batch.ranges) set.add(range);
             this.#positions.set(key, set);

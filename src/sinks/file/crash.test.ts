@@ -70,7 +70,7 @@ const SCENARIOS: { [name: string]: { options: object; origins: number; max: numb
   },
 };
 
-const COUNT = 7;
+const COUNT = 5;
 
 async function openOn(files: FileSystem, world: World, options: object): Promise<SinkDriver> {
   const parsed = fileSink.options.parse({ encoding: "raw", ...options });
@@ -100,11 +100,16 @@ async function runUntilCrash(files: FaultyFileSystem, world: World, options: obj
   }
 }
 
-function expectExactly(found: Map<string, string[]>, committedBatches: number, origins: number): void {
+function expectExactly(
+  found: Map<string, string[]>,
+  committedBatches: number,
+  origins: number,
+  what = "the outputs",
+): void {
   for (let origin = 0; origin < origins; origin += 1) {
     const name = origins === 1 ? "out" : `s${origin}`;
     const expected = linesOf(committedBatches).filter((_, line) => Math.floor(line / 2) % origins === origin);
-    expect(found.get(name) ?? []).toEqual(expected);
+    expect(found.get(name) ?? [], what).toEqual(expected);
   }
 }
 
@@ -188,4 +193,69 @@ describe.each(Object.keys(SCENARIOS))("file sink › %s", (name) => {
       throw new Error("the scenario has more commits than expected");
     },
   );
+
+  it("holds exactly what is committed through failing calls, short writes and delays, and dies where it may", {
+    timeout: 300_000,
+  }, async () => {
+    const seed = Number(process.env["TAILRACE_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+    const rounds = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 15);
+    for (let round = 0; round < rounds; round += 1) {
+      const random = new SeededRandom(seed + round);
+      const clock = new ManualClock();
+      const disk = new SimDisk({ clock, random: random.fork() });
+      const world: World = { clock, disk, store: new DriverStore() };
+      let sim = new SimFileSystem(disk, { delayChance: 0.3, delayMs: 5, shortWrites: 0.2 });
+      const what = `seed ${seed}, round ${round}`;
+      for (let life = 0; life < 4; life += 1) {
+        const files = new FaultyFileSystem(sim);
+        const isLast = life === 3;
+        if (!isLast) {
+          for (const call of [
+            "write",
+            "datasync",
+            "truncate",
+            "open",
+            "stat",
+            "fstat",
+            "syncFolder",
+            "sync",
+          ] as const) {
+            files.fail({
+              call,
+              after: random.int(5, 40),
+              times: random.int(1, 3),
+              fails: random.chance(0.5) ? "EIO" : "ENOSPC",
+            });
+          }
+          files.crashAt(random.int(10, 120), random.chance(0.5) ? "before" : "after");
+        }
+        world.store.onCommit = () => {
+          if (files.isCrashed) throw new SimulatedCrash();
+          if (!isLast && random.chance(0.05)) throw Object.assign(new Error("ENOSPC"), { code: "ENOSPC" });
+        };
+        try {
+          await clock.run(
+            (async () => {
+              const driver = await openOn(files, world, options);
+              await driver.run(batches(3 * COUNT, origins));
+              await driver.close();
+            })(),
+          );
+        } catch (error) {
+          // A start or a commit that fails ends a life, too; the driver is no supervisor.
+          if (isLast) throw error;
+        }
+        await clock.run(files.end());
+        world.store.onCommit = () => {};
+        if (isLast) break;
+        const wasClean = world.store.wasCleanStop;
+        sim = sim.crash(wasClean ? "nothing" : "anything");
+        const check = await clock.run(openOn(sim, world, options));
+        expectExactly(await clock.run(outputs(sim)), world.store.committedBatches, origins, what);
+        await clock.run(check.close());
+        world.store.wasCleanStop = false;
+      }
+      expectExactly(await clock.run(outputs(sim)), 3 * COUNT, origins, what);
+    }
+  });
 });

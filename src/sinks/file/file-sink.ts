@@ -1,7 +1,6 @@
 import { errnoOf, StageError, toError } from "../../errors.ts";
 import type { Batch } from "../../record/index.ts";
 import { type BytePath, pathToText } from "../../runtime/byte-path.ts";
-import type { FileStat } from "../../runtime/file-system.ts";
 import {
   delivered,
   type Marks,
@@ -17,7 +16,8 @@ import { Hold, type Output } from "./output.ts";
 import { OutputFolder, RefusedPath } from "./output-folder.ts";
 import { outputMarkName, toJson } from "./output-mark.ts";
 import { OutputMarks } from "./output-marks.ts";
-import { OutputOpener, shorterMessage } from "./output-opener.ts";
+import { OutputOpener } from "./output-opener.ts";
+import { OutputWatch } from "./output-watch.ts";
 import { type Part, RecordRouting } from "./record-routing.ts";
 import { Rotation, RotationRefused } from "./rotation.ts";
 import { settleRecordedOutputs } from "./start.ts";
@@ -41,6 +41,7 @@ export class FileSink implements Sink {
   readonly #template: PathTemplate;
   readonly #marks: OutputMarks;
   readonly #opener: OutputOpener;
+  readonly #watch: OutputWatch;
   readonly #rotation: Rotation;
   /** Only for paths with placeholders. */
   #folder: OutputFolder | undefined;
@@ -58,6 +59,8 @@ export class FileSink implements Sink {
   #noted: readonly Noted[] = [];
   /** Outputs that the barrier under way holds back for their rotation. */
   #held: readonly Output[] = [];
+  /** Rotations under way. */
+  readonly #rotating = new Set<Promise<void>>();
 
   private constructor(context: SinkContext, options: FileSinkOptions) {
     this.#context = context;
@@ -67,6 +70,7 @@ export class FileSink implements Sink {
     this.#open = new OpenOutputs(options.max_open_outputs);
     this.#marks = new OutputMarks(context);
     this.#opener = new OutputOpener(context, options, this.#marks);
+    this.#watch = new OutputWatch(context, this.#opener);
     this.#rotation = new Rotation(context, this.#marks, this.#opener, options.rotate.keep);
   }
 
@@ -184,7 +188,7 @@ export class FileSink implements Sink {
         continue;
       }
       if (!output.isReady) await output.mend(() => this.#opener.reopen(output));
-      this.#look(output);
+      this.#watch.look(output);
       if (output.rotation === "replaced" && output.isClean) {
         await this.#replace(output);
         continue;
@@ -220,31 +224,6 @@ export class FileSink implements Sink {
     this.#open.put(output, key);
     this.#watchAge(output);
     return output;
-  }
-
-  /**
-   * Before an append: is the path still our file, and as long as we left it? Cheap enough to do each time (one stat), and
-   * it is what keeps us from writing into a file that logrotate has just moved away, or a hole into one it has cut.
-   */
-  #look(output: Output): void {
-    const stat = this.#context.fileSystem.statSync(output.path);
-    if (!output.isFile(stat)) {
-      output.rotation = "replaced";
-      return;
-    }
-    const { size } = stat!;
-    if (size > output.length) throw this.#opener.foreign(output.path, size, output.length);
-    if (size < output.length) this.#adopt(output, size);
-  }
-
-  #adopt(output: Output, size: number, isAtRest = true): void {
-    const { path, length } = output;
-    this.#context.events.emit("output_foreign", shorterMessage(path, size, length), {
-      path: pathToText(path),
-      size,
-      length,
-    });
-    if (isAtRest) output.adopt(size);
   }
 
   #outcomeOf(error: unknown): Outcome {
@@ -300,37 +279,10 @@ export class FileSink implements Sink {
   }
 
   async #sync(entry: Noted): Promise<void> {
-    const { output } = entry;
-    try {
-      await output.datasync();
-    } catch (error) {
-      // The kernel may have dropped the pages and says so only once: these bytes are never synced again.
-      output.isInDoubt = true;
-      throw error;
-    }
-    const own = await output.stat();
-    const atPath = await this.#statOrNothing(output.path);
-    if (own.links === 0) {
-      output.isLost = true;
-      throw new Error(`${pathToText(output.path)} was deleted before its bytes were committed`);
-    }
-    if (own.size > output.peak) throw this.#opener.foreign(output.path, own.size, output.peak);
-    if (own.size < entry.mark.length) {
-      // Beside a write under way nothing can be moved: it lands where it was going, behind a hole.
-      this.#adopt(output, own.size, this.#writing === undefined);
-      entry.mark = { ...entry.mark, length: own.size };
-      output.notedLength = own.size;
-    }
-    if (!output.isFile(atPath)) output.rotation = "replaced";
-  }
-
-  async #statOrNothing(path: BytePath): Promise<FileStat | undefined> {
-    try {
-      return await this.#context.fileSystem.stat(path);
-    } catch (error) {
-      if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return undefined;
-      throw error;
-    }
+    const { output, mark } = entry;
+    const length = await this.#watch.sync(output, mark.length, () => this.#writing === undefined);
+    output.notedLength = length;
+    entry.mark = { ...mark, length };
   }
 
   /** Back to the committed marks: what was written since is written again by the pipeline. */
@@ -383,28 +335,34 @@ export class FileSink implements Sink {
   #rotateIdle(): void {
     if (this.#writing !== undefined || this.#isGoingBack) return;
     for (const output of this.#open) {
-      if (
-        output.rotation === undefined ||
-        output.rotation === "replaced" ||
-        output.hold !== undefined ||
-        !output.isClean
-      )
-        continue;
+      const { rotation } = output;
+      if (rotation === undefined || rotation === "replaced" || output.hold !== undefined || !output.isClean) continue;
+      if (!output.isReady) continue;
       output.hold = new Hold();
       void this.#rotateHeld(output);
     }
   }
 
   async #rotateHeld(output: Output): Promise<void> {
+    const rotating = this.#rotateIfClean(output);
+    this.#rotating.add(rotating);
+    await rotating;
+    this.#rotating.delete(rotating);
+  }
+
+  async #rotateIfClean(output: Output): Promise<void> {
     try {
-      if (!output.isClean || this.#isGoingBack) return;
+      if (!output.isClean || !output.isReady || this.#isGoingBack) return;
       if (output.rotation === "replaced") await this.#replace(output);
       else if (output.length > 0) await this.#rotate(output);
       else output.rotation = undefined;
     } catch (error) {
       // The next append, or barrier, carries on from where this stands.
-      const path = pathToText(output.path);
-      this.#context.log.warn({ path, error: toError(error).message }, "the output could not be rotated yet");
+      if (!output.isTroubleTold) {
+        const facts = { path: pathToText(output.path), error: toError(error).message };
+        this.#context.log.warn(facts, "the output could not be rotated yet");
+      }
+      output.isTroubleTold = true;
     } finally {
       this.#release(output);
     }
@@ -431,6 +389,7 @@ export class FileSink implements Sink {
   }
 
   async #rotate(output: Output): Promise<void> {
+    await output.finish();
     output.intent = await this.#rotation.intend(output.path, output.identity);
     await this.#finishRotation(output);
   }
@@ -443,7 +402,10 @@ export class FileSink implements Sink {
       if (!(error instanceof RotationRefused)) throw error;
       output.intent = undefined;
       output.rotation = undefined;
-      output.rotateNotBeforeMs = this.#context.clock.monotonic() + REFUSED_MS;
+      const { clock } = this.#context;
+      output.rotateNotBeforeMs = clock.monotonic() + REFUSED_MS;
+      output.ageTimer?.cancel();
+      output.ageTimer = clock.after(REFUSED_MS, () => this.#watchAge(output));
       this.#context.log.warn(
         { path: pathToText(output.path) },
         `${error.message}; it is appended to, and tried again later`,
@@ -453,6 +415,7 @@ export class FileSink implements Sink {
 
   /** Somebody else renamed or deleted it: the old one is finished, a new one begun. */
   async #replace(output: Output): Promise<void> {
+    await output.finish();
     const { links } = await output.stat();
     this.#opener.reportGone(output.path, links > 0);
     await this.#exchange(output, await this.#opener.begin(output.path));
@@ -481,7 +444,9 @@ export class FileSink implements Sink {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const output of this.#open) if (output.hold !== undefined) await output.hold.released;
+    // The barrier that held these may never be committed.
+    for (const output of this.#held) this.#release(output);
+    await Promise.all(this.#rotating);
     for (const output of this.#open) {
       if (!this.#isFailed) await this.#leave(output);
       await output.close();
@@ -494,9 +459,11 @@ export class FileSink implements Sink {
   async #leave(output: Output): Promise<void> {
     try {
       if (!output.isReady) await output.mend(() => this.#opener.reopen(output));
-      if (output.notedLength !== undefined || output.length <= output.committedLength) return;
-      const { size } = await output.stat();
-      if (size === output.length) await output.cutTo(output.committedLength);
+      if (output.notedLength === undefined && output.length > output.committedLength) {
+        const { size } = await output.stat();
+        if (size === output.length) await output.cutTo(output.committedLength);
+      }
+      await output.finish();
     } catch {
       // The next start sees to it.
     }

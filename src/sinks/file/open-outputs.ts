@@ -50,13 +50,14 @@ export class OpenOutputs {
 
   /**
    * Makes room for one more by closing the output not used for longest, of those that are clean: the others' fsync is
-   * still to come, and must come through the descriptor that wrote. False if there is none.
+   * still to come, and must come through the descriptor that wrote. False if there is none; rejects as `finish` does.
    */
   async makeRoom(isNeeded: (output: Output) => boolean): Promise<boolean> {
     if (this.#byPath.size < this.#limit) return true;
     for (const output of this.#byPath.values()) {
       const isIdle = output.isClean && output.isReady && output.hold === undefined && output.intent === undefined;
       if (!isIdle || isNeeded(output)) continue;
+      await output.finish();
       this.drop(output);
       await output.close();
       return true;

@@ -40,6 +40,8 @@ export class Output {
   intent: RotationIntent | undefined;
   /** Settles when appends may go on; defined while a rotation holds them back. */
   hold: Hold | undefined;
+  /** That its rotation fails has been said. */
+  isTroubleTold = false;
   /** After a failed fdatasync: this descriptor is not to be written any more. */
   isInDoubt = false;
   /** The file has no name any more; nothing in it can be reached once it is closed. */
@@ -47,6 +49,9 @@ export class Output {
   ageTimer: Timer | undefined;
   #handle: FileHandle;
   #mustTruncate = false;
+  /** Truncations so far, and how many of them are known to be durable. */
+  #cuts = 0;
+  #durableCuts = 0;
 
   constructor(path: BytePath, handle: FileHandle, stat: FileStat, identity: FileIdentity, mark: OutputMark) {
     this.path = path;
@@ -84,8 +89,19 @@ export class Output {
     return this.#handle.stat();
   }
 
-  datasync(): Promise<void> {
-    return this.#handle.datasync();
+  /** fdatasync(2): all bytes written and cut before the call are so for good. */
+  async datasync(): Promise<void> {
+    const cuts = this.#cuts;
+    await this.#handle.datasync();
+    this.#durableCuts = Math.max(this.#durableCuts, cuts);
+  }
+
+  /**
+   * To be called before this output is left for good, clean and ready as it is: what was cut off it must not come back
+   * with a power cut, when nobody looks at its length any more.
+   */
+  async finish(): Promise<void> {
+    if (this.#durableCuts < this.#cuts) await this.datasync();
   }
 
   /** From now on `peak` also remembers what truncations take back. */
@@ -166,6 +182,7 @@ export class Output {
   }
 
   async #truncate(): Promise<void> {
+    this.#cuts += 1;
     await this.#handle.truncate(this.length);
     this.#reach = this.length;
     this.#mustTruncate = false;
