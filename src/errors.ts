@@ -26,6 +26,7 @@ export const ERROR_CODES = {
   TR_ARCHIVE_UNSUPPORTED:
     "A compressed file cannot be read here: a program is missing, or it uses a feature that is not supported.",
   TR_ADDRESS_IN_USE: "An address to listen on is taken.",
+  TR_ADDRESS_UNUSABLE: "An address to listen on is not of this machine, or not allowed.",
   TR_SHUTDOWN_FORCED: "The shutdown did not end in time and was forced.",
   TR_INTERNAL: "An unexpected error; a bug in Tailrace.",
 } as const;

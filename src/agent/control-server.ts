@@ -1,9 +1,9 @@
-import { chmodSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { getRequestListener } from "@hono/node-server";
 import { agentRoutes } from "../api/routes.ts";
 import type { AgentControl } from "./control.ts";
-import { listenPrivately } from "./listen-privately.ts";
+import { listenPrivately } from "../runtime/listen-privately.ts";
 
 /**
  * Answers `tailrace` commands over STATE_DIR/control.sock (mode 0600: whoever may connect may act), with the routes that
@@ -27,6 +27,7 @@ export class ControlServer {
   }
 
   async close(): Promise<void> {
+    rmSync(this.#path, { force: true });
     this.#server.closeAllConnections();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
   }

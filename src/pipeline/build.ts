@@ -164,6 +164,7 @@ async function openStages(environment: PipelineEnvironment, opened: AsyncDisposa
       random,
       events: events(planned.name),
       deadLetters,
+      commitNow: committer.commitNow,
       onUncommitted: committer.onUncommitted,
     });
     committer.add(runner);

@@ -74,6 +74,15 @@ export class Committer {
     if (bytes > 0 && this.#uncommittedBytes >= this.#options.commitBytes) this.#startCycles();
   };
 
+  /** A cycle for one sink, now; resolves when it is through, or `signal` aborts. */
+  readonly commitNow = async (runner: SinkRunner, signal: AbortSignal): Promise<void> => {
+    const cycle = this.#cycles.get(runner) ?? this.#startCycle(runner);
+    await new Promise<void>((resolve) => {
+      void cycle.then(resolve);
+      signal.addEventListener("abort", () => resolve(), { once: true });
+    });
+  };
+
   /** False while too much is ended but not committed; sources wait then. */
   get hasRoom(): boolean {
     if (this.#uncommittedBytes >= this.#options.maxUncommittedBytes) return false;
@@ -130,15 +139,19 @@ export class Committer {
     // One barrier at a time: at the end they are made by `finish`.
     if (this.#isStopped) return;
     for (const runner of this.#runners) {
-      if (!runner.isDirty || this.#cycles.has(runner)) continue;
-      const cycle = this.#cycle(runner)
-        .catch((error: unknown) => this.#options.onFailure(toError(error), runner.name))
-        .finally(() => {
-          this.#cycles.delete(runner);
-          if (runner.isDirty) this.onDirty();
-        });
-      this.#cycles.set(runner, cycle);
+      if (runner.isDirty && !this.#cycles.has(runner)) void this.#startCycle(runner);
     }
+  }
+
+  #startCycle(runner: SinkRunner): Promise<void> {
+    const cycle = this.#cycle(runner)
+      .catch((error: unknown) => this.#options.onFailure(toError(error), runner.name))
+      .finally(() => {
+        this.#cycles.delete(runner);
+        if (runner.isDirty) this.onDirty();
+      });
+    this.#cycles.set(runner, cycle);
+    return cycle;
   }
 
   async #cycle(runner: SinkRunner): Promise<void> {

@@ -38,6 +38,8 @@ export interface SinkRunnerOptions {
   readonly random: Random;
   readonly events: EventSink;
   readonly deadLetters: DeadLetterBox;
+  /** A barrier and its commit at once, for a sink that cannot go on before; resolves behind them, or on abort. */
+  readonly commitNow: (runner: SinkRunner, signal: AbortSignal) => Promise<void>;
   /** Ended bytes that wait for a commit: grew by `bytes` (negative: committed). */
   readonly onUncommitted: (bytes: number) => void;
 }
@@ -211,6 +213,11 @@ export class SinkRunner {
         return "settled";
       }
       this.#writeDone();
+      if (outcome.kind === "retry" && outcome.needsBarrier) {
+        await this.#options.commitNow(this, signal);
+        attempts -= 1;
+        continue;
+      }
       this.errors += 1;
       if (outcome.kind === "rejected") return { rejected: outcome.reason, attempts };
       if (signal.aborted) return "aborted";

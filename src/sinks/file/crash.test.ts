@@ -70,7 +70,7 @@ const SCENARIOS: { [name: string]: { options: object; origins: number; max: numb
   },
 };
 
-const COUNT = 5;
+const COUNT = 8;
 
 async function openOn(files: FileSystem, world: World, options: object): Promise<SinkDriver> {
   const parsed = fileSink.options.parse({ encoding: "raw", ...options });

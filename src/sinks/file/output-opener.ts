@@ -27,6 +27,7 @@ export class OutputOpener {
   readonly #context: SinkContext;
   readonly #options: FileSinkOptions;
   readonly #marks: OutputMarks;
+  readonly #durableFolders = new Set<BytePath>();
 
   constructor(context: SinkContext, options: FileSinkOptions, marks: OutputMarks) {
     this.#context = context;
@@ -187,9 +188,26 @@ export class OutputOpener {
     try {
       await handle.sync();
       await this.#context.fileSystem.syncFolder(folder);
+      await this.#syncAncestors(folder);
     } catch (error) {
       await handle.close();
       throw error;
+    }
+  }
+
+  /**
+   * A folder that is there may have been made by a run that died before the fsync of its parent: then a power cut would
+   * take it away with all that is recorded in it. Each is synced once by this process.
+   */
+  async #syncAncestors(folder: BytePath): Promise<void> {
+    for (let at = folder; at !== "/" && !this.#durableFolders.has(at); at = folderOf(at)) {
+      try {
+        await this.#context.fileSystem.syncFolder(folderOf(at));
+      } catch (error) {
+        // Where we may not even read the parent, we did not make the folder.
+        if (!["EACCES", "EPERM", "EROFS"].includes(errnoOf(error) ?? "")) throw error;
+      }
+      this.#durableFolders.add(at);
     }
   }
 
