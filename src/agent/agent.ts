@@ -3,7 +3,8 @@ import { join, resolve } from "node:path";
 import { ChannelMonitor, ChannelRegistry } from "../channel/index.ts";
 import { isStrayCommitRejection } from "../checkpoint/index.ts";
 import type { Plan } from "../config/plan.ts";
-import { type DeadLetterStore, DeadLetterWriter, openDeadLetters } from "../dead-letters/index.ts";
+import { type DeadLetter, type DeadLetterStore, DeadLetterWriter, openDeadLetters } from "../dead-letters/index.ts";
+import { toError } from "../errors.ts";
 import { openPipeline } from "../pipeline/build.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import { CancellationToken } from "../runtime/cancellation-token.ts";
@@ -15,11 +16,14 @@ import { type Random, systemRandom } from "../runtime/random.ts";
 import { type ProcessErrors, Supervisor, type SupervisorResult } from "../runtime/supervisor.ts";
 import { eventsToLog } from "../telemetry/event-log.ts";
 import type { Logger } from "../telemetry/log.ts";
+import { channelRows } from "./channel-rows.ts";
 import { checkpointRows } from "./checkpoint-rows.ts";
 import type { AgentControl } from "./control.ts";
 import { ControlServer } from "./control-server.ts";
 import { DeadLetterReplay } from "./dead-letter-replay.ts";
+import { LedgerKeeper, ledgerOf } from "./ledger.ts";
 import { memoryCeilingMiB } from "./memory-ceiling.ts";
+import { Observation } from "./observation.ts";
 import { ShutdownWatch } from "./shutdown-watch.ts";
 import { AgentState } from "./state.ts";
 import { type AgentStatus, statusOf } from "./status.ts";
@@ -58,7 +62,8 @@ export class Agent implements AgentControl {
   readonly #monitor: ChannelMonitor;
   readonly #control: ControlServer;
   readonly #replay: DeadLetterReplay;
-  readonly channels: ChannelRegistry;
+  readonly #observation: Observation;
+  readonly #channels: ChannelRegistry;
   #ended: Promise<void> = Promise.resolve();
 
   /** @internal Use `openAgent`. */
@@ -73,6 +78,7 @@ export class Agent implements AgentControl {
     token: CancellationToken;
     monitor: ChannelMonitor;
     channels: ChannelRegistry;
+    observation: Observation;
   }) {
     this.#options = parts.options;
     this.#clock = parts.clock;
@@ -82,7 +88,8 @@ export class Agent implements AgentControl {
     this.#pipeline = parts.pipeline;
     this.#token = parts.token;
     this.#monitor = parts.monitor;
-    this.channels = parts.channels;
+    this.#channels = parts.channels;
+    this.#observation = parts.observation;
     this.#supervisor = parts.supervisor(() => this.#shutDown());
     this.#control = new ControlServer(join(this.#state.stateDir, "control.sock"), this);
     this.#replay = new DeadLetterReplay(parts.deadLetters, parts.pipeline, parts.clock, parts.options.log);
@@ -95,6 +102,7 @@ export class Agent implements AgentControl {
     this.#supervisor.ignoreStray(isStrayCommitRejection);
     this.#monitor.start();
     await this.#control.listen();
+    this.#observation.started(this, this.#pipeline);
     this.#replay.start(this.#token.signal);
     this.#ended = this.#pipeline
       .run({ signal: this.#token.signal, once })
@@ -122,6 +130,28 @@ export class Agent implements AgentControl {
 
   status(): AgentStatus {
     return statusOf(this.#pipeline, this.#clock);
+  }
+
+  channels() {
+    return channelRows(this.#channels);
+  }
+
+  ledger() {
+    return ledgerOf(this.#channels);
+  }
+
+  /** Where the API listens: `http://host:port` or `unix:/path`; undefined where there is none. */
+  get apiAddress(): string | undefined {
+    return this.#observation.address;
+  }
+
+  async deadLetters(limit: number): Promise<DeadLetter[]> {
+    const letters: DeadLetter[] = [];
+    for await (const letter of this.#deadLetters.list()) {
+      letters.push(letter);
+      if (letters.length >= limit) break;
+    }
+    return letters;
   }
 
   checkpoints() {
@@ -153,6 +183,7 @@ export class Agent implements AgentControl {
   /** What is left to do once the token is cancelled, or the work has ended by itself. */
   async #shutDown(): Promise<void> {
     const { plan, log } = this.#options;
+    this.#observation.stopping();
     const watch = new ShutdownWatch({
       pipeline: this.#pipeline,
       clock: this.#clock,
@@ -166,7 +197,12 @@ export class Agent implements AgentControl {
     watch.stop();
     this.#replay.stop();
     await this.#pipeline.close();
+    // The ledger of the end: what was in channel when the last positions were committed has gone somewhere since.
+    await this.#state.groupCommit.submit([]).catch((error: unknown) => {
+      log.warn({ error: toError(error).message }, "the last ledger could not be saved; `audit` shows the one before");
+    });
     this.#monitor.stop();
+    await this.#observation.close();
     this.#writer.flush();
     await this.#deadLetters.close();
     await this.#state.close();
@@ -198,11 +234,18 @@ export async function openAgent(options: AgentOptions): Promise<Agent> {
   const clock = options.clock ?? systemClock;
   const random = options.random ?? systemRandom;
   const stateDir = resolve(plan.stateDir);
-  const state = await AgentState.open(stateDir, clock, log);
   const channels = new ChannelRegistry();
+  const host = options.host ?? hostname();
+  const observation = await Observation.prepare({ plan, clock, log, host, channels });
+  const state = await AgentState.open(stateDir, clock, log, observation.observeCommit).catch(async (error: unknown) => {
+    await observation.close();
+    throw error;
+  });
   const token = new CancellationToken();
   let supervisor: Supervisor | undefined;
   try {
+    await observation.listen(stateDir, random);
+    state.groupCommit.contribute(new LedgerKeeper(channels));
     const deadLetters = await openDeadLetters({
       folder: join(stateDir, "dead-letters"),
       maxBytes: plan.deadLetters.maxBytes,
@@ -216,8 +259,8 @@ export async function openAgent(options: AgentOptions): Promise<Agent> {
       random,
       fileSystem: options.fileSystem ?? nodeFileSystem,
       log,
-      events: (component) => eventsToLog(log.child({ component })),
-      host: options.host ?? hostname(),
+      events: (component) => observation.eventsOf(component, eventsToLog(log.child({ component }))),
+      host,
       channels,
       checkpoint: state.checkpoint,
       groupCommit: state.groupCommit,
@@ -243,6 +286,7 @@ export async function openAgent(options: AgentOptions): Promise<Agent> {
       pipeline,
       token,
       channels,
+      observation,
       monitor: new ChannelMonitor({ registry: channels, clock, log, warningThreshold: plan.channels.warningThreshold }),
       supervisor: (shutdown) => {
         supervisor = new Supervisor({
@@ -263,6 +307,7 @@ export async function openAgent(options: AgentOptions): Promise<Agent> {
     log.info({ state_dir: stateDir }, `memory ceiling: ${memoryCeilingMiB(plan)} MiB`);
     return agent;
   } catch (error) {
+    await observation.close();
     await state.close();
     throw error;
   }

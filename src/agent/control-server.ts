@@ -2,8 +2,8 @@ import { rmSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { getRequestListener } from "@hono/node-server";
 import { agentRoutes } from "../api/routes.ts";
-import type { AgentControl } from "./control.ts";
 import { listenPrivately } from "../runtime/listen-privately.ts";
+import type { AgentControl } from "./control.ts";
 
 /**
  * Answers `tailrace` commands over STATE_DIR/control.sock (mode 0600: whoever may connect may act), with the routes that

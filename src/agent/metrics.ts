@@ -93,7 +93,10 @@ function readChannel(channel: RegisteredChannel) {
   };
 }
 
-function byReason<Labels extends object>(labels: Labels, dropped: { readonly policy: number; readonly closed: number }) {
+function byReason<Labels extends object>(
+  labels: Labels,
+  dropped: { readonly policy: number; readonly closed: number },
+) {
   return [
     { labels: { ...labels, reason: "policy" }, value: dropped.policy },
     { labels: { ...labels, reason: "closed" }, value: dropped.closed },
@@ -111,6 +114,7 @@ function fileLags({ name, source }: RunningSource): { labels: { component: strin
     else byPath.set(path, (known ?? 0) + lagBytes);
   }
   const rows = [...byPath].map(([file, value]) => ({ labels: { component: name, file }, value }));
-  if (rows.length === 0 || files.length > MAX_FILES) rows.push({ labels: { component: name, file: "" }, value: others });
+  if (rows.length === 0 || files.length > MAX_FILES)
+    rows.push({ labels: { component: name, file: "" }, value: others });
   return rows;
 }

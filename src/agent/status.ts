@@ -14,6 +14,29 @@ export interface AgentStatus {
   readonly lastCommitAgoMs: number | undefined;
   /** What does not go well, one sentence each. */
   readonly troubles: readonly string[];
+  readonly sources: readonly SourceRow[];
+  readonly sinks: readonly SinkRow[];
+}
+
+/** What one source has read, and what is left. */
+export interface SourceRow {
+  readonly name: string;
+  readonly records: number;
+  readonly bytes: number;
+  readonly files: number;
+  readonly lag_bytes: number;
+}
+
+/** What one sink has taken. */
+export interface SinkRow {
+  readonly name: string;
+  readonly acknowledged: number;
+  readonly errors: number;
+  readonly dead_letters: number;
+  /** Batches taken from its input and not settled yet. */
+  readonly unsettled_batches: number;
+  /** Why it does not take anything; null: it does. */
+  readonly trouble: string | null;
 }
 
 export function statusOf(pipeline: Pipeline, clock: Clock): AgentStatus {
@@ -21,8 +44,16 @@ export function statusOf(pipeline: Pipeline, clock: Clock): AgentStatus {
   let lagBytes = 0;
   let records = 0;
   let bytes = 0;
+  const sources: SourceRow[] = [];
   for (const running of pipeline.sources) {
     const status = running.source.status?.();
+    sources.push({
+      name: running.name,
+      records: running.records,
+      bytes: running.bytes,
+      files: status?.files ?? 0,
+      lag_bytes: status?.lagBytes ?? 0,
+    });
     files += status?.files ?? 0;
     lagBytes += status?.lagBytes ?? 0;
     records += running.records;
@@ -42,5 +73,14 @@ export function statusOf(pipeline: Pipeline, clock: Clock): AgentStatus {
     deadLetters: [...pipeline.sinks, ...pipeline.transforms].reduce((sum, stage) => sum + stage.deadLetters, 0),
     lastCommitAgoMs: lastCommitAtMs === undefined ? undefined : clock.monotonic() - lastCommitAtMs,
     troubles,
+    sources,
+    sinks: pipeline.sinks.map((sink) => ({
+      name: sink.name,
+      acknowledged: sink.acknowledgedRecords,
+      errors: sink.errors,
+      dead_letters: sink.deadLetters,
+      unsettled_batches: sink.unsettledBatches,
+      trouble: sink.trouble ?? null,
+    })),
   };
 }

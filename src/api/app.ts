@@ -73,7 +73,9 @@ export function apiApp(view: ApiView, access: GuardOptions): Hono<ApiContext> {
   });
   app.route("/api", agentRoutes(view.control));
   app.get("/", (context) => context.html(DASHBOARD, 200, { "Content-Security-Policy": DASHBOARD_POLICY }));
-  app.notFound((context) => context.json({ code: "not_found", message: "there is nothing here" } satisfies ApiError, 404));
+  app.notFound((context) =>
+    context.json({ code: "not_found", message: "there is nothing here" } satisfies ApiError, 404),
+  );
   app.onError((error, context) =>
     context.json({ code: "TR_INTERNAL", message: error.message } satisfies ApiError, 500),
   );

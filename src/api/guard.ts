@@ -73,7 +73,10 @@ function isOurs(host: string | undefined, listed: ReadonlySet<string>, context: 
 }
 
 function localAddress(context: Context<ApiContext>): string | undefined {
-  return context.env.incoming.socket.localAddress?.replace(/^::ffff:/, "").replace(/%.*$/, "").toLowerCase();
+  return context.env.incoming.socket.localAddress
+    ?.replace(/^::ffff:/, "")
+    .replace(/%.*$/, "")
+    .toLowerCase();
 }
 
 /** 127.0.0.0/8 and ::1. */

@@ -82,12 +82,16 @@ export function agentRoutes(control: () => AgentControl | undefined): Hono {
     const { ids } = parsed(idsBody, await context.req.text());
     return context.json({ purged: await agent().purgeDeadLetters(ids) });
   });
-  app.notFound((context) => context.json({ code: "not_found", message: "there is nothing here" } satisfies ApiError, 404));
+  app.notFound((context) =>
+    context.json({ code: "not_found", message: "there is nothing here" } satisfies ApiError, 404),
+  );
   app.onError((error, context) => {
     if (error instanceof BadRequest || error instanceof ConfigError)
       return context.json({ code: "bad_request", message: error.message } satisfies ApiError, 400);
     if (error instanceof NotRunning)
-      return context.json({ code: "not_running", message: error.message } satisfies ApiError, 503, { "Retry-After": "1" });
+      return context.json({ code: "not_running", message: error.message } satisfies ApiError, 503, {
+        "Retry-After": "1",
+      });
     const code = error instanceof TailraceError ? error.code : "TR_INTERNAL";
     return context.json({ code, message: toError(error).message } satisfies ApiError, 500);
   });

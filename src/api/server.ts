@@ -70,7 +70,9 @@ export class ApiServer {
   }
 }
 
-type Address = { readonly kind: "unix"; readonly path: string } | { readonly kind: "tcp"; readonly host: string; readonly port: number };
+type Address =
+  | { readonly kind: "unix"; readonly path: string }
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number };
 
 /** Of a checked configuration: `unix:/path`, `host:port` or `[v6]:port`. */
 function parseAddress(address: string): Address {
@@ -121,7 +123,11 @@ function describe(address: string, error: unknown): TailraceError {
       { cause: error },
     );
   }
-  return new TailraceError("TR_ADDRESS_UNUSABLE", `cannot listen on api.address ${address}: ${toError(error).message}`, {
-    cause: error,
-  });
+  return new TailraceError(
+    "TR_ADDRESS_UNUSABLE",
+    `cannot listen on api.address ${address}: ${toError(error).message}`,
+    {
+      cause: error,
+    },
+  );
 }

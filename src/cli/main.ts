@@ -1,13 +1,16 @@
 import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
+import { register as registerAudit } from "./audit.ts";
 import { register as registerCheckpoints } from "./checkpoints.ts";
 import { register as registerCompletion } from "./completion.ts";
 import { register as registerDemo } from "./demo.ts";
 import { register as registerDlq } from "./dlq.ts";
 import { register as registerExplain } from "./explain.ts";
+import { register as registerGraph } from "./graph.ts";
 import { type CliIo, hasColours, processIo } from "./io.ts";
 import { reportError } from "./report-error.ts";
 import { register as registerRun } from "./run.ts";
+import { register as registerSchema } from "./schema.ts";
 import { register as registerTail } from "./tail.ts";
 import { register as registerValidate } from "./validate.ts";
 
@@ -17,8 +20,11 @@ const REGISTER: readonly ((program: Command, io: CliIo) => void)[] = [
   registerTail,
   registerValidate,
   registerExplain,
+  registerGraph,
   registerCheckpoints,
+  registerAudit,
   registerDlq,
+  registerSchema,
   registerDemo,
   registerCompletion,
 ];

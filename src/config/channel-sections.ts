@@ -158,7 +158,7 @@ function sectionSchema(section: Omit<ChannelSection, "path">) {
 
 /** The schema of `[mpsc_channels]`; `inputs` are the names of the components that have an input. */
 export function channelsSchema(inputs: readonly string[]) {
-  const components = Object.fromEntries(inputs.map((name) => [name, INPUT_SCHEMA]));
+  const components = Object.fromEntries(inputs.map((name) => [name, COMPONENT_INPUT_SCHEMA]));
   return z
     .strictObject({
       total_bytes: z.int().min(1).default(TOTAL_BYTES).describe("The budget of all bytes in flight."),
@@ -212,7 +212,8 @@ function objectsOf(nested: Nested): { [name: string]: z.ZodType } {
 
 // Made once: zod compiles each schema at its first use, which costs more than everything else of a load.
 const SECTION_SCHEMAS = objectsOf(nestedSections());
-const INPUT_SCHEMA = sectionSchema(COMPONENT_INPUT);
+/** `[mpsc_channels.components.NAME]`. */
+export const COMPONENT_INPUT_SCHEMA = sectionSchema(COMPONENT_INPUT);
 
 /** Where an overflow policy comes from: the section itself, its design, or the general `drop_policy`. */
 export function overflowOf(

@@ -145,15 +145,24 @@ export class SimDisk {
     this.#modified(inode);
   }
 
-  /** First half of a sync: notes what is to be made durable. What is written from now on belongs to the next one. */
+  /**
+   * First half of a sync: notes what is to be made durable. What is written from now on belongs to the next one. Pages
+   * that another sync is writing back are waited for, so they are part of this one too.
+   */
   beginSync(inode: Inode): Writeback {
     const blocks = new Map<number, Buffer>();
-    for (const block of inode.dirty) {
+    let cutTo = inode.cutTo;
+    const dirty = new Set(inode.dirty);
+    for (const other of inode.writebacks) {
+      cutTo = Math.min(cutTo, other.cutTo);
+      for (const block of other.blocks.keys()) dirty.add(block);
+    }
+    for (const block of dirty) {
       const start = block * BLOCK_BYTES;
       if (start < inode.size)
         blocks.set(block, Buffer.from(inode.bytes.subarray(start, Math.min(inode.size, start + BLOCK_BYTES))));
     }
-    const writeback: Writeback = { inode, blocks, length: inode.size, cutTo: inode.cutTo };
+    const writeback: Writeback = { inode, blocks, length: inode.size, cutTo };
     inode.dirty = new Set();
     inode.cutTo = Number.POSITIVE_INFINITY;
     inode.writebacks.add(writeback);
@@ -170,6 +179,14 @@ export class SimDisk {
     }
     inode.durable = resized(inode.durable, Math.min(inode.durable.length, writeback.cutTo), writeback.length);
     for (const [block, bytes] of writeback.blocks) inode.durable.set(bytes, block * BLOCK_BYTES);
+  }
+
+  /** The process that asked for a sync is gone before it was carried out: the pages are as dirty as before. */
+  abandonSync(writeback: Writeback): void {
+    const { inode } = writeback;
+    if (!inode.writebacks.delete(writeback)) return;
+    for (const block of writeback.blocks.keys()) inode.dirty.add(block);
+    inode.cutTo = Math.min(inode.cutTo, writeback.cutTo);
   }
 
   /** fsync of a file in one step. */

@@ -141,6 +141,37 @@ describe("SimFileSystem › power cut", () => {
     expect(programs.read("/out").toString()).toBe("\0\0\0\0");
   });
 
+  it("keeps what a later sync made durable, whatever became of one that a killed process had begun", async () => {
+    for (let seed = 0; seed < 40; seed += 1) {
+      const { files, programs, disk } = machine(seed);
+      const handle = await files.open(path("/out"), "create");
+      await files.syncFolder(path("/"));
+      await writeAt(handle, "old", 0);
+      await handle.truncate(0);
+      await writeAt(handle, "new", 0);
+      void handle.datasync();
+      files.processKill();
+      const next = new SimFileSystem(disk);
+      const again = await next.open(path("/out"), "write");
+      await again.datasync();
+      next.crash("anything");
+      expect(programs.read("/out").toString()).toBe("new");
+    }
+  });
+
+  it("counts a page that another sync is writing back as part of a sync", async () => {
+    for (let seed = 0; seed < 40; seed += 1) {
+      const { files, programs, disk } = machine(seed, { delayChance: 0.5 });
+      const handle = await disk.clock.run(files.open(path("/out"), "create"));
+      await disk.clock.run(files.syncFolder(path("/")));
+      await disk.clock.run(writeAt(handle, "text", 0));
+      void handle.datasync();
+      await disk.clock.run(handle.datasync());
+      files.crash("nothing");
+      expect(programs.read("/out").toString()).toBe("text");
+    }
+  });
+
   it("gives no inode number to two files, whatever was durable", () => {
     for (let seed = 0; seed < 100; seed += 1) {
       const { files, programs, disk } = machine(seed);

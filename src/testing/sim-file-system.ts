@@ -9,7 +9,7 @@ import type {
   OpenMode,
 } from "../runtime/file-system.ts";
 import type { SeededRandom } from "./seeded-random.ts";
-import { type DiskWatch, errno, type Inode, SimDisk } from "./sim-disk.ts";
+import { type DiskWatch, errno, type Inode, SimDisk, type Writeback } from "./sim-disk.ts";
 
 /**
  * One process's view of a SimDisk: the FileSystem that the simulation hands to the code under test.
@@ -29,6 +29,8 @@ export class SimFileSystem implements FileSystem {
   readonly #faults: FaultPoint[] = [];
   readonly #handles = new Set<SimHandle>();
   readonly #watches = new Set<DiskWatch>();
+  /** Syncs that were asked for and not carried out yet. */
+  readonly #syncs = new Set<Writeback>();
   readonly #calls = new Map<SimCall, number>();
   #isDead = false;
 
@@ -84,6 +86,8 @@ export class SimFileSystem implements FileSystem {
     if (this.#isDead) return;
     this.#isDead = true;
     this.disk.processes.delete(this);
+    for (const writeback of this.#syncs) this.disk.abandonSync(writeback);
+    this.#syncs.clear();
     for (const handle of [...this.#handles]) this.closed(handle);
     for (const watch of this.#watches) this.disk.unwatch(watch);
     this.#watches.clear();
@@ -245,6 +249,17 @@ export class SimFileSystem implements FileSystem {
     });
   }
 
+  sync(handle: SimHandle, call: "datasync" | "sync"): Promise<void> {
+    if (this.#isDead || handle.inode.kind !== "file") return this.onHandle(handle, call, () => undefined);
+    // Only what was written before the call is promised to be durable after it.
+    const writeback = this.disk.beginSync(handle.inode);
+    this.#syncs.add(writeback);
+    return this.onHandle(handle, call, (fault) => {
+      this.#syncs.delete(writeback);
+      this.disk.endSync(writeback, fault === undefined);
+    });
+  }
+
   closed(handle: SimHandle): void {
     if (!this.#handles.delete(handle)) return;
     if (this.disk.locks.get(handle.inode) === handle) this.disk.locks.delete(handle.inode);
@@ -397,11 +412,11 @@ class SimHandle implements FileHandle {
   }
 
   datasync(): Promise<void> {
-    return this.#sync("datasync");
+    return this.#owner.sync(this, "datasync");
   }
 
   sync(): Promise<void> {
-    return this.#sync("sync");
+    return this.#owner.sync(this, "sync");
   }
 
   tryLock(): Promise<boolean> {
@@ -414,13 +429,6 @@ class SimHandle implements FileHandle {
 
   close(): Promise<void> {
     return this.#owner.onHandle(this, "close", () => this.#owner.closed(this));
-  }
-
-  #sync(call: "datasync" | "sync"): Promise<void> {
-    if (this.#owner.isDead || this.inode.kind !== "file") return this.#owner.onHandle(this, call, () => undefined);
-    // Only what was written before the call is promised to be durable after it.
-    const writeback = this.#owner.disk.beginSync(this.inode);
-    return this.#owner.onHandle(this, call, (fault) => this.#owner.disk.endSync(writeback, fault === undefined));
   }
 }
 
