@@ -1,6 +1,12 @@
 // The front door: everything a program needs that embeds Tailrace or brings stages of its own.
 export { Agent, type AgentOptions, openAgent } from "./agent/agent.ts";
-export { type EventFunction, type Pipeline, PipelineBuilder, pipeline, type RunOptions } from "./agent/pipeline-builder.ts";
+export {
+  type EventFunction,
+  type Pipeline,
+  PipelineBuilder,
+  pipeline,
+  type RunOptions,
+} from "./agent/pipeline-builder.ts";
 export type { AgentStatus } from "./agent/status.ts";
 export {
   type ChannelCounters,
@@ -22,7 +28,16 @@ export {
   StageError,
   TailraceError,
 } from "./errors.ts";
-export { Batch, DataRecord, type Ending, type EventFields, Lines, type Origin, type Position, type Range } from "./record/index.ts";
+export {
+  Batch,
+  DataRecord,
+  type Ending,
+  type EventFields,
+  Lines,
+  type Origin,
+  type Position,
+  type Range,
+} from "./record/index.ts";
 export * from "./stage/index.ts";
 export { builtInStages } from "./stages.ts";
 export type { EventSink } from "./telemetry/events.ts";

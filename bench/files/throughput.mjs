@@ -7,9 +7,19 @@
 // sync at all. CPU seconds are of the whole process (user + system), memory is its peak resident size.
 // syslog-ng conflicts with rsyslog as a Debian package; TAILRACE_BENCH_SYSLOG_NG may name an unpacked one.
 import { execFileSync, spawn } from "node:child_process";
-import { createReadStream, createWriteStream, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
+import {
+  createReadStream,
+  createWriteStream,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -58,7 +68,9 @@ async function makeInput() {
 
 /** Resource use of a live process, from proc(5). */
 function usage(pid) {
-  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /, "").split(" ");
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+    .replace(/^.*\) /, "")
+    .split(" ");
   const peak = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
   return { cpuSeconds: (Number(fields[11]) + Number(fields[12])) / TICKS, peakMiB: Number(peak?.[1] ?? 0) / 1024 };
 }
@@ -66,7 +78,9 @@ function usage(pid) {
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const which = (name) => {
   try {
-    return execFileSync("sh", ["-c", `PATH=$PATH:/usr/sbin:/opt/fluent-bit/bin command -v ${name}`], { encoding: "utf8" }).trim();
+    return execFileSync("sh", ["-c", `PATH=$PATH:/usr/sbin:/opt/fluent-bit/bin command -v ${name}`], {
+      encoding: "utf8",
+    }).trim();
   } catch {
     return undefined;
   }
@@ -139,7 +153,9 @@ const peers = {
         config,
         `state_dir = "${work}/state"\n[api]\nenabled = false\n[sources.in]\ntype = "file"\ninclude = ["${input}"]\n${transforms}[sinks.out]\ntype = "file"\ninputs = ["${isJson ? "add" : "in"}"]\npath = "${output}"\nencoding = "${isJson ? "json" : "raw"}"\n${values.config}\n`,
       );
-      return spawn(process.execPath, [join(root, "bin/tailrace.js"), "run", "-c", config, "--log-level", "error"], { stdio: ["ignore", "ignore", "inherit"] });
+      return spawn(process.execPath, [join(root, "bin/tailrace.js"), "run", "-c", config, "--log-level", "error"], {
+        stdio: ["ignore", "ignore", "inherit"],
+      });
     },
   }),
   rsyslog: () => {
@@ -167,15 +183,38 @@ const peers = {
     return {
       start(work, output) {
         const config = join(work, "syslog-ng.conf");
-        const parser = isJson ? 'parser p { json-parser(prefix(".j.")); };\nrewrite w { set("yes" value(".j.added")); };\n' : "";
-        const template = isJson ? '$(format-json --key .j.* --shift-levels 2)\\n' : "$MSG\\n";
+        const parser = isJson
+          ? 'parser p { json-parser(prefix(".j.")); };\nrewrite w { set("yes" value(".j.added")); };\n'
+          : "";
+        const template = isJson ? "$(format-json --key .j.* --shift-levels 2)\\n" : "$MSG\\n";
         writeFileSync(
           config,
           `@version: 3.35\noptions { flush-lines(1000); log-msg-size(65536); stats-freq(0); };\nsource s { file("${input}" flags(no-parse) follow-freq(0.1) log-fetch-limit(10000) log-iw-size(100000)); };\n${parser}destination d { file("${output}" template("${template}")); };\nlog { source(s); ${isJson ? "parser(p); rewrite(w); " : ""}destination(d); flags(flow-control); };\n`,
         );
-        const env = home ? { ...process.env, LD_LIBRARY_PATH: `${home}/usr/lib/syslog-ng:${home}/usr/lib/x86_64-linux-gnu:${home}/usr/lib` } : process.env;
+        const env = home
+          ? {
+              ...process.env,
+              LD_LIBRARY_PATH: `${home}/usr/lib/syslog-ng:${home}/usr/lib/x86_64-linux-gnu:${home}/usr/lib`,
+            }
+          : process.env;
         const modules = home ? [`--module-path=${home}/usr/lib/syslog-ng/3.38`] : [];
-        return spawn(program, ["-F", "--no-caps", "-f", config, "-R", join(work, "persist"), "-c", join(work, "ctl"), "-p", join(work, "pid"), ...modules], { ...quiet, env });
+        return spawn(
+          program,
+          [
+            "-F",
+            "--no-caps",
+            "-f",
+            config,
+            "-R",
+            join(work, "persist"),
+            "-c",
+            join(work, "ctl"),
+            "-p",
+            join(work, "pid"),
+            ...modules,
+          ],
+          { ...quiet, env },
+        );
       },
     };
   },
@@ -205,7 +244,9 @@ const found = Object.entries(peers).flatMap(([name, make]) => {
   if (peer === undefined) console.log(`${name}: not installed, left out`);
   return peer === undefined ? [] : [{ name, ...peer, results: [] }];
 });
-console.log(`${cpus().length} cores, Node ${process.version}, ${(inputBytes / 1048576).toFixed(0)} MiB, ${lines} lines, ${runs} interleaved runs`);
+console.log(
+  `${cpus().length} cores, Node ${process.version}, ${(inputBytes / 1048576).toFixed(0)} MiB, ${lines} lines, ${runs} interleaved runs`,
+);
 try {
   for (let run = -1; run < runs; run += 1) {
     for (const peer of found) {
@@ -216,7 +257,10 @@ try {
       if (isJson) {
         const got = countLines(output);
         if (got !== lines) console.log(`${peer.name}: ${got} of ${lines} lines`);
-      } else if ((await sha(output)) !== inputHash) console.log(`${peer.name}: the output differs from the input (${statSync(output).size} of ${inputBytes} bytes)`);
+      } else if ((await sha(output)) !== inputHash)
+        console.log(
+          `${peer.name}: the output differs from the input (${statSync(output).size} of ${inputBytes} bytes)`,
+        );
       // The first round warms the page cache and is not counted.
       if (run >= 0) peer.results.push(result);
       rmSync(work, { recursive: true, force: true });
@@ -231,7 +275,10 @@ for (const { name, results } of found) {
   const seconds = median(results.map((result) => result.seconds));
   const cpu = median(results.map((result) => result.cpuSeconds));
   const peak = median(results.map((result) => result.peakMiB));
-  const ratio = own === undefined ? "" : `  tailrace is ${(seconds / median(own.results.map((result) => result.seconds))).toFixed(2)}x`;
+  const ratio =
+    own === undefined
+      ? ""
+      : `  tailrace is ${(seconds / median(own.results.map((result) => result.seconds))).toFixed(2)}x`;
   console.log(
     `${name.padEnd(10)} ${(inputBytes / 1e6 / seconds).toFixed(0).padStart(5)} MB/s  ${seconds.toFixed(2)} s  ${cpu.toFixed(2)} CPU s  ${peak.toFixed(0)} MiB${ratio}`,
   );

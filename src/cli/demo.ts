@@ -29,12 +29,18 @@ export function register(program: Command, io: CliIo): void {
       .option("--seconds <n>", "stop by itself after so long (default: Ctrl-C)", positive)
       .option("--keep", "keep the folder for a look"),
   )
-    .addHelpText("after", `\nTours:\n${tours.join("\n")}\n\nExamples:\n  tailrace demo\n  tailrace demo files --seconds 10 --keep`)
+    .addHelpText(
+      "after",
+      `\nTours:\n${tours.join("\n")}\n\nExamples:\n  tailrace demo\n  tailrace demo files --seconds 10 --keep`,
+    )
     .action(
       action(io, async ([name], options: LogOptions & { seconds?: number; keep?: boolean }) => {
         if (TOURS[name!] === undefined) {
           const known = Object.keys(TOURS).join(", ");
-          throw new ConfigError([{ file: "command line", message: `there is no tour "${name}"; there is: ${known}` }], "TR_USAGE");
+          throw new ConfigError(
+            [{ file: "command line", message: `there is no tour "${name}"; there is: ${known}` }],
+            "TR_USAGE",
+          );
         }
         return tour(options, io);
       }),
@@ -68,7 +74,10 @@ async function tour(options: LogOptions & { seconds?: number; keep?: boolean }, 
   const empty: ConfigOptions = { config: [], set: [] };
   const { plan } = await loadPlanFromOptions(empty, io, { made: { by: "demo", config } });
   const writer = new DemoWriter(logs);
-  const timer = options.seconds === undefined ? undefined : setTimeout(() => process.kill(process.pid, "SIGINT"), options.seconds * 1000);
+  const timer =
+    options.seconds === undefined
+      ? undefined
+      : setTimeout(() => process.kill(process.pid, "SIGINT"), options.seconds * 1000);
   // The writer ends before the sources do, so that what was written is what can arrive.
   const stopWriter = () => writer.stop();
   process.once("SIGINT", stopWriter).once("SIGTERM", stopWriter);
@@ -101,7 +110,9 @@ function verify(written: ReadonlyMap<string, number>, output: string, io: CliIo)
   }
   const total = [...written.values()].reduce((sum, count) => sum + count, 0);
   const missing = total - seen.size;
-  io.stderr.write(`written ${formatCount(total)} lines, delivered ${formatCount(seen.size)}, missing ${missing}, repeated ${repeated}\n`);
+  io.stderr.write(
+    `written ${formatCount(total)} lines, delivered ${formatCount(seen.size)}, missing ${missing}, repeated ${repeated}\n`,
+  );
   return missing === 0 && repeated === 0 ? 0 : 1;
 }
 
@@ -125,10 +136,14 @@ class DemoWriter {
     this.#writes += 1;
     for (const program of ["shop", "stock", "mail"]) {
       const path = join(this.#folder, `${program}.log`);
-      if (this.#writes % ROTATE_EVERY_WRITES === 0 && existsSync(path)) renameSync(path, `${path}.${this.#writes / ROTATE_EVERY_WRITES}`);
+      if (this.#writes % ROTATE_EVERY_WRITES === 0 && existsSync(path))
+        renameSync(path, `${path}.${this.#writes / ROTATE_EVERY_WRITES}`);
       const seq = this.written.get(program) ?? 0;
       const level = seq % 50 === 0 ? "error" : "info";
-      appendFileSync(path, `${JSON.stringify({ program, seq, level, text: `request ${seq} of ${program} was served` })}\n`);
+      appendFileSync(
+        path,
+        `${JSON.stringify({ program, seq, level, text: `request ${seq} of ${program} was served` })}\n`,
+      );
       this.written.set(program, seq + 1);
     }
   }

@@ -11,15 +11,18 @@ type Options = ConfigOptions & { readonly json?: boolean; readonly component?: s
 
 /** `tailrace dlq`: the records that a sink or transform refused for good. */
 export function register(program: Command, io: CliIo): void {
-  const dlq = program.command("dlq").description("records that a sink or a transform refused for good").addHelpText(
-    "after",
-    `
+  const dlq = program
+    .command("dlq")
+    .description("records that a sink or a transform refused for good")
+    .addHelpText(
+      "after",
+      `
 Examples:
   tailrace dlq list
   tailrace dlq show 3f2a9c0d11aa45e7
   tailrace dlq replay --component out     send them to the component again, now or when the agent next runs
   tailrace dlq purge 3f2a9c0d11aa45e7`,
-  );
+    );
   withConfigOptions(dlq.command("list").description("list dead letters"))
     .option("--component <name>", "of this component only")
     .option("--json", "print JSON")
@@ -34,7 +37,16 @@ Examples:
     withConfigOptions(dlq.command(name).description(description).argument("[id...]"))
       .option("--component <name>", "all of this component")
       .option("--all", "all there are")
-      .action(action(io, (ids, options: Options) => change(name, ids.filter((id) => id !== undefined), options, io)));
+      .action(
+        action(io, (ids, options: Options) =>
+          change(
+            name,
+            ids.filter((id) => id !== undefined),
+            options,
+            io,
+          ),
+        ),
+      );
   }
 }
 
@@ -65,7 +77,8 @@ async function change(what: "replay" | "purge", ids: readonly string[], options:
     return 2;
   }
   const state = await stateFromOptions(options, io);
-  const chosen = ids.length > 0 ? ids : (await readingFrom(state, (reader) => lettersOf(reader, options))).map(({ id }) => id);
+  const chosen =
+    ids.length > 0 ? ids : (await readingFrom(state, (reader) => lettersOf(reader, options))).map(({ id }) => id);
   const changed =
     state.agent === undefined
       ? await writing(state, (store) => (what === "replay" ? store.markForReplay(chosen) : store.remove(chosen)))
@@ -75,23 +88,35 @@ async function change(what: "replay" | "purge", ids: readonly string[], options:
   return changed === chosen.length ? 0 : 1;
 }
 
-async function askAgent(agent: NonNullable<CommandState["agent"]>, what: "replay" | "purge", ids: readonly string[]): Promise<number> {
+async function askAgent(
+  agent: NonNullable<CommandState["agent"]>,
+  what: "replay" | "purge",
+  ids: readonly string[],
+): Promise<number> {
   const answer = (await agent.post(`/dlq/${what}`, { ids })) as { replayed?: number; purged?: number };
   return answer.replayed ?? answer.purged ?? 0;
 }
 
 async function lettersOf(reader: DeadLetterReader, options: Options): Promise<DeadLetter[]> {
   const letters: DeadLetter[] = [];
-  for await (const letter of reader.list(options.component === undefined ? {} : { component: options.component })) letters.push(letter);
+  for await (const letter of reader.list(options.component === undefined ? {} : { component: options.component }))
+    letters.push(letter);
   return letters;
 }
 
-async function reading<Result>(options: Options, io: CliIo, read: (reader: DeadLetterReader) => Promise<Result>): Promise<Result> {
+async function reading<Result>(
+  options: Options,
+  io: CliIo,
+  read: (reader: DeadLetterReader) => Promise<Result>,
+): Promise<Result> {
   return readingFrom(await stateFromOptions(options, io), read);
 }
 
 /** Reads beside a running agent too: the store allows it. */
-async function readingFrom<Result>({ stateDir }: CommandState, read: (reader: DeadLetterReader) => Promise<Result>): Promise<Result> {
+async function readingFrom<Result>(
+  { stateDir }: CommandState,
+  read: (reader: DeadLetterReader) => Promise<Result>,
+): Promise<Result> {
   const { openDeadLettersForReading } = await import("../dead-letters/index.ts");
   const reader = await openDeadLettersForReading(join(stateDir, "dead-letters"));
   try {
@@ -101,14 +126,21 @@ async function readingFrom<Result>({ stateDir }: CommandState, read: (reader: De
   }
 }
 
-async function writing<Result>({ stateDir, plan }: CommandState, write: (store: DeadLetterStore) => Promise<Result>): Promise<Result> {
+async function writing<Result>(
+  { stateDir, plan }: CommandState,
+  write: (store: DeadLetterStore) => Promise<Result>,
+): Promise<Result> {
   const [{ openDeadLetters }, { lockDirectory }, { systemRandom }] = await Promise.all([
     import("../dead-letters/index.ts"),
     import("../runtime/directory-lock.ts"),
     import("../runtime/random.ts"),
   ]);
   using _lock = await lockDirectory(stateDir);
-  const store = await openDeadLetters({ folder: join(stateDir, "dead-letters"), maxBytes: plan.deadLetters.maxBytes, random: systemRandom });
+  const store = await openDeadLetters({
+    folder: join(stateDir, "dead-letters"),
+    maxBytes: plan.deadLetters.maxBytes,
+    random: systemRandom,
+  });
   try {
     return await write(store);
   } finally {

@@ -136,7 +136,8 @@ export class Discovery {
       if (state.id !== undefined) this.#registry.setId(state, state.id);
     }
     // An inode number leads to one file only: the others have lost it to a truncation or to reuse.
-    for (const state of states) if (state.id !== undefined && this.#registry.byId(state.id) !== state) state.id = undefined;
+    for (const state of states)
+      if (state.id !== undefined && this.#registry.byId(state.id) !== state) state.id = undefined;
     const byAge = [...states].sort((a, b) => a.lastSeenMs - b.lastSeenMs || a.generation - b.generation);
     for (const state of byAge) {
       if (state.copyOf === undefined) for (const name of state.names) this.#registry.setOwner(name, state);
@@ -1293,7 +1294,8 @@ export class Discovery {
       if (use?.kind === "copy" && use.of.isSaved && this.#registry.byId(use.id) === undefined) {
         await this.#rememberCopy(path, use, use.of, use.common).catch(() => undefined);
       }
-      if (use?.kind !== "copy" || !use.isProven || use.stat.size <= use.common || this.#formatOf(path) !== undefined) continue;
+      if (use?.kind !== "copy" || !use.isProven || use.stat.size <= use.common || this.#formatOf(path) !== undefined)
+        continue;
       if (clock.monotonic() - use.sinceMs < rotateWaitMs || use.of.phase === "missing") continue;
       if (Math.max(positions.committedOf(use.of.key), use.of.start) < use.common) continue;
       const state = this.#registry.byId(use.id);

@@ -13,8 +13,8 @@ import {
 } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { TailerManagerOptions } from "./tailer-manager.ts";
 import { type Line, TailBench, texts } from "./tail-bench.test-kit.ts";
+import type { TailerManagerOptions } from "./tailer-manager.ts";
 
 let bench: TailBench;
 beforeEach(() => {

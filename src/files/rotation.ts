@@ -200,5 +200,7 @@ function preference(sibling: SiblingFile, state: FileState): number {
 }
 
 function isSameLook(a: readonly SiblingFile[], b: readonly SiblingFile[]): boolean {
-  return a.length === b.length && a.every((sibling, index) => sibling.path === b[index]!.path && sibling.id === b[index]!.id);
+  return (
+    a.length === b.length && a.every((sibling, index) => sibling.path === b[index]!.path && sibling.id === b[index]!.id)
+  );
 }

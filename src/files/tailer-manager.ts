@@ -534,11 +534,15 @@ export class TailerManager implements Source {
     const code = errnoOf(error);
     const text = pathToText(state.location ?? state.path);
     if (state.trouble === undefined || errnoOf(state.trouble) !== code) {
-      events.emit("file_unreadable", `${text} cannot be read (${error.message}); its position ${state.offset} is kept`, {
-        file: text,
-        offset: state.offset,
-        error: error.message,
-      });
+      events.emit(
+        "file_unreadable",
+        `${text} cannot be read (${error.message}); its position ${state.offset} is kept`,
+        {
+          file: text,
+          offset: state.offset,
+          error: error.message,
+        },
+      );
     }
     state.trouble = error;
   }

@@ -53,7 +53,8 @@ export class MemoryBudget {
 
   /** What lies in the pool and what is out must fit the budget together. */
   #trimPool(): void {
-    while (this.#free.length > 0 && this.#usedBytes + this.#free.length * this.#chunkBytes > this.totalBytes) this.#free.pop();
+    while (this.#free.length > 0 && this.#usedBytes + this.#free.length * this.#chunkBytes > this.totalBytes)
+      this.#free.pop();
   }
 
   /** Small reads (a few new lines) come from Node's own slab: they must not each hold a whole chunk. */
