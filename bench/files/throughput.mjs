@@ -141,7 +141,7 @@ function countLines(path) {
 
 const quiet = { stdio: ["ignore", "ignore", "ignore"] };
 const peers = {
-  cp: () => ({ output: join(folder, "cp.out"), start: (work, output) => spawn("cp", [input, output], quiet) }),
+  cp: () => ({ output: join(folder, "cp.out"), start: (_work, output) => spawn("cp", [input, output], quiet) }),
   tailrace: () => ({
     start(work, output) {
       const config = join(work, "tailrace.toml");

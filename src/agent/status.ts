@@ -19,7 +19,7 @@ export interface AgentStatus {
 }
 
 /** What one source has read, and what is left. */
-export interface SourceRow {
+interface SourceRow {
   readonly name: string;
   readonly records: number;
   readonly bytes: number;
@@ -28,7 +28,7 @@ export interface SourceRow {
 }
 
 /** What one sink has taken. */
-export interface SinkRow {
+interface SinkRow {
   readonly name: string;
   readonly acknowledged: number;
   readonly errors: number;

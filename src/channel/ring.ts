@@ -1,3 +1,5 @@
+import type { MessageQueue } from "./queue.ts";
+
 /**
  * The storage of a channel: a first-in-first-out queue in a circle. Slots are a power of two, so that a place is found
  * by masking; the circle starts small and doubles up to what the capacity needs, so that a roomy channel that is mostly
@@ -14,7 +16,7 @@
  *
  *   weights [ bytes 0 | records 0 | bytes 1 | records 1 | ... ]
  */
-export class Ring<T> {
+export class Ring<T> implements MessageQueue<T> {
   readonly #isWeighed: boolean;
   #values: (T | undefined)[];
   #weights: Float64Array;
@@ -98,8 +100,31 @@ export class Ring<T> {
     this.#length -= count;
   }
 
+  /** Takes the newest value of a ring that is not weighed; only call it when there is one. */
+  pop(): T {
+    this.#length -= 1;
+    const slot = (this.#head + this.#length) & this.#mask;
+    const value = this.#values[slot];
+    this.#values[slot] = undefined;
+    return value as T;
+  }
+
+  evict(which: "oldest" | "newest", _: unknown, into: T[]): boolean {
+    if (which === "newest") return false;
+    into.push(this.shift());
+    return true;
+  }
+
+  fit(capacity: number): void {
+    const slots = slotsFor(Math.max(capacity, this.#length));
+    if (slots <= this.#mask) this.#moveTo(slots);
+  }
+
   #grow(): void {
-    const slots = (this.#mask + 1) * 2;
+    this.#moveTo((this.#mask + 1) * 2);
+  }
+
+  #moveTo(slots: number): void {
     const values = emptySlots<T>(slots);
     const weights = new Float64Array(this.#isWeighed ? slots * 2 : 0);
     for (let index = 0; index < this.#length; index += 1) {

@@ -173,7 +173,7 @@ export function isStrayCommitRejection(error: unknown): boolean {
 const SIZE_KEY = "size";
 
 /** LMDB takes 1978 bytes. */
-export const MAX_KEY_BYTES = 1024;
+const MAX_KEY_BYTES = 1024;
 
 type Database = RootDatabase<Buffer, Buffer>;
 

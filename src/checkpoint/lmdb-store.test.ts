@@ -54,12 +54,15 @@ const note = (name: string, value: string | number): Change => ({ table: "note",
 const dataOf = (stateDir: string) => join(stateDir, "checkpoints", "data.mdb");
 const modeOf = (path: string) => (statSync(path).mode & 0o777).toString(8);
 
-checkpointStoreContract("openLmdbStore", () => {
-  const folder = mkdtempSync(join(tmpdir(), "tailrace-store-"));
-  return {
-    open: () => openLmdbStore(join(folder, "state")),
-    cleanUp: async () => rmSync(folder, { recursive: true, force: true }),
-  };
+describe("openLmdbStore › CheckpointStore contract", () => {
+  const rules = checkpointStoreContract(() => {
+    const folder = mkdtempSync(join(tmpdir(), "tailrace-store-"));
+    return {
+      open: () => openLmdbStore(join(folder, "state")),
+      cleanUp: async () => rmSync(folder, { recursive: true, force: true }),
+    };
+  });
+  for (const { title, run } of rules) it(title, run);
 });
 
 describe("openLmdbStore", () => {

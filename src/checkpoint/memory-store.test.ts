@@ -2,15 +2,21 @@ import { describe, expect, it } from "vitest";
 import { checkpointStoreContract } from "../testing/checkpoint-store-contract.ts";
 import { MemoryCheckpointStore } from "./memory-store.ts";
 
-checkpointStoreContract("MemoryCheckpointStore", () => {
-  const store = new MemoryCheckpointStore();
-  return {
-    async open() {
-      store.reopen();
-      return store;
+describe("MemoryCheckpointStore › CheckpointStore contract", () => {
+  const rules = checkpointStoreContract(
+    () => {
+      const store = new MemoryCheckpointStore();
+      return {
+        async open() {
+          store.reopen();
+          return store;
+        },
+        failNextCommit: () => store.failNextCommit(),
+      };
     },
-    failNextCommit: () => store.failNextCommit(),
-  };
+    { canFail: true },
+  );
+  for (const { title, run } of rules) it(title, run);
 });
 
 describe("MemoryCheckpointStore", () => {

@@ -7,7 +7,7 @@ export const SCHEMA_VERSION = 1;
 export type TextRows = ReadonlyMap<string, string>;
 
 /** Brings the rows of one version to the next. */
-export interface Migration {
+interface Migration {
   /** The version that it starts from; it ends at `from + 1`. */
   readonly from: number;
   /** Rows to write or, where undefined, to remove, by key. */
@@ -15,7 +15,7 @@ export interface Migration {
 }
 
 /** One for each version before the present one, oldest first. None yet: version 1 is the first. */
-export const MIGRATIONS: readonly Migration[] = [];
+const MIGRATIONS: readonly Migration[] = [];
 
 /** A schema: the program's own, or a test's. */
 export interface Schema {

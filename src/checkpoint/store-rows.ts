@@ -12,7 +12,7 @@ import type { Change, FileEntry, Json, StoredState } from "./checkpoint-store.ts
  * | mark     | sink, name         | Json      |
  * | note     | name               | Json      |
  */
-export const KEY_FIELDS = {
+const KEY_FIELDS = {
   position: ["sink", "source", "file"],
   file: ["source", "file"],
   mark: ["sink", "name"],

@@ -25,6 +25,7 @@ Examples:
   tailrace checkpoints list
   tailrace checkpoints show /var/log/syslog --json
   tailrace checkpoints reset /var/log/syslog      it is read as a new file again
+  tailrace checkpoints forget old_sink            for a sink that is gone for good
   tailrace checkpoints export > positions.ndjson
   tailrace checkpoints import < positions.ndjson`,
     );
@@ -52,6 +53,9 @@ Examples:
       return files === 0 ? 1 : 0;
     }),
   );
+  withConfigOptions(
+    checkpoints.command("forget").description("forget a sink and where it stands").argument("<sink>"),
+  ).action(action(io, async ([sink], options: Options) => forget(sink!, options, io)));
   withConfigOptions(checkpoints.command("export").description("print the whole state as NDJSON")).action(
     action(io, async (_, options: Options) => {
       const { stateDir } = await stateFromOptions(options, io);
@@ -113,6 +117,23 @@ async function reset(path: string, options: Options, io: CliIo): Promise<number>
     if (changes.length > 0) await store.commit(changes);
     return found.length;
   });
+}
+
+async function forget(sink: string, options: Options, io: CliIo): Promise<number> {
+  const { stateDir, agent } = await stateFromOptions(options, io);
+  if (agent !== undefined)
+    throw new ConfigError([{ message: `an agent runs on ${stateDir}; stop it before forgetting a sink` }], "TR_USAGE");
+  const [{ Checkpoint }, { forgetSink }] = await Promise.all([
+    import("../checkpoint/index.ts"),
+    import("../pipeline/known-sinks.ts"),
+  ]);
+  const isKnown = await changeStore(stateDir, async (store) => {
+    const changes = forgetSink(await Checkpoint.load(store), sink);
+    if (changes.length > 0) await store.commit(changes);
+    return changes.length > 0;
+  });
+  io.stderr.write(isKnown ? `${sink} is forgotten: it is a new sink now\n` : `no checkpoint knows a sink ${sink}\n`);
+  return isKnown ? 0 : 1;
 }
 
 async function importRowsFrom(input: NodeJS.ReadableStream, options: Options, io: CliIo): Promise<number> {

@@ -1,8 +1,9 @@
 import { hostname } from "node:os";
 import type { Plan } from "../config/index.ts";
 import { errnoOf, toError } from "../errors.ts";
-import { systemClock, systemRandom } from "../runtime/index.ts";
+import { systemClock } from "../runtime/clock.ts";
 import { nodeFileSystem } from "../runtime/node-file-system.ts";
+import { systemRandom } from "../runtime/random.ts";
 import type { StageContext } from "../stage/index.ts";
 import { silentLogger } from "../telemetry/log.ts";
 import { maskUrls } from "../telemetry/redact.ts";

@@ -50,7 +50,10 @@ export async function runAgent(plan: Plan, options: RunAgentOptions, io: CliIo):
   let early: string | undefined;
   let agent: Awaited<ReturnType<typeof openAgent>> | undefined;
   const signals = new SignalMonitor(process, {
-    terminate: (signal) => (agent === undefined ? (early = signal) : agent.stop(signal)),
+    terminate: (signal) => {
+      if (agent === undefined) early = signal;
+      else agent.stop(signal);
+    },
     force: (signal) => (agent === undefined ? process.exit(1) : agent.force(signal)),
     reload: () => log.warn({}, "SIGHUP: a changed configuration takes effect at the next start"),
     rotate: () => agent?.rotateOutputs(),

@@ -4,7 +4,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { systemClock, systemRandom } from "../runtime/index.ts";
+import { systemClock } from "../runtime/clock.ts";
+import { systemRandom } from "../runtime/random.ts";
 import { silentLogger } from "../telemetry/log.ts";
 import { contractBatch } from "../testing/transform-contract.ts";
 import {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type BytePath, pathFromBytes, pathFromText } from "../runtime/index.ts";
+import { type BytePath, pathFromBytes, pathFromText } from "../runtime/byte-path.ts";
 import { familyOf, siblingsOf } from "./family.ts";
 
 function paths(...names: string[]): BytePath[] {

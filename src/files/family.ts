@@ -1,5 +1,5 @@
 import { type CompressionFormat, formatOfName, withoutFormatEnding } from "../codec/decompress.ts";
-import { type BytePath, baseName } from "../runtime/index.ts";
+import { type BytePath, baseName } from "../runtime/byte-path.ts";
 
 /*
  * Names that rotation gives to what was once at a path (delivery contract, section 4). With the path's last name `app.log`:

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { ContentMark, FileEntry } from "../checkpoint/checkpoint-store.ts";
-import type { FileHandle } from "../runtime/index.ts";
+import type { FileHandle } from "../runtime/file-system.ts";
 
 /** First bytes of a file that make its fingerprint; it grows while the file is shorter. */
 export const FINGERPRINT_BYTES = 1024;

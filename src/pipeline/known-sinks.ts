@@ -88,6 +88,21 @@ export async function reconcileSinks(
   if (changes.length > 0) await groupCommit.submit(changes);
 }
 
+/** What takes a sink out of a store at rest: its positions, its marks, and that it was ever known. Empty: nobody knows it. */
+export function forgetSink(checkpoint: Checkpoint, name: string): Change[] {
+  const changes: Change[] = [];
+  for (const { sink, source, file } of checkpoint.state().positions) {
+    if (sink === name || sink.startsWith(`${name}#`))
+      changes.push({ table: "position", sink, source, file, value: undefined });
+  }
+  for (const mark of checkpoint.marksOf(name).keys())
+    changes.push({ table: "mark", sink: name, name: mark, value: undefined });
+  const known = readKnown(checkpoint.note(KNOWN_SINKS));
+  if (known.delete(name))
+    changes.push({ table: "note", name: KNOWN_SINKS, value: Object.fromEntries(known) as unknown as Json });
+  return changes;
+}
+
 /** The run has begun: until `saveCleanStop`, whatever ends it is a crash. */
 export async function clearCleanStop(
   sinks: readonly { readonly name: string }[],
@@ -141,7 +156,8 @@ function refuseSilentRename(
       "TR_STATE_REFUSED",
       `sink "${name}" is new and sink "${gone}", which wrote to the same ${type} target (${target}), is gone. ` +
         `If it was renamed, set previous_names = ["${gone}"] in [sinks.${name}]. ` +
-        `If it is another one, start once without [sinks.${name}] after \`tailrace checkpoints forget ${gone}\``,
+        `If it is another one, run \`tailrace checkpoints forget ${gone}\` first: [sinks.${name}] then starts where the other ` +
+        "sinks of its sources are, and at the beginning where there is none",
     );
   }
 }

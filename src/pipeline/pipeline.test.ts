@@ -16,6 +16,7 @@ import { silentLogger } from "../telemetry/log.ts";
 import { memoryPlan, planned } from "../testing/memory-plan.ts";
 import { type MemoryTarget, memorySink, memorySource } from "../testing/memory-stages.ts";
 import { openPipeline, type PipelineEnvironment } from "./build.ts";
+import { forgetSink } from "./known-sinks.ts";
 import type { Pipeline } from "./pipeline.ts";
 
 const target = (): MemoryTarget => ({ texts: [], mark: 0 });
@@ -299,5 +300,23 @@ describe("pipeline", () => {
     const renamed = { ...planned("new", memorySink(out), ["in"]), previousNames: ["old"] };
     await runOnce(memoryPlan({ sources: [source()], sinks: [renamed] }), world);
     expect(out.texts).toEqual(numbered("x", 3));
+  });
+
+  it("refuses to guess whether a sink was renamed, until previous_names or forget decides", async () => {
+    const world = newWorld();
+    const files = new Map([["x", numbered("x", 3)]]);
+    const out = target();
+    const source = () => planned("in", memorySource(files));
+    const sinkNamed = (name: string) => ({
+      ...planned(name, { ...memorySink(out), target: () => "/data/out" }, ["in"]),
+    });
+    await runOnce(memoryPlan({ sources: [source()], sinks: [sinkNamed("old")] }), world);
+    const other = memoryPlan({ sources: [source()], sinks: [sinkNamed("other")] });
+    await expect(runOnce(other, world)).rejects.toThrow(/previous_names = \["old"\].*checkpoints forget old/);
+    const changes = forgetSink(await Checkpoint.load(world.store), "old");
+    await world.store.commit(changes);
+    expect(forgetSink(await Checkpoint.load(world.store), "old")).toEqual([]);
+    await runOnce(other, world);
+    expect(out.texts).toEqual([...numbered("x", 3), ...numbered("x", 3)]);
   });
 });

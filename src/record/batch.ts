@@ -13,7 +13,7 @@ export interface Memory {
 }
 
 /** For batches whose bytes belong to the garbage collector. */
-export const plainMemory: Memory = { byteLength: 0, retain() {}, release() {} };
+const plainMemory: Memory = { byteLength: 0, retain() {}, release() {} };
 
 /**
  * Records of one origin that travel and settle together: the message on every channel between stages. A TailerPayload

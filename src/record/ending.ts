@@ -9,5 +9,3 @@
  * A record that is merely unsettled when the process ends has no ending: it is read again.
  */
 export type Ending = "delivered" | "filtered" | "dropped" | "dead_lettered";
-
-export const ENDINGS: readonly Ending[] = ["delivered", "filtered", "dropped", "dead_lettered"];

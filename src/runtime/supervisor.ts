@@ -4,7 +4,7 @@ import type { CancellationToken } from "./cancellation-token.ts";
 import type { Clock, Timer } from "./clock.ts";
 
 /** Where the supervisor says what it does; a `Logger` is one. */
-export interface SupervisorLog {
+interface SupervisorLog {
   error(fields: { readonly [field: string]: unknown }, message: string): void;
   info(fields: { readonly [field: string]: unknown }, message: string): void;
 }

@@ -27,7 +27,7 @@ export const stdinSource = defineSource({
 });
 
 /** The source over any stream of bytes, so that tests need not own the process. */
-export class StdinSource implements Source {
+class StdinSource implements Source {
   readonly output: Receiver<Batch>;
   readonly #sender: Sender<Batch>;
   readonly #context: SourceContext;

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DataRecord } from "../record/index.ts";
-import { systemClock } from "../runtime/index.ts";
+import { systemClock } from "../runtime/clock.ts";
 import type { StageContext } from "../stage/index.ts";
 import { contractBatch } from "../testing/transform-contract.ts";
 import { map, nestedSplit } from "./map.ts";

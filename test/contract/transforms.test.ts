@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, it } from "vitest";
-import { systemClock } from "../../src/runtime/index.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
 import type { StageContext, TransformDefinition } from "../../src/stage/index.ts";
 import { transformContract } from "../../src/testing/transform-contract.ts";
 import { filter } from "../../src/transforms/filter.ts";

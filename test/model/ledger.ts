@@ -18,6 +18,7 @@ export interface Line {
 
 export class Ledger {
   readonly lines = new Map<string, Line>();
+  readonly #excused = new Set<number>();
   #streams = 0;
   readonly #orders = new Map<string, number>();
 
@@ -30,13 +31,18 @@ export class Ledger {
   write(family: string, stream: number, payload: string, isLate: boolean): Line {
     const order = (this.#orders.get(family) ?? 0) + 1;
     this.#orders.set(family, order);
-    const line: Line = { text: `${family} ${order} ${payload}`, family, stream, order, isLate, isExcusable: false };
+    const isExcusable = this.#excused.has(stream);
+    const line: Line = { text: `${family} ${order} ${payload}`, family, stream, order, isLate, isExcusable };
     this.lines.set(line.text, line);
     return line;
   }
 
-  /** The bytes of a stream have no name any more: what of it had not been delivered may be missing. */
+  /**
+   * The bytes of a stream have no name any more, or none that leads to them: what of it had not been delivered may be
+   * missing, and what is still written into it too.
+   */
   excuse(stream: number): void {
+    this.#excused.add(stream);
     for (const line of this.lines.values()) if (line.stream === stream) line.isExcusable = true;
   }
 

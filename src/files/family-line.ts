@@ -1,0 +1,183 @@
+import type { BytePath } from "../runtime/byte-path.ts";
+import { familyOf } from "./family.ts";
+import type { FileId } from "./file-id.ts";
+import type { FileRegistry } from "./file-registry.ts";
+import type { FileState } from "./file-state.ts";
+import type { PathPatterns } from "./glob.ts";
+import type { Readers } from "./readers.ts";
+import type { Rotation, SiblingFile } from "./rotation.ts";
+
+export interface FamilyLineOptions {
+  readonly registry: FileRegistry;
+  readonly rotation: Rotation;
+  readonly patterns: PathPatterns;
+  readonly readers: Readers;
+  /** True if a file that is known gives (or gave) what is in this sibling. */
+  readonly isKnownContent: (sibling: SiblingFile, current: FileState | undefined) => Promise<boolean>;
+  /** Takes up a generation that nobody has seen. */
+  readonly takeUp: (sibling: SiblingFile, home: BytePath) => FileState;
+}
+
+/** Time stamps of files are as coarse as 2 s on some file systems, and the kernel's clock for them lags behind. */
+const COARSE_TIME_MS = 2_100;
+
+/** Where a member of the family stands on disk: its index among the siblings, oldest first; the path itself is behind them. */
+type Ranks = ReadonlyMap<FileState, number>;
+
+/**
+ * The generations of one path in the order in which they were there, so that they are read in that order:
+ *
+ *     disk, oldest first    app.log.3   app.log.2   app.log.1   app.log
+ *     what is known         K1 (14)     -           K3 (15)     -          K2 (14.5), deleted, but held open
+ *     after `arrange`       K1 (14)     new (14.2)  K3 (15)     new (16)
+ *     read one behind the other:  K1 <- new <- K2 <- K3 <- new
+ *
+ * A generation's number (`FileState.order`) is given once and stored; one that is found later goes between its
+ * neighbours. Each one that has not begun waits for the nearest older one that is not finished.
+ *
+ * A sibling that no pattern matches is read where it is younger than anything known of this path: by its place among
+ * the siblings, by its time of modification against the last look at what is gone, or since its inode number was that
+ * of a known file when last seen. What is older was there before anybody wanted it.
+ */
+export class FamilyLine {
+  readonly #options: FamilyLineOptions;
+  readonly #touched = new Set<BytePath>();
+  /** Inode numbers that belonged to a known file and now hold something else: surely younger than it. */
+  readonly #reborn = new Set<FileId>();
+
+  constructor(options: FamilyLineOptions) {
+    this.#options = options;
+  }
+
+  /** Something in the family of this path has changed. */
+  touch(path: BytePath): void {
+    this.#touched.add(familyOf(path).base);
+  }
+
+  touchAll(state: FileState): void {
+    for (const name of state.names) this.touch(name);
+  }
+
+  reborn(id: FileId): void {
+    this.#reborn.add(id);
+  }
+
+  /** Puts every family that has changed in order; what cannot be told now is tried again the next time. */
+  async arrange(): Promise<void> {
+    for (const home of [...this.#touched]) {
+      this.#touched.delete(home);
+      if (!(await this.#arrange(home))) this.#touched.add(home);
+    }
+  }
+
+  async #arrange(home: BytePath): Promise<boolean> {
+    const { registry, rotation } = this.#options;
+    const members = this.#membersOf(home);
+    if (members.length === 0) return true;
+    const siblings = await rotation.siblings(home);
+    if (siblings === undefined) return false;
+    const ranks = this.#ranksOf(home, members, siblings);
+    const isWanted = members.some((member) => member.names.includes(home));
+    for (const [rank, sibling] of siblings.entries()) {
+      const known = registry.byId(sibling.id);
+      if (known !== undefined) {
+        if (ranks.has(known) && known.order === undefined) this.#number(known, rank, sibling.stat.modifiedMs, ranks);
+        continue;
+      }
+      if (!isWanted || !(await this.#isMissed(sibling, rank, home, ranks))) continue;
+      const missed = this.#options.takeUp(sibling, home);
+      ranks.set(missed, rank);
+      this.#reborn.delete(sibling.id);
+      this.#number(missed, rank, sibling.stat.modifiedMs, ranks);
+      this.#settleUnread(missed);
+    }
+    for (const member of members) {
+      if (member.order === undefined) this.#number(member, ranks.get(member) ?? siblings.length, undefined, ranks);
+    }
+    this.#link(this.#membersOf(home));
+    return true;
+  }
+
+  #membersOf(home: BytePath): FileState[] {
+    return [...this.#options.registry.family(home)].filter((state) => state.copyOf === undefined);
+  }
+
+  #ranksOf(
+    home: BytePath,
+    members: readonly FileState[],
+    siblings: readonly SiblingFile[],
+  ): Map<FileState, number> {
+    const { registry } = this.#options;
+    // A number of undefined rank: nothing on disk says where it stands.
+    const ranks = new Map<FileState, number>();
+    for (const [rank, sibling] of siblings.entries()) {
+      const state = registry.byId(sibling.id);
+      if (state !== undefined && members.includes(state)) ranks.set(state, rank);
+    }
+    const owner = registry.ownerOf(home);
+    if (owner?.paths.has(home)) ranks.set(owner, siblings.length);
+    for (const member of members) if (!ranks.has(member)) ranks.set(member, Number.NaN);
+    return ranks;
+  }
+
+  /** Whether a sibling that nobody knows is a generation that came and went unseen. */
+  async #isMissed(sibling: SiblingFile, rank: number, home: BytePath, ranks: Ranks): Promise<boolean> {
+    const { registry, patterns } = this.#options;
+    // What matches is found by itself.
+    if (patterns.judge(sibling.path).kind === "included") return false;
+    const isYounger =
+      this.#reborn.has(sibling.id) ||
+      [...ranks].some(([member, at]) => isBefore(member, at, rank, sibling.stat.modifiedMs));
+    if (!isYounger) return false;
+    const owner = registry.ownerOf(home);
+    const current = owner?.paths.has(home) ? owner : undefined;
+    return !(await this.#options.isKnownContent(sibling, current));
+  }
+
+  /** Gives a generation its number, between those of its neighbours. */
+  #number(state: FileState, rank: number, modifiedMs: number | undefined, ranks: Ranks): void {
+    let next = Number.POSITIVE_INFINITY;
+    for (const [other, at] of ranks) {
+      if (other.order !== undefined && !isBefore(other, at, rank, modifiedMs)) next = Math.min(next, other.order);
+    }
+    let before = Number.NEGATIVE_INFINITY;
+    for (const [other, at] of ranks) {
+      if (other.order !== undefined && other.order < next && isBefore(other, at, rank, modifiedMs)) {
+        before = Math.max(before, other.order);
+      }
+    }
+    if (next === Number.POSITIVE_INFINITY) state.order = before === Number.NEGATIVE_INFINITY ? 1 : Math.floor(before) + 1;
+    else state.order = before === Number.NEGATIVE_INFINITY ? next - 1 : (before + next) / 2;
+  }
+
+  /** Of a file that was lost before anything was read of it nothing proves where its content is; this is it. */
+  #settleUnread(found: FileState): void {
+    for (const home of found.names) {
+      for (const state of this.#membersOf(home)) {
+        if (state.phase !== "missing" || state.offset > 0 || state.fingerprint.length > 0) continue;
+        if (state.order !== undefined && found.order !== undefined && state.size <= found.size) state.size = 0;
+      }
+    }
+  }
+
+  #link(members: readonly FileState[]): void {
+    const { readers } = this.#options;
+    const unfinished = members
+      .filter((state) => state.phase !== "finished")
+      .sort((a, b) => (a.order ?? 0) - (b.order ?? 0));
+    for (const [index, state] of unfinished.entries()) {
+      const before = unfinished[index - 1];
+      if (before === undefined || state.isReleased || state.linkedTo === before) continue;
+      state.linkedTo = before;
+      state.predecessor = before;
+      readers.markEnd(before);
+      readers.read(before);
+    }
+  }
+}
+
+/** Whether `member`, which is at `at` (NaN: nowhere), was there before what is at `rank`. */
+function isBefore(member: FileState, at: number, rank: number, modifiedMs: number | undefined): boolean {
+  if (!Number.isNaN(at)) return at < rank;
+  return modifiedMs === undefined || modifiedMs > member.lastSeenMs - COARSE_TIME_MS;
+}
