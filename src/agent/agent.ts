@@ -14,19 +14,21 @@ import { MemoryBudget } from "../runtime/memory-budget.ts";
 import { nodeFileSystem } from "../runtime/node-file-system.ts";
 import { type Random, systemRandom } from "../runtime/random.ts";
 import { type ProcessErrors, Supervisor, type SupervisorResult } from "../runtime/supervisor.ts";
-import { eventsToLog } from "../telemetry/event-log.ts";
+import type { EventSubscription } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { channelRows } from "./channel-rows.ts";
 import { checkpointRows } from "./checkpoint-rows.ts";
 import type { AgentControl } from "./control.ts";
 import { ControlServer } from "./control-server.ts";
 import { DeadLetterReplay } from "./dead-letter-replay.ts";
+import { EventPublisher } from "./event-publisher.ts";
 import { LedgerKeeper, ledgerOf } from "./ledger.ts";
 import { memoryCeilingMiB } from "./memory-ceiling.ts";
 import { Observation } from "./observation.ts";
 import { ShutdownWatch } from "./shutdown-watch.ts";
 import { AgentState } from "./state.ts";
 import { type AgentStatus, statusOf } from "./status.ts";
+import { type TapSession, Taps } from "./tap.ts";
 
 /** Reads are of this many bytes; memory for them is pooled. */
 const CHUNK_BYTES = 256 * 1024;
@@ -64,6 +66,8 @@ export class Agent implements AgentControl {
   readonly #replay: DeadLetterReplay;
   readonly #observation: Observation;
   readonly #channels: ChannelRegistry;
+  readonly #events: EventPublisher;
+  readonly #taps: Taps;
   #ended: Promise<void> = Promise.resolve();
 
   /** @internal Use `openAgent`. */
@@ -79,6 +83,7 @@ export class Agent implements AgentControl {
     monitor: ChannelMonitor;
     channels: ChannelRegistry;
     observation: Observation;
+    events: EventPublisher;
   }) {
     this.#options = parts.options;
     this.#clock = parts.clock;
@@ -90,6 +95,9 @@ export class Agent implements AgentControl {
     this.#monitor = parts.monitor;
     this.#channels = parts.channels;
     this.#observation = parts.observation;
+    this.#events = parts.events;
+    const { clock, channels, pipeline } = parts;
+    this.#taps = new Taps({ channels, clock, size: parts.options.plan.channels.tap, pipeline });
     this.#supervisor = parts.supervisor(() => this.#shutDown());
     this.#control = new ControlServer(join(this.#state.stateDir, "control.sock"), this);
     this.#replay = new DeadLetterReplay(parts.deadLetters, parts.pipeline, parts.clock, parts.options.log);
@@ -140,6 +148,15 @@ export class Agent implements AgentControl {
     return ledgerOf(this.#channels);
   }
 
+  /** Lifecycle events from now on, until the agent ends or the subscription is closed (a `break` closes it). */
+  events(): EventSubscription {
+    return this.#events.subscribe();
+  }
+
+  tap(component: string, limit: number): TapSession | "unknown" | "busy" {
+    return this.#taps.open(component, limit);
+  }
+
   /** Where the API listens: `http://host:port` or `unix:/path`; undefined where there is none. */
   get apiAddress(): string | undefined {
     return this.#observation.address;
@@ -183,7 +200,10 @@ export class Agent implements AgentControl {
   /** What is left to do once the token is cancelled, or the work has ended by itself. */
   async #shutDown(): Promise<void> {
     const { plan, log } = this.#options;
+    const phase = (phase: string, message: string) =>
+      this.#events.of("agent").emit("shutdown_phase", message, { phase });
     this.#observation.stopping();
+    phase("draining", "Shutting down: sources stop, channels drain, sinks flush");
     const watch = new ShutdownWatch({
       pipeline: this.#pipeline,
       clock: this.#clock,
@@ -196,15 +216,21 @@ export class Agent implements AgentControl {
     await this.#ended;
     watch.stop();
     this.#replay.stop();
+    this.#taps.close();
+    phase("closing", "Shutting down: all has drained, stages close");
     await this.#pipeline.close();
     // The ledger of the end: what was in channel when the last positions were committed has gone somewhere since.
     await this.#state.groupCommit.submit([]).catch((error: unknown) => {
       log.warn({ error: toError(error).message }, "the last ledger could not be saved; `audit` shows the one before");
     });
     this.#monitor.stop();
-    await this.#observation.close();
     this.#writer.flush();
     await this.#deadLetters.close();
+    phase("ended", "Shutting down: nothing moves any more");
+    await this.#events.close();
+    // Once more: what was dropped since, on the way to a listener, is logged.
+    this.#monitor.stop();
+    await this.#observation.close();
     await this.#state.close();
     await this.#control.close();
     this.#report();
@@ -236,8 +262,14 @@ export async function openAgent(options: AgentOptions): Promise<Agent> {
   const stateDir = resolve(plan.stateDir);
   const channels = new ChannelRegistry();
   const host = options.host ?? hostname();
-  const observation = await Observation.prepare({ plan, clock, log, host, channels });
-  const state = await AgentState.open(stateDir, clock, log, observation.observeCommit).catch(async (error: unknown) => {
+  const { eventPublisher: queue, eventStream: listener } = plan.channels;
+  const events = new EventPublisher({ channels, clock, log, queue, listener });
+  const observation = await Observation.prepare({ plan, clock, log, host, channels, events });
+  const state = await AgentState.open(stateDir, clock, log, {
+    observeSeconds: observation.observeCommit,
+    events: events.of("checkpoint"),
+  }).catch(async (error: unknown) => {
+    await events.close();
     await observation.close();
     throw error;
   });
@@ -251,7 +283,7 @@ export async function openAgent(options: AgentOptions): Promise<Agent> {
       maxBytes: plan.deadLetters.maxBytes,
       random,
     });
-    const writer = new DeadLetterWriter({ store: deadLetters, clock, random, events: eventsToLog(log), log });
+    const writer = new DeadLetterWriter({ store: deadLetters, clock, random, events: events.of("dead_letters"), log });
     const early: { error: Error; component: string }[] = [];
     const pipeline = await openPipeline({
       plan: { ...plan, stateDir },
@@ -259,7 +291,7 @@ export async function openAgent(options: AgentOptions): Promise<Agent> {
       random,
       fileSystem: options.fileSystem ?? nodeFileSystem,
       log,
-      events: (component) => observation.eventsOf(component, eventsToLog(log.child({ component }))),
+      events: (component) => events.of(component),
       host,
       channels,
       checkpoint: state.checkpoint,
@@ -287,7 +319,14 @@ export async function openAgent(options: AgentOptions): Promise<Agent> {
       token,
       channels,
       observation,
-      monitor: new ChannelMonitor({ registry: channels, clock, log, warningThreshold: plan.channels.warningThreshold }),
+      events,
+      monitor: new ChannelMonitor({
+        registry: channels,
+        clock,
+        log: events.monitorLog(),
+        warningThreshold: plan.channels.warningThreshold,
+        totalBytes: plan.channels.totalBytes,
+      }),
       supervisor: (shutdown) => {
         supervisor = new Supervisor({
           clock,
@@ -307,6 +346,7 @@ export async function openAgent(options: AgentOptions): Promise<Agent> {
     log.info({ state_dir: stateDir }, `memory ceiling: ${memoryCeilingMiB(plan)} MiB`);
     return agent;
   } catch (error) {
+    await events.close();
     await observation.close();
     await state.close();
     throw error;

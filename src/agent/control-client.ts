@@ -1,7 +1,10 @@
+import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { request } from "node:http";
+import { type IncomingMessage, request } from "node:http";
 import { join } from "node:path";
-import { TailraceError, toError } from "../errors.ts";
+import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
+import { ConfigError, TailraceError, toError } from "../errors.ts";
 
 /** Asks a running agent over its control socket. */
 export class ControlClient {
@@ -30,6 +33,26 @@ export class ControlClient {
     return this.#ask("POST", path, JSON.stringify(body));
   }
 
+  /**
+   * The lines of an answer that goes on, as they come; ends when the agent ends it, or `signal` aborts.
+   * @throws ConfigError (`TR_USAGE`) if the agent knows no such thing
+   */
+  async *lines(path: string, { signal }: { signal: AbortSignal }): AsyncGenerator<string, undefined, undefined> {
+    const asked = request({ socketPath: this.#socketPath, path });
+    signal.addEventListener("abort", () => asked.destroy(), { once: true });
+    asked.end();
+    try {
+      const [answer] = (await once(asked, "response")) as [IncomingMessage];
+      if (answer.statusCode !== 200) throw await refusal(answer);
+      yield* createInterface({ input: answer, crlfDelay: Number.POSITIVE_INFINITY });
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      asked.destroy();
+    }
+    return undefined;
+  }
+
   #ask(method: string, path: string, body: string | undefined): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const headers =
@@ -54,4 +77,10 @@ export class ControlClient {
       asked.end(body);
     });
   }
+}
+
+async function refusal(answer: IncomingMessage): Promise<Error> {
+  const { message } = JSON.parse(await text(answer)) as { message: string };
+  if (answer.statusCode === 400 || answer.statusCode === 404) return new ConfigError([{ message }], "TR_USAGE");
+  return new TailraceError("TR_INTERNAL", `the running agent refused: ${message}`);
 }

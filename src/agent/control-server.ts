@@ -2,12 +2,13 @@ import { rmSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { getRequestListener } from "@hono/node-server";
 import { agentRoutes } from "../api/routes.ts";
+import { tapRoute } from "../api/tap-route.ts";
 import { listenPrivately } from "../runtime/listen-privately.ts";
 import type { AgentControl } from "./control.ts";
 
 /**
  * Answers `tailrace` commands over STATE_DIR/control.sock (mode 0600: whoever may connect may act), with the routes that
- * the API has below `/api`. The socket is removed at a graceful end, and one that a killed agent left behind is replaced,
+ * the API has below `/api`, and with `/tap`. The socket is removed at a graceful end, and one that a killed agent left behind is replaced,
  * since the lock on the state directory says that nobody listens on it.
  */
 export class ControlServer {
@@ -16,8 +17,12 @@ export class ControlServer {
 
   constructor(path: string, control: AgentControl) {
     this.#path = path;
-    const { fetch } = agentRoutes(() => control);
-    this.#server = createServer({ requestTimeout: 30_000 }, getRequestListener(fetch));
+    const routes = agentRoutes(() => control);
+    routes.get(
+      "/tap",
+      tapRoute(() => control),
+    );
+    this.#server = createServer({ requestTimeout: 30_000 }, getRequestListener(routes.fetch));
   }
 
   async listen(): Promise<void> {

@@ -2,6 +2,7 @@ import type { DeadLetter } from "../dead-letters/index.ts";
 import type { ChannelRow } from "./channel-rows.ts";
 import type { LedgerEdge } from "./ledger.ts";
 import type { AgentStatus } from "./status.ts";
+import type { TapSession } from "./tap.ts";
 
 /** What commands may ask of a running agent. */
 export interface AgentControl {
@@ -20,6 +21,8 @@ export interface AgentControl {
   resetPosition(path: string): Promise<{ readonly files: number }>;
   replayDeadLetters(ids: readonly string[]): Promise<number>;
   purgeDeadLetters(ids: readonly string[]): Promise<number>;
+  /** At most `limit` records as they leave a component; "unknown": there is no such one, "busy": too many taps at once. */
+  tap(component: string, limit: number): TapSession | "unknown" | "busy";
 }
 
 /** Where one sink stands in one file. */

@@ -13,6 +13,9 @@ const MAX_LAG_SECONDS = 5;
 /** A stage that gives nothing back for so long hangs: every network sink has a time-out well below. */
 const STUCK_MS = 120_000;
 
+/** `/ready` names a sink within two seconds of its failing; one whose target says nothing must not wait for its time-out. */
+const SILENT_MS = 1500;
+
 /**
  * Whether the process makes progress, and whether it is up. A sink that is down makes it unready, not dead: starting it
  * anew would not help. Dead is what only a new start can mend: an event loop or a stage that hangs.
@@ -62,12 +65,14 @@ export class Health {
 
   /** What is not up; empty: ready. */
   notReady(): Complaint[] {
-    if (this.#isStopping) return [{ component: "agent", reason: "it is shutting down" }];
+    const complaints: Complaint[] = this.#isStopping ? [{ component: "agent", reason: "it is shutting down" }] : [];
     const pipeline = this.#pipeline;
-    if (pipeline === undefined) return [{ component: "agent", reason: "it is starting" }];
-    const complaints: Complaint[] = pipeline.sinks.flatMap(({ name, trouble }) =>
-      trouble === undefined ? [] : [{ component: name, reason: trouble }],
-    );
+    if (pipeline === undefined)
+      return complaints.length > 0 ? complaints : [{ component: "agent", reason: "it is starting" }];
+    for (const sink of pipeline.sinks) {
+      const reason = this.#whyNot(sink);
+      if (reason !== undefined) complaints.push({ component: sink.name, reason });
+    }
     const { trouble, hasRoom } = pipeline.committer;
     if (trouble !== undefined) complaints.push({ component: "checkpoint", reason: trouble });
     if (!hasRoom)
@@ -76,6 +81,13 @@ export class Health {
         reason: "too much is delivered and not committed (max_uncommitted_bytes, max_uncommitted_ms); sources wait",
       });
     return complaints;
+  }
+
+  #whyNot(sink: Pipeline["sinks"][number]): string | undefined {
+    if (sink.trouble !== undefined) return sink.trouble;
+    if (sink.hasFailed) return "it has failed for good";
+    const silentMs = this.#clock.monotonic() - sink.progressAtMs;
+    return sink.isWriting && silentMs >= SILENT_MS ? `a write has not come back for ${seconds(silentMs)}` : undefined;
   }
 }
 

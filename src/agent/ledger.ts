@@ -1,5 +1,6 @@
 import type { ChannelRegistry } from "../channel/index.ts";
 import type { Change, Contributor, Json } from "../checkpoint/index.ts";
+import { TAP } from "./event-publisher.ts";
 
 /** What went through one channel, in records. */
 export interface LedgerEdge {
@@ -17,13 +18,16 @@ export const LEDGER_NOTE = "ledger";
 
 /** Every edge that carries records, at one instant. */
 export function ledgerOf(channels: ChannelRegistry): LedgerEdge[] {
-  return channels
-    .list()
-    .filter(({ carriesRecords }) => carriesRecords)
-    .map(({ component, channel, counters }) => {
-      const { sent, received, dropped, inChannel } = counters().records;
-      return { component, channel, sent, received, dropped: dropped.policy + dropped.closed, in_channel: inChannel };
-    });
+  return (
+    channels
+      .list()
+      // What a tap shows is a copy: nothing of the pipeline went there.
+      .filter(({ component, carriesRecords }) => carriesRecords && component !== TAP)
+      .map(({ component, channel, counters }) => {
+        const { sent, received, dropped, inChannel } = counters().records;
+        return { component, channel, sent, received, dropped: dropped.policy + dropped.closed, in_channel: inChannel };
+      })
+  );
 }
 
 /** The edges at which sent is not received + dropped + in channel: records that nobody can account for. */

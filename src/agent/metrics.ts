@@ -1,12 +1,15 @@
 import type { ChannelRegistry, RegisteredChannel } from "../channel/index.ts";
-import type { Pipeline, RunningSource } from "../pipeline/pipeline.ts";
+import type { Plan } from "../config/plan.ts";
+import type { Pipeline } from "../pipeline/pipeline.ts";
+import type { RunningSource } from "../pipeline/running-source.ts";
 import type { DurationHistogram } from "../telemetry/duration-histogram.ts";
 import type { MetricsSnapshot } from "../telemetry/metrics.ts";
 
 /** Where the numbers come from. */
 export interface MetricsOrigin {
   readonly channels: ChannelRegistry;
-  /** Undefined until the stages are open. */
+  readonly plan: Plan;
+  /** Undefined until the stages are open: then everything is at zero. */
   readonly pipeline: Pipeline | undefined;
   readonly commitSeconds: DurationHistogram;
   readonly eventLoopLagSeconds: number;
@@ -20,9 +23,8 @@ const MAX_FILES = 1000;
 export function collectMetrics(origin: MetricsOrigin): MetricsSnapshot {
   const channels = origin.channels.list().map(readChannel);
   const records = channels.filter(({ carriesRecords }) => carriesRecords);
-  const sources = origin.pipeline?.sources ?? [];
-  const sinks = origin.pipeline?.sinks ?? [];
-  const refusing = [...(origin.pipeline?.transforms ?? []), ...sinks];
+  const { sources, transforms, sinks } = origin.pipeline ?? unopened(origin.plan);
+  const refusing = [...transforms, ...sinks];
   return {
     mpsc_channel_usage_percent: channels.map(({ labels, counters }) => ({ labels, value: counters.usagePercent })),
     mpsc_channel_capacity: channels.map(({ labels, counters }) => ({ labels, value: counters.capacity })),
@@ -82,6 +84,18 @@ export function collectMetrics(origin: MetricsOrigin): MetricsSnapshot {
   };
 }
 
+type Source = Pick<RunningSource, "name" | "bytes" | "records"> & {
+  readonly source: Pick<RunningSource["source"], "status" | "files">;
+};
+
+/** The components of a plan before their stages are open. */
+function unopened(plan: Plan) {
+  const sources: Source[] = plan.sources.map(({ name }) => ({ name, bytes: 0, records: 0, source: {} }));
+  const transforms = plan.transforms.map(({ name }) => ({ name, deadLetters: 0 }));
+  const sinks = plan.sinks.map(({ name }) => ({ name, acknowledgedRecords: 0, errors: 0, deadLetters: 0 }));
+  return { sources, transforms, sinks };
+}
+
 /** One look at a channel: all its families tell of this instant. */
 function readChannel(channel: RegisteredChannel) {
   return {
@@ -103,7 +117,7 @@ function byReason<Labels extends object>(
   ];
 }
 
-function fileLags({ name, source }: RunningSource): { labels: { component: string; file: string }; value: number }[] {
+function fileLags({ name, source }: Source): { labels: { component: string; file: string }; value: number }[] {
   const files = [...(source.files?.() ?? [])].sort((a, b) => b.lagBytes - a.lagBytes);
   // Several generations of one path are one row: it is the path that lags.
   const byPath = new Map<string, number>();

@@ -1,6 +1,5 @@
 import { join } from "node:path";
 import type { ApiView } from "../api/app.ts";
-import { EventStream } from "../api/event-stream.ts";
 import type { ApiServer } from "../api/server.ts";
 import type { ChannelRegistry } from "../channel/index.ts";
 import type { Plan } from "../config/plan.ts";
@@ -8,10 +7,11 @@ import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Random } from "../runtime/random.ts";
 import { DurationHistogram } from "../telemetry/duration-histogram.ts";
-import type { EventSink } from "../telemetry/events.ts";
+import type { EventSubscription } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { AgentControl } from "./control.ts";
 import { EventLoopLag } from "./event-loop-lag.ts";
+import type { EventPublisher } from "./event-publisher.ts";
 import { type Complaint, Health } from "./health.ts";
 import { collectMetrics } from "./metrics.ts";
 import type { OtlpPush } from "./otlp-push.ts";
@@ -23,6 +23,7 @@ export interface ObservationOptions {
   readonly log: Logger;
   readonly host: string;
   readonly channels: ChannelRegistry;
+  readonly events: EventPublisher;
 }
 
 /**
@@ -35,7 +36,6 @@ export class Observation implements ApiView {
   readonly #version = packageVersion();
   readonly #commitSeconds = new DurationHistogram();
   readonly #health: Health;
-  readonly #events: EventStream | undefined;
   readonly #lag: EventLoopLag | undefined;
   #push: OtlpPush | undefined;
   #server: ApiServer | undefined;
@@ -43,12 +43,11 @@ export class Observation implements ApiView {
   #control: AgentControl | undefined;
 
   private constructor(options: ObservationOptions) {
-    const { plan, clock, channels } = options;
+    const { plan, clock } = options;
     this.#options = options;
     this.#startedAtMs = clock.now();
     const isWatched = plan.api.enabled || plan.otlp !== undefined;
     this.#lag = isWatched ? new EventLoopLag() : undefined;
-    this.#events = plan.api.enabled ? new EventStream(channels, plan.channels.eventStream, clock) : undefined;
     this.#health = new Health(clock, () => this.#lag?.seconds ?? 0);
   }
 
@@ -84,11 +83,6 @@ export class Observation implements ApiView {
   /** Takes each commit's duration. */
   readonly observeCommit = (seconds: number): void => this.#commitSeconds.observe(seconds);
 
-  /** The events of a component, for `onwards` and for the listeners of the API. */
-  eventsOf(component: string, onwards: EventSink): EventSink {
-    return this.#events?.tee(component, onwards) ?? onwards;
-  }
-
   /** The stages are open and run. */
   started(control: AgentControl, pipeline: Pipeline): void {
     this.#control = control;
@@ -104,7 +98,6 @@ export class Observation implements ApiView {
   async close(): Promise<void> {
     this.#control = undefined;
     await this.#push?.close();
-    await this.#events?.close();
     await this.#server?.close();
     this.#lag?.stop();
   }
@@ -118,10 +111,11 @@ export class Observation implements ApiView {
   }
 
   metrics(): ReturnType<ApiView["metrics"]> {
-    const { channels, clock, host } = this.#options;
+    const { channels, clock, host, plan } = this.#options;
     const version = this.#version;
     const snapshot = collectMetrics({
       channels,
+      plan,
       pipeline: this.#pipeline,
       commitSeconds: this.#commitSeconds,
       eventLoopLagSeconds: this.#lag?.seconds ?? 0,
@@ -134,9 +128,8 @@ export class Observation implements ApiView {
     return this.#control;
   }
 
-  get events(): EventStream {
-    // Asked for by the API only, which there is with a stream.
-    return this.#events!;
+  events(): EventSubscription {
+    return this.#options.events.subscribe();
   }
 
   /** Where the API listens; undefined where there is none. */

@@ -11,7 +11,15 @@ import {
 import { toError } from "../errors.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { type DirectoryLock, lockDirectory } from "../runtime/directory-lock.ts";
+import type { EventSink } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
+
+/** Who is told of commits. */
+export interface CommitListener {
+  /** How long each took, failed ones included. */
+  readonly observeSeconds: (seconds: number) => void;
+  readonly events: EventSink;
+}
 
 /** The state directory of a running agent: locked, its store open, its view loaded. */
 export class AgentState {
@@ -27,17 +35,25 @@ export class AgentState {
     store: CheckpointStore,
     checkpoint: Checkpoint,
     clock: Clock,
-    observeCommit: (seconds: number) => void,
+    told: CommitListener,
   ) {
     this.stateDir = stateDir;
     this.checkpoint = checkpoint;
     this.#lock = lock;
     this.#store = store;
+    let seconds = 0;
     this.groupCommit = new GroupCommit(store, {
       clock,
-      // Store first, memory second.
-      onCommitted: (changes) => checkpoint.applied(changes),
-      observeSeconds: observeCommit,
+      observeSeconds: (took) => {
+        seconds = took;
+        told.observeSeconds(took);
+      },
+      onCommitted: (changes) => {
+        // Store first, memory second.
+        checkpoint.applied(changes);
+        const facts = { changes: changes.length, seconds };
+        told.events.emit("commit", `a checkpoint of ${changes.length} changes is durable`, facts);
+      },
     });
   }
 
@@ -45,12 +61,7 @@ export class AgentState {
    * Locks and opens.
    * @throws CheckpointError `TR_STATE_IN_USE`, `TR_STATE_DAMAGED`, `TR_STATE_NEWER`, `TR_STATE_UNUSABLE`; nothing is held then.
    */
-  static async open(
-    stateDir: string,
-    clock: Clock,
-    log: Logger,
-    observeCommit: (seconds: number) => void,
-  ): Promise<AgentState> {
+  static async open(stateDir: string, clock: Clock, log: Logger, told: CommitListener): Promise<AgentState> {
     await prepareStateDirectory(stateDir);
     const lock = await lockDirectory(stateDir, { clock });
     try {
@@ -64,7 +75,7 @@ export class AgentState {
         (error: unknown) =>
           log.warn({ error: toError(error).message }, "the reserve for the last commit could not be made"),
       );
-      return new AgentState(stateDir, lock, store, checkpoint, clock, observeCommit);
+      return new AgentState(stateDir, lock, store, checkpoint, clock, told);
     } catch (error) {
       lock.release();
       throw error;

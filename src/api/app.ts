@@ -1,11 +1,11 @@
 import { Hono } from "hono";
-import { streamSSE } from "hono/streaming";
 import type { AgentControl } from "../agent/control.ts";
 import type { Complaint } from "../agent/health.ts";
+import type { EventSubscription } from "../telemetry/events.ts";
 import type { MetricsSnapshot } from "../telemetry/metrics.ts";
 import type { MetricsMoment } from "../telemetry/opentelemetry.ts";
 import { DASHBOARD, DASHBOARD_POLICY } from "./dashboard.ts";
-import { type EventStream, MAX_LISTENERS } from "./event-stream.ts";
+import { eventRoute } from "./event-route.ts";
 import { type ApiContext, type GuardOptions, guard } from "./guard.ts";
 import { openApi } from "./openapi.ts";
 import { type ApiError, agentRoutes } from "./routes.ts";
@@ -20,13 +20,11 @@ export interface ApiView {
   metrics(): { readonly snapshot: MetricsSnapshot; readonly moment: MetricsMoment };
   /** Undefined while the agent starts or stops. */
   control(): AgentControl | undefined;
-  readonly events: EventStream;
+  /** Lifecycle events from now on. */
+  events(): EventSubscription;
 }
 
 const PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
-
-/** A listener that is gone without a word is found out by the next of these. */
-const PING_MS = 15_000;
 
 /** The whole API, as a function from requests to answers. */
 export function apiApp(view: ApiView, access: GuardOptions): Hono<ApiContext> {
@@ -48,30 +46,11 @@ export function apiApp(view: ApiView, access: GuardOptions): Hono<ApiContext> {
     return context.body(prometheusText(snapshot, moment), 200, { "Content-Type": PROMETHEUS_TYPE });
   });
   app.get("/api/openapi.json", (context) => context.json(openApi(view.metrics().moment.version)));
-  app.get("/api/events", (context) => {
-    if (view.events.isFull) {
-      const message = `${MAX_LISTENERS} listeners are the most`;
-      return context.json({ code: "too_many", message } satisfies ApiError, 503, { "Retry-After": "5" });
-    }
-    return streamSSE(context, async (stream) => {
-      let hangUp: () => void = () => {};
-      const ended = new Promise<void>((resolve) => {
-        hangUp = resolve;
-      });
-      stream.onAbort(() => hangUp());
-      using _listening = view.events.listen({
-        send: ({ event, ...rest }) => stream.writeSSE({ event, data: JSON.stringify({ event, ...rest }) }),
-        end: () => hangUp(),
-      });
-      // Sends the headers, so that the listener knows that it listens.
-      void stream.write(": listening\n\n");
-      const ping = setInterval(() => void stream.write(": ping\n\n"), PING_MS);
-      ping.unref();
-      await ended;
-      clearInterval(ping);
-    });
-  });
-  app.route("/api", agentRoutes(view.control));
+  app.get(
+    "/api/events",
+    eventRoute(() => view.events()),
+  );
+  app.route("/api", agentRoutes(() => view.control()));
   app.get("/", (context) => context.html(DASHBOARD, 200, { "Content-Security-Policy": DASHBOARD_POLICY }));
   app.notFound((context) =>
     context.json({ code: "not_found", message: "there is nothing here" } satisfies ApiError, 404),

@@ -14,6 +14,8 @@ const MAX_HEADER_BYTES = 16 * 1024;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 30_000;
 const KEEP_ALIVE_MS = 5000;
+/** How long answers under way may take at the end. */
+const LAST_WORDS_MS = 500;
 
 /** The HTTP API of a running agent, on one TCP address or one Unix socket (mode 0600). */
 export class ApiServer {
@@ -65,8 +67,10 @@ export class ApiServer {
   async close(): Promise<void> {
     if (this.#socketPath !== undefined) rmSync(this.#socketPath, { force: true });
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    this.#server.closeAllConnections();
+    // Whoever listens to events still gets the last ones.
+    const patience = setTimeout(() => this.#server.closeAllConnections(), LAST_WORDS_MS);
     await closed;
+    clearTimeout(patience);
   }
 }
 

@@ -9,10 +9,15 @@ export type BroadcastItem<T> = { readonly value: T; readonly missed?: undefined 
 export interface BroadcastOptions {
   /** Messages that each receiver may lag behind, a positive integer. */
   readonly capacity: number;
+  /** What a receiver that lags loses; default `drop_oldest`. */
+  readonly overflow?: "drop_oldest" | "drop_newest";
   readonly clock?: ChannelClock;
 }
 
-/** One message to many receivers. Sending never waits: a receiver that lags loses its oldest messages, and is told. */
+/**
+ * One message to many receivers. Sending never waits: a receiver that lags loses its oldest messages (or the newest, as
+ * its `overflow` says), and is told.
+ */
 export interface Broadcast<T> {
   /** To everyone that is subscribed now; gives their number. Throws ChannelClosedError with the value after `close`. */
   send(value: T): number;
@@ -129,8 +134,8 @@ class LaggingReceiver<T> implements BroadcastReceiver<T> {
 
   constructor(options: BroadcastOptions, onClose: () => void) {
     const { sender, receiver } = channel<T>({
-      ...options,
       overflow: "drop_oldest",
+      ...options,
       onDrop: (_, reason) => {
         if (reason !== "policy") return;
         this.#missed += 1;
@@ -153,7 +158,7 @@ class LaggingReceiver<T> implements BroadcastReceiver<T> {
 
   tryRecv(): BroadcastItem<T> | undefined {
     if (this.#missed > 0) {
-      // What was missed is older than all that is inside, so it is told first.
+      // Under `drop_oldest` what was missed is older than all that is inside. (Under `drop_newest` it is told too early.)
       const missed = this.#missed;
       this.#missed = 0;
       return { missed };

@@ -8,11 +8,11 @@ import type { MessageQueue, Tag } from "./queue.ts";
  * of one that was counted.
  */
 export interface Coalescing<T> {
-  /** Compared as the keys of a Map are; undefined: never merged. Asked once, as the message comes. */
+  /** Compared as the keys of a Map are; undefined: never merged. Asked as the message comes. */
   keyOf(value: T): unknown;
   /**
    * What waits from now on, where `waiting` (which stands for `count - 1` messages) waits and `arrived` is the `count`th.
-   * If it throws, so does the send, and the channel is as it was.
+   * If it throws, so does the send, and the channel is as it was. It should leave the channel alone.
    */
   merge(waiting: T, arrived: T, count: number): T;
 }

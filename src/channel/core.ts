@@ -1,10 +1,26 @@
 import { ChannelClosedError, ChannelFullError, TailraceError } from "../errors.ts";
 import { type ChannelClock, machineClock } from "./clock.ts";
+import { CoalescingQueue } from "./coalescing.ts";
 import type { ChannelCounters } from "./counters.ts";
+import { LaneLine, LaneRing } from "./lanes.ts";
 import { type ChannelOptions, checkChannelOptions, type OverflowPolicy } from "./options.ts";
+import type { MessageQueue, Tag } from "./queue.ts";
 import { Ring } from "./ring.ts";
 import { SendDurationRecorder, type SendDurations } from "./send-durations.ts";
 import { listenForAbort, WaitingLine, WaitingReceiver, WaitingSender, type Want } from "./waiting.ts";
+
+/** What passed through a channel and how full it was, of one stretch of time; for dynamic sizing. */
+export interface ChannelPressure {
+  /** Most messages that were inside at once since the last time it was asked. */
+  readonly peakMessages: number;
+  /** Since the beginning: sends that waited, and milliseconds that they waited together (those who still do included). */
+  readonly waitedSends: number;
+  readonly waitedMs: number;
+  /** Since the beginning: messages entered or dropped, and bytes of those that entered. */
+  readonly sent: number;
+  readonly enteredBytes: number;
+  readonly droppedByPolicy: number;
+}
 
 /**
  * The one engine behind all handles of a channel.
@@ -16,13 +32,18 @@ import { listenForAbort, WaitingLine, WaitingReceiver, WaitingSender, type Want 
  * What always holds between two calls:
  * - senders wait only while the ring is not empty (an empty one takes anything, also a message above capacityBytes);
  * - receivers wait only while the ring is empty, or while one that was told of an arrival is about to come and take;
- * - sent = received + dropped + in the ring: a value that a waiting sender holds was not sent yet.
+ * - sent = received + dropped + in the ring: a value that a waiting sender holds was not sent yet;
+ * - never more than `capacity` are inside, also after it was made smaller.
  *
- * Nobody's code runs in the middle of a change: `sizeOf` and `recordsOf` are asked before, `onDrop` is told after.
+ * Nobody's code runs in the middle of a change: `sizeOf` and its like are asked before, `onDrop` is told after.
+ *
+ * A channel is one of three kinds, so that no message pays for what its channel does not do: plain, weighed (bytes and
+ * records), or tagged (priority lanes, coalescing). Who watches pays one comparison a message: `#watermark` is the fill
+ * from which `#rise` has something to do, and nobody's watermark is infinite.
  */
 export class ChannelCore<T> {
   readonly overflow: OverflowPolicy;
-  readonly #capacity: number;
+  #capacity: number;
   readonly #capacityBytes: number;
   readonly #sizeOf: ((value: T) => number) | undefined;
   readonly #recordsOf: ((value: T) => number) | undefined;
@@ -30,25 +51,42 @@ export class ChannelCore<T> {
   readonly #clock: ChannelClock;
   /** Milliseconds that a plain send waits at most. */
   readonly #patienceMs: number;
+  readonly #onSlowSend: ((waitedMs: number) => void) | undefined;
   /** False: every message is one record of no bytes, and nothing needs to be weighed. */
   readonly #isWeighed: boolean;
+  /** Neither weighed nor tagged. */
+  readonly #isPlain: boolean;
+  readonly #tagOf: ((value: T) => Tag) | undefined;
 
-  readonly #ring: Ring<T>;
-  readonly #senders = new WaitingLine<WaitingSender<T>>();
+  readonly #ring: MessageQueue<T>;
+  /** The same queue, where messages of one key are merged. */
+  readonly #coalescing: CoalescingQueue<T> | undefined;
+  readonly #senders: WaitingLine<WaitingSender<T>>;
   readonly #receivers = new WaitingLine<WaitingReceiver<T>>();
   readonly #durations = new SendDurationRecorder();
   #openSenders = 0;
   #isReceiverClosed = false;
+  #isMerging = false;
 
   #sent = 0;
   #received = 0;
   #droppedByPolicy = 0;
   #droppedByClose = 0;
+  #coalesced = 0;
+  /** Bytes of messages that entered; kept only where messages are weighed. */
+  #enteredBytes = 0;
   // The same in records; kept only where messages are weighed, elsewhere both are equal.
   #sentRecords = 0;
   #receivedRecords = 0;
   #droppedByPolicyRecords = 0;
   #droppedByCloseRecords = 0;
+
+  /** Messages and bytes from which a message that enters has somebody told. */
+  #watermark = Number.POSITIVE_INFINITY;
+  #watermarkBytes = Number.POSITIVE_INFINITY;
+  #alarm: { readonly percent: number; readonly sound: (usagePercent: number) => void } | undefined;
+  /** Most messages since `pressure` was asked; undefined until it is for the first time. */
+  #peakMessages: number | undefined;
 
   constructor(options: ChannelOptions<T>) {
     checkChannelOptions(options);
@@ -61,14 +99,31 @@ export class ChannelCore<T> {
     this.#clock = options.clock ?? machineClock;
     const timeoutMs = options.sendTimeoutMs ?? 0;
     this.#patienceMs = this.overflow !== "error" && timeoutMs === 0 ? Number.POSITIVE_INFINITY : timeoutMs;
+    this.#onSlowSend = options.onSlowSend;
     this.#isWeighed = options.sizeOf !== undefined || options.recordsOf !== undefined;
-    this.#ring = new Ring(options.capacity, this.#isWeighed);
+    const { priorityLanes, coalesce } = options;
+    this.#isPlain = !this.#isWeighed && priorityLanes === undefined && coalesce === undefined;
+    this.#tagOf =
+      priorityLanes === undefined && coalesce === undefined
+        ? undefined
+        : (value) => ({ isCritical: priorityLanes?.isCritical(value) ?? false, key: coalesce?.keyOf(value) });
+    const queueOf = <Q>(): MessageQueue<Q> =>
+      priorityLanes === undefined
+        ? new Ring<Q>(options.capacity, this.#isWeighed)
+        : new LaneRing<Q>(options.capacity, priorityLanes);
+    this.#coalescing = coalesce === undefined ? undefined : new CoalescingQueue<T>(queueOf(), coalesce);
+    this.#ring = this.#coalescing ?? queueOf();
+    this.#senders = priorityLanes === undefined ? new WaitingLine() : new LaneLine(priorityLanes);
   }
 
   // ---------------------------------------------------------------- state
 
   get length(): number {
     return this.#ring.length;
+  }
+
+  get capacity(): number {
+    return this.#capacity;
   }
 
   get isReceiverClosed(): boolean {
@@ -101,6 +156,7 @@ export class ChannelCore<T> {
       sent: this.#sent,
       received: this.#received,
       dropped: { policy: this.#droppedByPolicy, closed: this.#droppedByClose },
+      coalesced: this.#coalesced,
       records: {
         inChannel: this.#ring.records,
         sent: isWeighed ? this.#sentRecords : this.#sent,
@@ -118,17 +174,84 @@ export class ChannelCore<T> {
     return this.#durations.snapshot(this.#sent);
   }
 
+  // ---------------------------------------------------------------- watched and resized
+
+  /**
+   * Calls `sound` once, with the usage of that moment, as soon as a message that enters (and is not taken at once) brings
+   * the usage to `percent`; a later alarm replaces it. It is called outside of the channel's own work.
+   */
+  alarmAt(percent: number, sound: (usagePercent: number) => void): void {
+    this.#alarm = { percent, sound };
+    this.#setWatermarks();
+  }
+
+  disarm(): void {
+    this.#alarm = undefined;
+    this.#setWatermarks();
+  }
+
+  /** Measured from the first time it is asked. */
+  pressure(): ChannelPressure {
+    const inside = this.#ring.length;
+    const peakMessages = Math.max(this.#peakMessages ?? 0, inside);
+    this.#peakMessages = inside;
+    this.#setWatermarks();
+    const waiting = this.#senders.first;
+    const stillMs = waiting === undefined ? 0 : this.#clock.monotonic() - waiting.sinceMs;
+    return {
+      peakMessages,
+      waitedSends: this.#durations.waited + (waiting === undefined ? 0 : 1),
+      waitedMs: this.#durations.waitedMs + stillMs,
+      sent: this.#sent,
+      enteredBytes: this.#enteredBytes,
+      droppedByPolicy: this.#droppedByPolicy,
+    };
+  }
+
+  /**
+   * Gives the channel another capacity, or, where more messages are inside, as many: nothing is dropped by it. Lets
+   * waiting senders in where there is more room. Returns what it is now.
+   */
+  resize(capacity: number): number {
+    this.#capacity = Math.max(capacity, this.#ring.length);
+    this.#ring.fit(this.#capacity);
+    this.#setWatermarks();
+    this.#admit();
+    if (this.#receivers.first !== undefined) this.#serve();
+    return this.#capacity;
+  }
+
+  #setWatermarks(): void {
+    const share = this.#alarm === undefined ? Number.POSITIVE_INFINITY : this.#alarm.percent / 100;
+    const abovePeak = this.#peakMessages === undefined ? Number.POSITIVE_INFINITY : this.#peakMessages + 1;
+    this.#watermark = Math.min(share * this.#capacity, abovePeak);
+    this.#watermarkBytes = share * this.#capacityBytes;
+  }
+
+  #rise(): void {
+    const inside = this.#ring.length;
+    if (this.#peakMessages !== undefined && inside > this.#peakMessages) this.#peakMessages = inside;
+    const alarm = this.#alarm;
+    const usagePercent = this.usagePercent;
+    if (alarm !== undefined && usagePercent >= alarm.percent) {
+      this.#alarm = undefined;
+      queueMicrotask(() => alarm.sound(usagePercent));
+    }
+    this.#setWatermarks();
+  }
+
   // ---------------------------------------------------------------- in
 
   /** Puts a value in, or does with it what a drop policy says, without ever waiting. */
   offer(value: T): "sent" | "full" | "closed" {
     if (this.#isReceiverClosed) return "closed";
-    if (this.#isWeighed) return this.#offerWeighed(value);
+    if (!this.#isPlain) return this.#isWeighed ? this.#offerWeighed(value) : this.#offerTagged(value);
     // Where senders wait, the ring is full: nobody is overtaken.
-    if (this.#ring.length >= this.#capacity) return this.#overflowed(value, 0, 1);
+    if (this.#ring.length >= this.#capacity) return this.#overflowed(value, 0, 1, undefined);
     this.#ring.push(value);
     this.#sent += 1;
     if (this.#receivers.first !== undefined) this.#serve();
+    if (this.#ring.length >= this.#watermark) this.#rise();
     return "sent";
   }
 
@@ -138,13 +261,50 @@ export class ChannelCore<T> {
     // Asking the value may have run anybody's code.
     if (this.#isReceiverClosed) return "closed";
     // A small value must not slip in before a large one that waits.
-    if (this.#senders.first !== undefined || !this.#hasRoom(bytes)) return this.#overflowed(value, bytes, records);
-    this.#enter(value, bytes, records);
+    if (this.#senders.first !== undefined || !this.#hasRoom(bytes)) {
+      return this.#overflowed(value, bytes, records, undefined);
+    }
+    this.#enter(value, bytes, records, undefined);
     if (this.#receivers.first !== undefined) this.#serve();
+    if (this.#ring.length >= this.#watermark || this.#ring.bytes >= this.#watermarkBytes) this.#rise();
     return "sent";
   }
 
-  #overflowed(value: T, bytes: number, records: number): "sent" | "full" {
+  #offerTagged(value: T): "sent" | "full" | "closed" {
+    const tag = this.#tagOf!(value);
+    // Asking the value may have run anybody's code, and so may merging it.
+    if (this.#isReceiverClosed) return "closed";
+    const isMerged = this.#joins(value, tag);
+    if (this.#senders.first !== undefined) {
+      this.#admit();
+      if (this.#receivers.first !== undefined) this.#serve();
+    }
+    if (isMerged) return "sent";
+    if (this.#isReceiverClosed) return "closed";
+    if (this.#ring.length >= this.#capacity) return this.#overflowed(value, 0, 1, tag);
+    this.#enter(value, 0, 1, tag);
+    if (this.#receivers.first !== undefined) this.#serve();
+    if (this.#ring.length >= this.#watermark) this.#rise();
+    return "sent";
+  }
+
+  /** Merges a message into a waiting one of its key, where there is one; that takes no room. */
+  #joins(value: T, tag: Tag | undefined): boolean {
+    if (tag === undefined || this.#coalescing === undefined) return false;
+    this.#isMerging = true;
+    try {
+      if (!this.#coalescing.join(value, tag)) return false;
+    } finally {
+      this.#isMerging = false;
+    }
+    this.#coalesced += 1;
+    return true;
+  }
+
+  #overflowed(value: T, bytes: number, records: number, tag: Tag | undefined): "sent" | "full" {
+    if (tag !== undefined && (this.overflow === "drop_newest" || this.overflow === "drop_oldest")) {
+      return this.#displace(value, tag, this.overflow === "drop_newest" ? "newest" : "oldest");
+    }
     switch (this.overflow) {
       case "block":
       case "error":
@@ -164,12 +324,26 @@ export class ChannelCore<T> {
           others ??= [];
           others.push(this.#evict());
         }
-        this.#enter(value, bytes, records);
+        this.#enter(value, bytes, records, undefined);
+        if (this.#ring.length >= this.#watermark || this.#ring.bytes >= this.#watermarkBytes) this.#rise();
         this.#tellDropped(victim, "policy");
         if (others !== undefined) for (const other of others) this.#tellDropped(other, "policy");
         return "sent";
       }
     }
+  }
+
+  /** A drop policy where not all messages count the same. */
+  #displace(value: T, tag: Tag, which: "oldest" | "newest"): "sent" {
+    const victims: T[] = [];
+    if (this.#ring.evict(which, tag, victims)) this.#enter(value, 0, 1, tag);
+    else {
+      this.#sent += 1;
+      victims.push(value);
+    }
+    this.#droppedByPolicy += 1;
+    for (const victim of victims) this.#tellDropped(victim, "policy");
+    return "sent";
   }
 
   /** Resolves once the value is in; see `Sender.send` for how it may fail. Call it only after `offer` said "full". */
@@ -178,17 +352,25 @@ export class ChannelCore<T> {
     if (!(patienceMs > 0)) return Promise.reject(this.#fullError(value, patienceMs));
     const bytes = this.#bytesOf(value);
     const records = this.#recordsIn(value);
+    const tag = this.#tagOf?.(value);
     return new Promise((resolve, reject) => {
-      const waiter = new WaitingSender(value, bytes, records, this.#clock.monotonic(), resolve, reject);
+      const waiter = new WaitingSender(value, bytes, records, tag, this.#clock.monotonic(), resolve, reject);
       this.#senders.append(waiter);
       if (signal !== undefined) {
         waiter.signal = signal;
         waiter.onAbort = () => this.#giveUp(waiter, signal.reason);
         listenForAbort(signal, waiter.onAbort);
       }
-      if (patienceMs !== Number.POSITIVE_INFINITY) {
-        waiter.timer = this.#clock.after(patienceMs, () => this.#giveUp(waiter, this.#fullError(value, patienceMs)));
-      }
+      if (patienceMs === Number.POSITIVE_INFINITY) return;
+      if (this.#onSlowSend !== undefined && timeoutMs === undefined) this.#tellWhileWaiting(waiter, patienceMs);
+      else waiter.timer = this.#clock.after(patienceMs, () => this.#giveUp(waiter, this.#fullError(value, patienceMs)));
+    });
+  }
+
+  #tellWhileWaiting(waiter: WaitingSender<T>, everyMs: number): void {
+    waiter.timer = this.#clock.after(everyMs, () => {
+      this.#tellWhileWaiting(waiter, everyMs);
+      this.#onSlowSend?.(Math.round(this.#clock.monotonic() - waiter.sinceMs));
     });
   }
 
@@ -203,14 +385,31 @@ export class ChannelCore<T> {
 
   /** Lets waiting senders in, in order, while they fit. */
   #admit(): void {
+    // A merge that uses the channel must not let the same sender in twice.
+    if (this.#isMerging) return;
     for (let waiter = this.#senders.first; waiter !== undefined; waiter = this.#senders.first) {
-      if (!this.#hasRoom(waiter.bytes)) return;
+      if (waiter.tag !== undefined && this.#admitIntoWaiting(waiter)) continue;
+      if (!this.#hasRoom(waiter.bytes)) break;
       this.#senders.remove(waiter);
       waiter.release();
       this.#durations.add(this.#clock.monotonic() - waiter.sinceMs);
-      this.#enter(waiter.value, waiter.bytes, waiter.records);
+      this.#enter(waiter.value, waiter.bytes, waiter.records, waiter.tag);
       waiter.resolve();
     }
+    if (this.#ring.length >= this.#watermark || this.#ring.bytes >= this.#watermarkBytes) this.#rise();
+  }
+
+  /** One of its key may have entered since it began to wait. */
+  #admitIntoWaiting(waiter: WaitingSender<T>): boolean {
+    try {
+      if (!this.#joins(waiter.value, waiter.tag)) return false;
+      waiter.resolve();
+    } catch (error) {
+      waiter.reject(error);
+    }
+    this.#senders.remove(waiter);
+    waiter.release();
+    return true;
   }
 
   #hasRoom(bytes: number): boolean {
@@ -219,13 +418,14 @@ export class ChannelCore<T> {
     return ring.length < this.#capacity && ring.bytes + bytes <= this.#capacityBytes;
   }
 
-  #enter(value: T, bytes: number, records: number): void {
+  #enter(value: T, bytes: number, records: number, tag: Tag | undefined): void {
     this.#sent += 1;
     if (this.#isWeighed) {
       this.#sentRecords += records;
+      this.#enteredBytes += bytes;
       this.#ring.pushWeighed(value, bytes, records);
     } else {
-      this.#ring.push(value);
+      this.#ring.push(value, tag);
     }
   }
 

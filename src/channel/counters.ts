@@ -17,6 +17,8 @@ export interface ChannelCounters {
   readonly sent: number;
   readonly received: number;
   readonly dropped: DropCounts;
+  /** Messages that were merged into a waiting one of their key; they count nowhere else. */
+  readonly coalesced: number;
   readonly records: {
     readonly inChannel: number;
     readonly sent: number;
@@ -34,6 +36,7 @@ export function continueCounters(past: ChannelCounters, present: ChannelCounters
     sent: past.sent + present.sent,
     received: past.received + present.received,
     dropped: addDrops(past.dropped, present.dropped),
+    coalesced: past.coalesced + present.coalesced,
     records: {
       inChannel: present.records.inChannel,
       sent: past.records.sent + present.records.sent,

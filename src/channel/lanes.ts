@@ -16,7 +16,7 @@ import { type Waiting, WaitingLine } from "./waiting.ts";
  *   never displaces a critical one.
  */
 export interface PriorityLanes<T> {
-  /** Asked once, as the message comes. */
+  /** Asked as the message comes. */
   isCritical(value: T): boolean;
   /** Critical messages that may leave in a row while a normal one waits; default 8. */
   readonly burst?: number;

@@ -68,7 +68,7 @@ describe("ChannelMonitor", () => {
     expect(lines).toMatchObject([{ level: "warn", fields: { component: "out", channel: "input", usage_percent: 80 } }]);
     receiver.tryRecv();
     receiver.tryRecv();
-    advance(1000);
+    advance(1200);
     expect(lines).toMatchObject([
       { level: "warn" },
       { level: "info", fields: { component: "out", channel: "input", usage_percent: 60, lasted_ms: 5000 } },
@@ -93,9 +93,63 @@ describe("ChannelMonitor", () => {
       fill(sender, 1);
       advance(200);
       receiver.tryRecv();
-      advance(200);
+      advance(1200);
     }
     expect(lines.map((line) => line.level)).toEqual(["warn", "info", "warn", "info"]);
+  });
+
+  it("tells at once of a burst that would be over before the next look", async () => {
+    const { lines, sender, receiver, advance } = setup();
+    fill(sender, 9);
+    await receiver.recvMany(10);
+    expect(lines).toMatchObject([{ level: "warn", fields: { component: "out", channel: "input", usage_percent: 80 } }]);
+    advance(1400);
+    expect(lines).toMatchObject([{ level: "warn" }, { level: "info", fields: { usage_percent: 0, lasted_ms: 200 } }]);
+  });
+
+  it("tells once of a channel that fills and empties in turns, until it has been calm for a second", async () => {
+    const { advance, lines, sender, receiver } = setup({ capacity: 1 });
+    for (let turns = 0; turns < 20; turns += 1) {
+      fill(sender, 1);
+      await Promise.resolve();
+      receiver.tryRecv();
+      advance(300);
+    }
+    expect(lines.map((line) => line.level)).toEqual(["warn"]);
+    advance(1200);
+    expect(lines.map((line) => line.level)).toEqual(["warn", "info"]);
+  });
+
+  it("does not count a message as fill that is taken at once", async () => {
+    const { advance, lines, sender, receiver } = setup({ capacity: 1 });
+    for (let turns = 0; turns < 5; turns += 1) {
+      const waiting = receiver.recv();
+      fill(sender, 1);
+      await waiting;
+    }
+    advance(1000);
+    expect(lines).toEqual([]);
+  });
+
+  it("hears the alarm of bytes, and of waiting senders that are let in", async () => {
+    const { lines, sender, receiver } = setup({ capacityBytes: 100, sizeOf: (value) => value });
+    sender.trySend(70);
+    const [small, large] = [sender.send(40), sender.send(50)];
+    await Promise.resolve();
+    expect(lines).toEqual([]);
+    receiver.tryRecv();
+    await Promise.all([small, large]);
+    expect(lines).toMatchObject([{ level: "warn", fields: { usage_percent: 90 } }]);
+  });
+
+  it("says nothing more once it was stopped", async () => {
+    const { lines, monitor, sender } = setup();
+    fill(sender, 9);
+    monitor.stop();
+    lines.length = 0;
+    fill(sender, 9);
+    await Promise.resolve();
+    expect(lines).toEqual([]);
   });
 
   it("says that it is over when the channel ends while full", () => {
@@ -170,7 +224,7 @@ describe("ChannelMonitor", () => {
     fill(next.sender, 5);
     registry.remove("out", "input");
     advance(200);
-    expect(lines.map((line) => line.fields["dropped"])).toEqual([2]);
+    expect(lines.map((line) => line.fields["dropped"])).toEqual([2, 4]);
   });
 
   it("leaves no timer behind when stopped", () => {

@@ -1,6 +1,7 @@
 import { ConfigError } from "../errors.ts";
 import type { ChannelClock } from "./clock.ts";
 import type { ChannelRegistry, RegisteredChannel } from "./registry.ts";
+import { ChannelSizer } from "./sizer.ts";
 
 /** Where the monitor says what it saw; a `Logger` is one. */
 export interface ChannelMonitorLog {
@@ -14,6 +15,8 @@ export interface ChannelMonitorOptions {
   readonly log: ChannelMonitorLog;
   /** `log_warning_threshold`: fill from which a channel is warned of, a fraction of 1 above 0. */
   readonly warningThreshold: number;
+  /** Bytes that all channels with a dynamic size may hold together; default: no bound. */
+  readonly totalBytes?: number;
   /** Milliseconds between two looks; default 200. */
   readonly sampleMs?: number;
 }
@@ -21,25 +24,34 @@ export interface ChannelMonitorOptions {
 /** Percent points that a channel must fall below the threshold before it counts as over: no flapping at the edge. */
 const HYSTERESIS_PERCENT = 10;
 
-/** Drops are reported this often while they last. */
+/** Milliseconds for which it must stay there: a channel that fills and empties in turns is told of once. */
+const CALM_MS = 1000;
+
+/** Drops are reported, and sizes looked at, this often. */
 const REPORT_MS = 1000;
 
 /** What was seen of one channel. */
 interface Watch {
   /** Monotonic milliseconds at which it passed the threshold; undefined while it is below. */
   fullSinceMs: number | undefined;
+  /** Since when it has been below again; undefined while it is full. */
+  calmSinceMs: number | undefined;
   /** Of the records that its policy dropped, those already reported. */
   reportedDrops: number;
 }
 
 /**
- * Looks at every registered channel by time, not by message, so that watching costs the same however much flows.
+ * Looks at every registered channel, by time and as messages are sent: an alarm in the channel tells it of a crossing
+ * that would be over before the next look.
  *
- *   below --usage >= threshold--> full      warn, once
- *   full  --usage <= threshold - 10, or the channel is over--> below      info, with how long it lasted
+ *   below --usage >= threshold (alarm, or at a look)--> full      warn, once
+ *   full  --usage <= threshold - 10 at a look--> calm             and the alarm is set again
+ *   calm  --alarm--> full
+ *   calm  --for a second, or the channel is over--> below         info, with how long it lasted
  *
  * What a policy drops is reported once a second while it lasts and once more at the end; the reports of a channel add up
  * to all that it dropped. (What a closing receiver leaves behind is not lost but read again, and is not reported here.)
+ * A channel is watched from its making, so that none escapes that lives shorter than the time between two looks.
  */
 export class ChannelMonitor {
   readonly #registry: ChannelRegistry;
@@ -47,7 +59,9 @@ export class ChannelMonitor {
   readonly #log: ChannelMonitorLog;
   readonly #thresholdPercent: number;
   readonly #sampleMs: number;
+  readonly #sizer: ChannelSizer;
   readonly #watches = new Map<RegisteredChannel, Watch>();
+  #listening: Disposable | undefined;
   #timer: { cancel(): void } | undefined;
   #nextReportMs = 0;
 
@@ -65,11 +79,14 @@ export class ChannelMonitor {
     this.#log = options.log;
     this.#thresholdPercent = options.warningThreshold * 100;
     this.#sampleMs = options.sampleMs ?? 200;
+    this.#sizer = new ChannelSizer(options.log, options.totalBytes ?? Number.POSITIVE_INFINITY);
   }
 
   start(): void {
     if (this.#timer !== undefined) return;
     this.#nextReportMs = this.#clock.monotonic() + REPORT_MS;
+    this.#listening = this.#registry.onCreate((channel) => this.#watch(channel));
+    for (const channel of this.#registry.list()) this.#watch(channel);
     this.#arm();
   }
 
@@ -77,8 +94,12 @@ export class ChannelMonitor {
   stop(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
+    this.#listening?.[Symbol.dispose]();
     this.#look();
-    for (const [channel, watch] of this.#watches) this.#reportDrops(channel, watch);
+    for (const [channel, watch] of this.#watches) {
+      this.#reportDrops(channel, watch);
+      channel.alarmAt(0, undefined);
+    }
   }
 
   [Symbol.dispose](): void {
@@ -92,39 +113,67 @@ export class ChannelMonitor {
     });
   }
 
+  #watch(channel: RegisteredChannel): void {
+    if (this.#watches.has(channel)) return;
+    const watch: Watch = { fullSinceMs: undefined, calmSinceMs: undefined, reportedDrops: 0 };
+    this.#watches.set(channel, watch);
+    this.#setAlarm(channel, watch);
+    this.#sizer.add(channel, this.#clock.monotonic());
+  }
+
+  #setAlarm(channel: RegisteredChannel, watch: Watch): void {
+    channel.alarmAt(this.#thresholdPercent, (usagePercent) => {
+      // It may have gone off while the watch was ended.
+      if (this.#timer === undefined) return;
+      watch.calmSinceMs = undefined;
+      this.#tellFull(channel, watch, usagePercent);
+    });
+  }
+
   #look(): void {
     const nowMs = this.#clock.monotonic();
     const isReportDue = nowMs >= this.#nextReportMs;
     // From now, not from when it was due: after a stall one report covers it all.
     if (isReportDue) this.#nextReportMs = nowMs + REPORT_MS;
     const listed = new Set(this.#registry.list());
-    for (const channel of listed) {
-      if (!this.#watches.has(channel)) this.#watches.set(channel, { fullSinceMs: undefined, reportedDrops: 0 });
-    }
     for (const [channel, watch] of this.#watches) {
       const isGone = channel.isOver || !listed.has(channel);
       this.#compareUsage(channel, watch, isGone, nowMs);
       if (isReportDue || isGone) this.#reportDrops(channel, watch);
+      if (isGone) this.#sizer.remove(channel);
       if (!listed.has(channel)) this.#watches.delete(channel);
     }
+    if (isReportDue) this.#sizer.look(nowMs);
   }
 
   #compareUsage(channel: RegisteredChannel, watch: Watch, isGone: boolean, nowMs: number): void {
     const usage = channel.usagePercent;
-    const fields = {
-      component: channel.component,
-      channel: channel.channel,
-      usage_percent: Math.round(usage * 10) / 10,
-    };
     if (watch.fullSinceMs === undefined) {
-      if (isGone || usage < this.#thresholdPercent) return;
-      watch.fullSinceMs = nowMs;
-      this.#log.warn(fields, `Channel is ${Math.round(usage)}% full; what reads from it is slower than what fills it`);
-    } else if (isGone || usage <= Math.max(0, this.#thresholdPercent - HYSTERESIS_PERCENT)) {
-      const lastedMs = Math.round(nowMs - watch.fullSinceMs);
-      watch.fullSinceMs = undefined;
-      this.#log.info({ ...fields, lasted_ms: lastedMs }, `Channel has room again after ${lastedMs} ms`);
+      if (!isGone && usage >= this.#thresholdPercent) this.#tellFull(channel, watch, usage);
+      return;
     }
+    if (usage > Math.max(0, this.#thresholdPercent - HYSTERESIS_PERCENT) && !isGone) {
+      watch.calmSinceMs = undefined;
+      return;
+    }
+    if (watch.calmSinceMs === undefined) {
+      watch.calmSinceMs = nowMs;
+      this.#setAlarm(channel, watch);
+    }
+    if (!isGone && nowMs - watch.calmSinceMs < CALM_MS) return;
+    const lastedMs = Math.round(watch.calmSinceMs - watch.fullSinceMs);
+    watch.fullSinceMs = undefined;
+    watch.calmSinceMs = undefined;
+    this.#log.info({ ...fieldsOf(channel, usage), lasted_ms: lastedMs }, `Channel has room again after ${lastedMs} ms`);
+  }
+
+  #tellFull(channel: RegisteredChannel, watch: Watch, usage: number): void {
+    if (watch.fullSinceMs !== undefined) return;
+    watch.fullSinceMs = this.#clock.monotonic();
+    this.#log.warn(
+      fieldsOf(channel, usage),
+      `Channel is ${Math.round(usage)}% full; what reads from it is slower than what fills it`,
+    );
   }
 
   #reportDrops(channel: RegisteredChannel, watch: Watch): void {
@@ -136,4 +185,8 @@ export class ChannelMonitor {
       `Dropped ${dropped} ${channel.unit} in last second`,
     );
   }
+}
+
+function fieldsOf(channel: RegisteredChannel, usage: number): { readonly [field: string]: unknown } {
+  return { component: channel.component, channel: channel.channel, usage_percent: Math.round(usage * 10) / 10 };
 }

@@ -1,5 +1,7 @@
 import { ConfigError, type Mistake } from "../errors.ts";
 import type { ChannelClock } from "./clock.ts";
+import type { Coalescing } from "./coalescing.ts";
+import type { PriorityLanes } from "./lanes.ts";
 
 /**
  * What happens to a message that finds no room.
@@ -29,6 +31,15 @@ export interface ChannelOptions<T> {
    * Default 0: under `block` no limit, under `error` refused at once.
    */
   readonly sendTimeoutMs?: number;
+  /**
+   * Under `block`: with this, a send that has waited `sendTimeoutMs` is not rejected but told of, and again each time as
+   * much has passed, and waits on. Gets the milliseconds waited so far.
+   */
+  readonly onSlowSend?: (waitedMs: number) => void;
+  /** Two lanes, critical before normal. Not for messages with bytes or records: those keep their order. */
+  readonly priorityLanes?: PriorityLanes<T>;
+  /** Merges messages that are alike. Not for messages with bytes or records: no record may vanish in another. */
+  readonly coalesce?: Coalescing<T>;
   /**
    * Gets each value that a policy drops, and (reason "closed") each that a closing receiver leaves behind. It may use
    * the channel. What it throws is thrown on, outside of the channel, as an uncaught exception.
@@ -65,6 +76,26 @@ export function checkChannelOptions<T>(options: ChannelOptions<T>): void {
       key: "sendTimeoutMs",
       message: `${shown(sendTimeoutMs)} is no time to wait; give milliseconds, 0 or more`,
     });
+  }
+  const isWeighed = options.sizeOf !== undefined || options.recordsOf !== undefined || capacityBytes !== undefined;
+  for (const key of ["priorityLanes", "coalesce"] as const) {
+    if (!isWeighed || options[key] === undefined) continue;
+    mistakes.push({
+      key,
+      message: `is not for a channel with sizeOf, recordsOf or capacityBytes: ${
+        key === "coalesce" ? "a record may not vanish in another one" : "records keep their order"
+      }; leave one of the two out`,
+    });
+  }
+  const burst = options.priorityLanes?.burst;
+  if (burst !== undefined && !isPositiveInteger(burst)) {
+    mistakes.push({
+      key: "priorityLanes.burst",
+      message: `${shown(burst)} is no number of messages in a row; give a whole number, at least 1, such as 8`,
+    });
+  }
+  if (options.onSlowSend !== undefined && overflow !== undefined && overflow !== "block") {
+    mistakes.push({ key: "onSlowSend", message: `is for \`block\`; a send under \`${overflow}\` does not wait on` });
   }
   if (mistakes.length > 0) throw new ConfigError(mistakes);
 }

@@ -1,7 +1,7 @@
-import { TailraceError } from "../errors.ts";
+import { ConfigError, TailraceError } from "../errors.ts";
 import { type Broadcast, type BroadcastOptions, broadcast } from "./broadcast.ts";
 import type { Receiver, Sender } from "./channel.ts";
-import { ChannelCore } from "./core.ts";
+import { ChannelCore, type ChannelPressure } from "./core.ts";
 import { type ChannelCounters, continueCounters } from "./counters.ts";
 import type { ChannelOptions, OverflowPolicy } from "./options.ts";
 import { ChannelReceiver } from "./receiver.ts";
@@ -20,6 +20,11 @@ interface Identity {
 export interface ChannelDefinition<T> extends ChannelOptions<T>, Identity {
   /** What drop reports count; default `records`. */
   readonly unit?: "records" | "time slots";
+  /**
+   * Dynamic sizing, if both are given: the monitor moves the capacity between them, beginning with `capacity`. Messages.
+   */
+  readonly capacityMin?: number;
+  readonly capacityMax?: number;
 }
 
 export interface BroadcastDefinition extends BroadcastOptions, Identity {}
@@ -27,7 +32,7 @@ export interface BroadcastDefinition extends BroadcastOptions, Identity {}
 /** A channel of this process, seen from outside: for metrics, the ledger and the monitor. */
 export interface RegisteredChannel extends Identity {
   readonly policy: OverflowPolicy;
-  /** Messages. */
+  /** Messages; changes where the size is dynamic. */
   readonly capacity: number;
   readonly unit: "records" | "time slots";
   /** False for commands and events: such a channel has no counts in records. */
@@ -42,6 +47,25 @@ export interface RegisteredChannel extends Identity {
   readonly usagePercent: number;
   /** Records that the policy dropped, of this channel alone (no earlier one), cheaper than the counters. */
   readonly policyDroppedRecords: number;
+  /** Undefined: its size is fixed. */
+  readonly sizing: ResizableChannel | undefined;
+  /**
+   * Calls `sound` once, as soon as a message brings the usage to `percent`; undefined takes the alarm back. A broadcast
+   * has no alarm.
+   */
+  alarmAt(percent: number, sound: ((usagePercent: number) => void) | undefined): void;
+}
+
+/** What dynamic sizing may do with a channel. */
+export interface ResizableChannel {
+  /** Messages. */
+  readonly min: number;
+  readonly max: number;
+  /** Infinity: not bounded by bytes. */
+  readonly capacityBytes: number;
+  pressure(): ChannelPressure;
+  /** Returns the capacity that it has now: never less than what is inside. */
+  resize(capacity: number): number;
 }
 
 /**
@@ -50,6 +74,7 @@ export interface RegisteredChannel extends Identity {
  */
 export class ChannelRegistry {
   readonly #channels = new Map<string, RegisteredChannel>();
+  readonly #listeners = new Set<(channel: RegisteredChannel) => void>();
 
   /**
    * Makes a channel. Throws ConfigError as `channel` does, and TailraceError (TR_INTERNAL) if one of the same component
@@ -57,12 +82,15 @@ export class ChannelRegistry {
    */
   create<T>(definition: ChannelDefinition<T>): { sender: Sender<T>; receiver: Receiver<T> } {
     const core = new ChannelCore(definition);
+    const sizing = sizingOf(definition, core);
     this.#register({
       component: definition.component,
       channel: definition.channel,
       why: definition.why,
       policy: core.overflow,
-      capacity: definition.capacity,
+      get capacity() {
+        return core.capacity;
+      },
       unit: definition.unit ?? "records",
       carriesRecords: definition.recordsOf !== undefined,
       counters: () => core.counters(),
@@ -76,6 +104,8 @@ export class ChannelRegistry {
       get policyDroppedRecords() {
         return core.policyDroppedRecords;
       },
+      sizing,
+      alarmAt: (percent, sound) => (sound === undefined ? core.disarm() : core.alarmAt(percent, sound)),
     });
     return { sender: new ChannelSender(core), receiver: new ChannelReceiver(core) };
   }
@@ -89,7 +119,7 @@ export class ChannelRegistry {
       component: definition.component,
       channel: definition.channel,
       why: definition.why,
-      policy: "drop_oldest",
+      policy: definition.overflow ?? "drop_oldest",
       capacity: definition.capacity,
       unit: "records",
       carriesRecords: false,
@@ -104,6 +134,8 @@ export class ChannelRegistry {
       get policyDroppedRecords() {
         return hub.counters().records.dropped.policy;
       },
+      sizing: undefined,
+      alarmAt: () => {},
     });
     return hub;
   }
@@ -111,6 +143,12 @@ export class ChannelRegistry {
   /** All channels, in the order of their making. */
   list(): RegisteredChannel[] {
     return [...this.#channels.values()];
+  }
+
+  /** Calls `listener` with each channel that is made from now on; dispose to stop. */
+  onCreate(listener: (channel: RegisteredChannel) => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
   /** Takes a channel off the list (its component is gone from the configuration); its totals end. */
@@ -127,8 +165,24 @@ export class ChannelRegistry {
         `a channel ${entry.component}/${entry.channel} exists already; close its ends before making it anew`,
       );
     }
-    this.#channels.set(key, earlier === undefined ? entry : continued(earlier, entry));
+    const listed = earlier === undefined ? entry : continued(earlier, entry);
+    this.#channels.set(key, listed);
+    for (const listener of this.#listeners) listener(listed);
   }
+}
+
+function sizingOf<T>(definition: ChannelDefinition<T>, core: ChannelCore<T>): ResizableChannel | undefined {
+  const { capacity, capacityMin: min, capacityMax: max, capacityBytes = Number.POSITIVE_INFINITY } = definition;
+  if (min === undefined || max === undefined) return undefined;
+  if (!(Number.isSafeInteger(min) && Number.isSafeInteger(max) && min >= 1 && min <= capacity && capacity <= max)) {
+    throw new ConfigError([
+      {
+        key: "capacityMin",
+        message: `a capacity of ${capacity} does not lie between ${min} and ${max}; give whole numbers of messages, 1 <= capacityMin <= capacity <= capacityMax`,
+      },
+    ]);
+  }
+  return { min, max, capacityBytes, pressure: () => core.pressure(), resize: (wanted) => core.resize(wanted) };
 }
 
 function keyOf(names: { readonly component: string; readonly channel: string }): string {

@@ -42,6 +42,15 @@ export class SendDurationRecorder {
     this.#sumMs += ms;
   }
 
+  /** Sends that had to wait and then entered, and how long all of them waited together. */
+  get waited(): number {
+    return this.#waited;
+  }
+
+  get waitedMs(): number {
+    return this.#sumMs;
+  }
+
   /** `sent`: all messages sent so far, waited for or not. */
   snapshot(sent: number): SendDurations {
     const waits = Array.from(this.#waits ?? new Float64Array(BUCKETS));

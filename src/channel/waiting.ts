@@ -1,4 +1,5 @@
 import { setMaxListeners } from "node:events";
+import type { Tag } from "./queue.ts";
 
 /** Something that waits its turn in a `WaitingLine`; in one line at most. */
 export interface Waiting {
@@ -46,6 +47,7 @@ export class WaitingSender<T> implements Waiting {
   readonly value: T;
   readonly bytes: number;
   readonly records: number;
+  readonly tag: Tag | undefined;
   /** Monotonic milliseconds at which it began to wait. */
   readonly sinceMs: number;
   readonly resolve: () => void;
@@ -58,6 +60,7 @@ export class WaitingSender<T> implements Waiting {
     value: T,
     bytes: number,
     records: number,
+    tag: Tag | undefined,
     sinceMs: number,
     resolve: () => void,
     reject: (reason: unknown) => void,
@@ -65,6 +68,7 @@ export class WaitingSender<T> implements Waiting {
     this.value = value;
     this.bytes = bytes;
     this.records = records;
+    this.tag = tag;
     this.sinceMs = sinceMs;
     this.resolve = resolve;
     this.reject = reject;

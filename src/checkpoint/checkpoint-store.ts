@@ -86,7 +86,7 @@ export interface FileEntry {
   readonly names: readonly string[];
   /** Bytes (of content: decompressed for an archive). */
   readonly lastSize: number;
-  /** Wall clock, milliseconds. */
+  /** When it was last seen to be the one at its path, wall clock milliseconds: what came after it there is younger. */
   readonly lastSeenMs: number;
   /** Offsets at which records must be cut on a replay, since a time-out cut them there; ascending. */
   readonly boundaries: readonly number[];
@@ -100,6 +100,8 @@ export interface FileEntry {
    * from it; if the original's content is found nowhere else, it is found here.
    */
   readonly copyOf?: string;
+  /** Place among the generations of its path: a higher one came later. Absent: not found out yet. */
+  readonly order?: number;
   /** Set once the file is finished (rotated away, deleted, truncated): since when, wall clock milliseconds. */
   readonly tombstoneSinceMs?: number;
 }

@@ -16,7 +16,9 @@ export interface CliIo {
 }
 
 export interface CliStream {
+  /** False: whoever reads is slow; wait for `drain`. */
   write(text: string): unknown;
+  once?(event: "drain" | "error", listener: () => void): unknown;
   /** True on a terminal. */
   readonly isTTY?: boolean;
   readonly columns?: number;

@@ -12,6 +12,7 @@ import { reportError } from "./report-error.ts";
 import { register as registerRun } from "./run.ts";
 import { register as registerSchema } from "./schema.ts";
 import { register as registerTail } from "./tail.ts";
+import { register as registerTap } from "./tap.ts";
 import { register as registerValidate } from "./validate.ts";
 
 /** Every command that is built, in the order of `--help`. Each loads what is heavy when it runs, not before. */
@@ -23,6 +24,7 @@ const REGISTER: readonly ((program: Command, io: CliIo) => void)[] = [
   registerGraph,
   registerCheckpoints,
   registerAudit,
+  registerTap,
   registerDlq,
   registerSchema,
   registerDemo,

@@ -20,10 +20,34 @@ export interface ChannelSection {
   readonly designed?: OverflowPolicy;
   /** Why another policy than the designed one is refused here. */
   readonly isAlways?: string;
+  /** Why the code that sends here can neither wait nor fail: under `block` and `error` it drops the newest. */
+  readonly neverWaits?: string;
+  /** What makes no sense here, each with the reason. */
+  readonly refuses?: Refusals;
+  /** The components that use this channel come with a later version. */
+  readonly comesLater?: true;
   readonly summary: string;
 }
 
+/** What a channel may do beside queueing: two keys, and the pair `buffer_size_min` and `buffer_size_max`. */
+export type ChannelFeature = "priority_lanes" | "coalesce" | "dynamic_size";
+
+type Refusals = Partial<Record<ChannelFeature, string>>;
+
 const COMMANDS = "commands must not get lost";
+
+const REFUSED_FOR_RECORDS: Refusals = {
+  priority_lanes: "the records of a file keep their order, so that none may overtake another",
+  coalesce: "of records that are merged into one all but one would be lost",
+};
+const REFUSED_FOR_COMMANDS: Refusals = {
+  priority_lanes: "commands are carried out in the order in which they were given",
+  coalesce: "every command has an answer of its own",
+};
+
+function refusedAltogether(reason: string): Refusals {
+  return { priority_lanes: reason, coalesce: reason, dynamic_size: reason };
+}
 
 export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
   {
@@ -34,6 +58,7 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     bytes: 67108864,
     designed: "block",
     isAlways: "what a source has read must not get lost",
+    refuses: REFUSED_FOR_RECORDS,
     summary: "The one channel of each file source: created by its TailerManager, cloned to each Tailer.",
   },
   {
@@ -42,6 +67,8 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     size: 1000,
     designed: "block",
     isAlways: COMMANDS,
+    refuses: REFUSED_FOR_COMMANDS,
+    comesLater: true,
     summary: "Commands to the orchestration.",
   },
   {
@@ -49,6 +76,7 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     sizeKey: "pgmq_event_buffer_size",
     size: 10000,
     designed: "block",
+    comesLater: true,
     summary: "Notifications of queues; large, for bursts.",
   },
   {
@@ -56,6 +84,7 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     sizeKey: "buffer_size",
     size: 1000,
     sendTimeoutMs: 1000,
+    comesLater: true,
     summary: "Tasks that became ready.",
   },
   {
@@ -64,12 +93,16 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     size: 1000,
     designed: "block",
     isAlways: COMMANDS,
+    refuses: REFUSED_FOR_COMMANDS,
+    comesLater: true,
     summary: "Commands to a worker.",
   },
   {
     path: ["worker", "in_process_events"],
     sizeKey: "broadcast_buffer_size",
     size: 1000,
+    refuses: refusedAltogether("each receiver of a broadcast has a queue of its own, of fixed size and in order"),
+    comesLater: true,
     summary: "Events broadcast inside of the process.",
   },
   {
@@ -77,6 +110,7 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     sizeKey: "event_queue_buffer_size",
     size: 5000,
     designed: "drop_newest",
+    neverWaits: "who has something to tell must not be held up by who listens",
     summary: "Lifecycle events on their way to whoever listens.",
   },
   {
@@ -84,6 +118,8 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     sizeKey: "ruby_event_buffer_size",
     size: 1000,
     designed: "error",
+    refuses: { coalesce: "every message to a foreign handler has an answer of its own" },
+    comesLater: true,
     summary: "Messages to foreign handlers.",
   },
   {
@@ -92,6 +128,8 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     size: 64,
     // The first errors tell what happened; the rest are counted.
     designed: "drop_newest",
+    neverWaits: "who reports an error must not be held up by it",
+    refuses: refusedAltogether("the first errors are kept, in their order, and the rest is counted"),
     summary: "Errors of the stages on their way to the supervisor, which keeps the first and counts the rest.",
   },
   {
@@ -100,6 +138,8 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     size: 1000,
     // Nobody who looks may hold up what is looked at.
     designed: "drop_newest",
+    neverWaits: "nobody who looks may hold up what is looked at",
+    refuses: refusedAltogether("each listener has a queue of its own, of fixed size and in order"),
     summary: "Events on their way to the listeners of the API.",
   },
   {
@@ -108,6 +148,8 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     size: 1000,
     // `tap` shows records without disturbing them.
     designed: "drop_newest",
+    neverWaits: "a tap must never slow down what it shows",
+    refuses: refusedAltogether("a tap shows records as they pass, as many as have room, and counts the rest"),
     summary: "Records on their way to each `tailrace tap`.",
   },
 ];
@@ -118,11 +160,12 @@ export const COMPONENT_INPUT: Omit<ChannelSection, "path"> = {
   size: 1000,
   bytesKey: "buffer_bytes",
   bytes: 67108864,
+  refuses: REFUSED_FOR_RECORDS,
   summary: "The component's own input.",
 };
 
 /** The budget of all bytes in flight. */
-const TOTAL_BYTES = 33554432;
+const TOTAL_BYTES = 16777216;
 
 const OVERFLOW_POLICIES = ["block", "drop_newest", "drop_oldest", "error"] as const;
 

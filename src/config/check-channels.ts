@@ -1,5 +1,5 @@
 import type { Mistake } from "../errors.ts";
-import { CHANNEL_SECTIONS, COMPONENT_INPUT } from "./channel-sections.ts";
+import { CHANNEL_SECTIONS, type ChannelFeature, type ChannelSection, COMPONENT_INPUT } from "./channel-sections.ts";
 import type { Component } from "./components.ts";
 import { suggestion } from "./nearest.ts";
 import { type KeyPath, mistakeAt, nodeAt, type TableNode } from "./tree.ts";
@@ -9,6 +9,7 @@ export function checkChannels(tree: TableNode, components: readonly Component[],
   for (const section of CHANNEL_SECTIONS) {
     const path = ["mpsc_channels", ...section.path];
     if (section.isAlways !== undefined) refuseOtherPolicy(tree, path, section.isAlways, mistakes);
+    refuseFeatures(tree, path, section, mistakes);
     checkDynamicSizes(tree, path, section.sizeKey, mistakes);
   }
   const inputs = nodeAt(tree, ["mpsc_channels", "components"]);
@@ -16,8 +17,10 @@ export function checkChannels(tree: TableNode, components: readonly Component[],
   const readers = components.filter(({ section }) => section !== "sources").map(({ name }) => name);
   for (const name of inputs.entries.keys()) {
     const path = ["mpsc_channels", "components", name];
-    if (readers.includes(name)) checkDynamicSizes(tree, path, COMPONENT_INPUT.sizeKey, mistakes);
-    else if (components.some((component) => component.name === name))
+    if (readers.includes(name)) {
+      refuseFeatures(tree, path, COMPONENT_INPUT, mistakes);
+      checkDynamicSizes(tree, path, COMPONENT_INPUT.sizeKey, mistakes);
+    } else if (components.some((component) => component.name === name))
       mistakes.push(
         mistakeAt(
           tree,
@@ -34,6 +37,34 @@ function refuseOtherPolicy(tree: TableNode, section: KeyPath, reason: string, mi
   const node = nodeAt(tree, path);
   const isOther = node?.kind === "value" && ["drop_newest", "drop_oldest", "error"].includes(String(node.value));
   if (isOther) mistakes.push(mistakeAt(tree, path, `is "${node.value}"; this channel is always "block": ${reason}`));
+}
+
+/** Each feature that a section switches on, with the key that does so. */
+function featuresOf(tree: TableNode, section: KeyPath): { readonly feature: ChannelFeature; readonly path: KeyPath }[] {
+  const isSet = (key: string) => nodeAt(tree, [...section, key])?.kind === "value";
+  const isOn = (key: string) => {
+    const node = nodeAt(tree, [...section, key]);
+    return node?.kind === "value" && node.value === true;
+  };
+  const switches = (["priority_lanes", "coalesce"] as const)
+    .filter(isOn)
+    .map((feature) => ({ feature, path: [...section, feature] }));
+  const isDynamic = isSet("buffer_size_min") && isSet("buffer_size_max");
+  return isDynamic ? [...switches, { feature: "dynamic_size", path: [...section, "buffer_size_min"] }] : switches;
+}
+
+function refuseFeatures(
+  tree: TableNode,
+  section: KeyPath,
+  { refuses }: Pick<ChannelSection, "refuses">,
+  mistakes: Mistake[],
+): void {
+  for (const { feature, path } of featuresOf(tree, section)) {
+    const reason = refuses?.[feature];
+    if (reason === undefined) continue;
+    const what = feature === "dynamic_size" ? "this channel has no dynamic size" : "is not for this channel";
+    mistakes.push(mistakeAt(tree, path, `${what}: ${reason}; leave it out`));
+  }
 }
 
 function checkDynamicSizes(tree: TableNode, section: KeyPath, sizeKey: string, mistakes: Mistake[]): void {
@@ -54,23 +85,35 @@ function checkDynamicSizes(tree: TableNode, section: KeyPath, sizeKey: string, m
     );
 }
 
-/** Keys that are read and checked but have no effect in this version. */
+/** Keys of channels that are right and still do not do what whoever set them may expect. */
 export function channelWarnings(tree: TableNode): Mistake[] {
+  const inputs = nodeAt(tree, ["mpsc_channels", "components"]);
+  const names = inputs?.kind === "table" ? [...inputs.entries.keys()] : [];
+  return [
+    ...CHANNEL_SECTIONS.flatMap((section) => warningsOf(tree, ["mpsc_channels", ...section.path], section)),
+    ...names.flatMap((name) => warningsOf(tree, ["mpsc_channels", "components", name], COMPONENT_INPUT)),
+  ];
+}
+
+function warningsOf(tree: TableNode, section: KeyPath, row: Omit<ChannelSection, "path">): Mistake[] {
   const warnings: Mistake[] = [];
-  const names = nodeAt(tree, ["mpsc_channels", "components"]);
-  const inputs = names?.kind === "table" ? [...names.entries.keys()].map((name) => ["components", name]) : [];
-  for (const section of [...CHANNEL_SECTIONS.map(({ path }) => path), ...inputs]) {
-    const path = ["mpsc_channels", ...section];
-    const isOn = (key: string) => {
-      const node = nodeAt(tree, [...path, key]);
-      return node?.kind === "value" && node.value === true;
-    };
-    const add = (key: string, what: string) =>
-      warnings.push(mistakeAt(tree, [...path, key], `${what} come with a later version; this has no effect yet`));
-    if (isOn("priority_lanes")) add("priority_lanes", "priority lanes");
-    if (isOn("coalesce")) add("coalesce", "coalesced messages");
-    if (nodeAt(tree, [...path, "buffer_size_min"]) && nodeAt(tree, [...path, "buffer_size_max"]))
-      add("buffer_size_min", "dynamic sizes");
+  if (row.comesLater) {
+    for (const { path } of featuresOf(tree, section)) {
+      const what = "has no effect yet: the components that use this channel come with a later version";
+      warnings.push(mistakeAt(tree, path, what));
+    }
+  }
+  const overflow = nodeAt(tree, [...section, "overflow"]);
+  if (row.neverWaits !== undefined && overflow?.kind === "value" && !String(overflow.value).startsWith("drop_")) {
+    const what = `"${overflow.value}" drops the newest here, as "drop_newest" does: ${row.neverWaits}`;
+    warnings.push(mistakeAt(tree, [...section, "overflow"], what));
+  }
+  for (const [key, other] of [
+    ["buffer_size_min", "buffer_size_max"],
+    ["buffer_size_max", "buffer_size_min"],
+  ] as const) {
+    if (!nodeAt(tree, [...section, key]) || nodeAt(tree, [...section, other])) continue;
+    warnings.push(mistakeAt(tree, [...section, key], `has no effect without ${other}: a dynamic size needs both`));
   }
   return warnings;
 }

@@ -82,6 +82,9 @@ function channelsPlan(config: GeneralConfig): ChannelsPlan {
     bufferBytes: row.bytesKey === undefined ? undefined : (section[row.bytesKey] as number),
     overflow: overflowOf(row, section["overflow"] as ChannelSize["overflow"] | undefined, dropPolicy).overflow,
     sendTimeoutMs: section["send_timeout_ms"] as number,
+    ...dynamicSizeOf(section),
+    ...(section["priority_lanes"] === true ? { priorityLanes: true } : {}),
+    ...(section["coalesce"] === true ? { coalesce: true } : {}),
   });
   const named = (...path: string[]): ChannelSize => {
     const row = CHANNEL_SECTIONS.find((section) => section.path.join(".") === path.join("."))!;
@@ -96,7 +99,9 @@ function channelsPlan(config: GeneralConfig): ChannelsPlan {
     totalBytes: channels.total_bytes,
     tailerPayload: named("sources", "tailer_manager"),
     supervisorErrors: named("runtime", "supervisor"),
+    eventPublisher: named("shared", "event_publisher"),
     eventStream: named("api", "event_stream"),
+    tap: named("tap"),
     input(component) {
       const size = inputs.get(component);
       if (size === undefined) throw new Error(`${component} is no transform and no sink, so that it has no input`);
@@ -104,4 +109,9 @@ function channelsPlan(config: GeneralConfig): ChannelsPlan {
     },
     warningThreshold: channels.overflow_policy.log_warning_threshold,
   };
+}
+
+function dynamicSizeOf(section: Section): Pick<ChannelSize, "bufferSizeMin" | "bufferSizeMax"> {
+  const [bufferSizeMin, bufferSizeMax] = [section["buffer_size_min"], section["buffer_size_max"]];
+  return typeof bufferSizeMin === "number" && typeof bufferSizeMax === "number" ? { bufferSizeMin, bufferSizeMax } : {};
 }

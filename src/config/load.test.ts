@@ -33,7 +33,7 @@ describe("loadPlan", () => {
         maxUncommittedMs: 30000,
       },
     });
-    expect(plan.channels.totalBytes).toBe(33554432);
+    expect(plan.channels.totalBytes).toBe(16777216);
     expect(plan.channels.warningThreshold).toBe(0.8);
     expect(plan.channels.tailerPayload).toEqual({
       bufferSize: 1024,
@@ -141,7 +141,7 @@ token = "\${TOKEN}"
     );
     expect(plan.sinks[0]?.options).toMatchObject({ path: `/data/x/deep.\${raw}` });
     expect(plan.shutdown).toMatchObject({ sinkGraceMs: 12, gracefulTimeoutMs: 5 });
-    expect(plan.api).toEqual({ enabled: false, address: "unix:/n", token: "77" });
+    expect(plan.api).toEqual({ enabled: false, address: "unix:/n", token: "77", allowedHosts: [] });
   });
 
   it("refuses an unset variable without default, and text that is no substitution", async () => {
@@ -441,9 +441,83 @@ overflow = "error"
     ]);
   });
 
-  it("warn of keys without effect", async () => {
-    const { warnings } = await loadSample({ "a.toml": `${SMALL}[mpsc_channels.tap]\ncoalesce = true\n` }, one);
-    expect(warnings.map(({ key, line }) => [key, line])).toEqual([["mpsc_channels.tap.coalesce", 11]]);
+  it("warn of keys that do not do what one may expect", async () => {
+    const { warnings } = await loadSample(
+      {
+        "a.toml": `${SMALL}[mpsc_channels.orchestration.event_listeners]
+coalesce = true
+[mpsc_channels.tap]
+overflow = "block"
+[mpsc_channels.components.out]
+buffer_size_max = 2000
+priority_lanes = false
+`,
+      },
+      one,
+    );
+    expect(warnings.map(({ key, line, message }) => `${line} ${key}: ${message}`)).toEqual([
+      "11 mpsc_channels.orchestration.event_listeners.coalesce: has no effect yet: the components that use this channel come with a later version",
+      '13 mpsc_channels.tap.overflow: "block" drops the newest here, as "drop_newest" does: a tap must never slow down what it shows',
+      "15 mpsc_channels.components.out.buffer_size_max: has no effect without buffer_size_min: a dynamic size needs both",
+    ]);
+  });
+
+  it("refuse lanes, merging and dynamic sizes where they make no sense, with the reason", async () => {
+    const mistakes = await lines(`${SMALL}
+[mpsc_channels.sources.tailer_manager]
+priority_lanes = true
+coalesce = true
+[mpsc_channels.components.out]
+coalesce = true
+[mpsc_channels.worker.command_processor]
+priority_lanes = true
+[mpsc_channels.shared.ffi]
+coalesce = true
+[mpsc_channels.api.event_stream]
+buffer_size_min = 10
+buffer_size_max = 2000
+[mpsc_channels.runtime.supervisor]
+coalesce = true
+`);
+    expect(mistakes).toEqual([
+      "a.toml:12: mpsc_channels.sources.tailer_manager.priority_lanes: is not for this channel: the records of a file keep their order, so that none may overtake another; leave it out",
+      "a.toml:13: mpsc_channels.sources.tailer_manager.coalesce: is not for this channel: of records that are merged into one all but one would be lost; leave it out",
+      "a.toml:15: mpsc_channels.components.out.coalesce: is not for this channel: of records that are merged into one all but one would be lost; leave it out",
+      "a.toml:17: mpsc_channels.worker.command_processor.priority_lanes: is not for this channel: commands are carried out in the order in which they were given; leave it out",
+      "a.toml:19: mpsc_channels.shared.ffi.coalesce: is not for this channel: every message to a foreign handler has an answer of its own; leave it out",
+      "a.toml:21: mpsc_channels.api.event_stream.buffer_size_min: this channel has no dynamic size: each listener has a queue of its own, of fixed size and in order; leave it out",
+      "a.toml:24: mpsc_channels.runtime.supervisor.coalesce: is not for this channel: the first errors are kept, in their order, and the rest is counted; leave it out",
+    ]);
+  });
+
+  it("let lanes, merging and dynamic sizes into the plan where they make sense", async () => {
+    const { plan, warnings } = await loadSample(
+      {
+        "a.toml": `${SMALL}[mpsc_channels.shared.event_publisher]
+priority_lanes = true
+coalesce = true
+buffer_size_min = 100
+buffer_size_max = 9000
+[mpsc_channels.components.out]
+buffer_size = 20
+buffer_size_min = 10
+buffer_size_max = 40
+[mpsc_channels.sources.tailer_manager]
+buffer_size_min = 64
+buffer_size_max = 4096
+`,
+      },
+      one,
+    );
+    expect(warnings).toEqual([]);
+    expect(plan.channels.eventPublisher).toMatchObject({
+      bufferSizeMin: 100,
+      bufferSizeMax: 9000,
+      priorityLanes: true,
+      coalesce: true,
+    });
+    expect(plan.channels.input("out")).toMatchObject({ bufferSize: 20, bufferSizeMin: 10, bufferSizeMax: 40 });
+    expect(plan.channels.tailerPayload).toMatchObject({ bufferSizeMin: 64, bufferSizeMax: 4096 });
   });
 });
 

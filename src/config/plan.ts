@@ -75,6 +75,13 @@ export interface ChannelSize {
   readonly bufferBytes: number | undefined;
   readonly overflow: OverflowPolicy;
   readonly sendTimeoutMs: number;
+  /** Dynamic sizing between these, in messages; absent (both): `bufferSize` stays. */
+  readonly bufferSizeMin?: number;
+  readonly bufferSizeMax?: number;
+  /** Critical messages overtake the others; default false. */
+  readonly priorityLanes?: boolean;
+  /** Messages that are alike wait once; default false. */
+  readonly coalesce?: boolean;
 }
 
 export interface ChannelsPlan {
@@ -83,8 +90,12 @@ export interface ChannelsPlan {
   /** THE channel of each file source (and the output channel of every other source). */
   readonly tailerPayload: ChannelSize;
   readonly supervisorErrors: ChannelSize;
-  /** Lifecycle events on their way to those who listen at the API. */
+  /** Lifecycle events on their way to whoever listens. */
+  readonly eventPublisher: ChannelSize;
+  /** Of each listener of its own, at the API and in this process. */
   readonly eventStream: ChannelSize;
+  /** Records on their way to each `tailrace tap`. */
+  readonly tap: ChannelSize;
   /** A component's own input. */
   input(component: string): ChannelSize;
   /** Fraction of 1. */

@@ -1,5 +1,5 @@
 import { toError } from "../errors.ts";
-import { type BytePath, baseName, folderOf, pathToText } from "../runtime/byte-path.ts";
+import { type BytePath, folderOf, pathToText } from "../runtime/byte-path.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { FileStat, FileSystem } from "../runtime/file-system.ts";
 import type { Random } from "../runtime/random.ts";
@@ -8,13 +8,15 @@ import type { EventSink } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { formatOf } from "./archive.ts";
 import { type Content, isBeginningOf, isEqualStretch } from "./content.ts";
-import { familyOf, siblingsOf } from "./family.ts";
+import { familyOf } from "./family.ts";
+import { FamilyLine } from "./family-line.ts";
 import type { FileId, FileIds } from "./file-id.ts";
 import { type FileRegistry, isRotatedName } from "./file-registry.ts";
 import { EMPTY_MARK, FileState, type RotationKind } from "./file-state.ts";
 import { FINGERPRINT_BYTES, GUARD_BYTES, marksMatch } from "./fingerprint.ts";
 import type { PathPatterns } from "./glob.ts";
-import type { Found, Rotation, SiblingFile } from "./rotation.ts";
+import type { Readers } from "./readers.ts";
+import type { Rotation, SiblingFile } from "./rotation.ts";
 import type { Sighting, Watcher } from "./watcher.ts";
 
 export interface DiscoveryOptions {
@@ -38,22 +40,6 @@ export interface DiscoveryOptions {
   readonly ignoreOlderMs: number;
   readonly isOnce: boolean;
   readonly readers: Readers;
-}
-
-/** What discovery asks of whoever runs the tailers. */
-export interface Readers {
-  /** A tailer holds the file open: its content is reachable whatever happens to its names. */
-  holds(state: FileState): boolean;
-  /** There may be something to read. */
-  read(state: FileState): void;
-  /** The file is rotated: read to its end, and on until it is quiet. */
-  rotate(state: FileState): void;
-  /** The file is live again. */
-  revive(state: FileState): void;
-  /** Ends the tailer of this file, if there is one, and waits for that. */
-  stop(state: FileState): Promise<void>;
-  /** Tell when everything that is there now has been sent. */
-  markEnd(state: FileState): void;
 }
 
 /** Paths that lead to one file which is not known yet. */
@@ -98,20 +84,34 @@ export class Discovery {
   readonly #missingSince = new Map<FileState, number>();
   /** Whole archives by path, with the stat at which that was found. */
   readonly #whole = new Map<BytePath, string>();
-  /** Files that turned out not to be where they were taken to be: what is there may be a generation never seen. */
-  readonly #misplaced = new Set<FileState>();
+  readonly #line: FamilyLine;
   /** Copies under names that match nothing, which changed. */
   readonly #copies = new Set<FileState>();
+  /** Tombstones whose size is another than it was. */
+  readonly #doubted = new Set<FileState>();
   /** Rotated names that match nothing, and whose file is still looked at. */
   readonly #followed = new Map<BytePath, FileState>();
+  /** Of the first pass: siblings by inode, for the tombstones of a path. */
+  readonly #listings = new Map<BytePath, Map<FileId, SiblingFile>>();
   #isFirstPass = true;
   #idsForgottenMs: number;
   #lastSearchMs = Number.NEGATIVE_INFINITY;
+  /** Wall clock, before the look that this pass is about. */
+  #lookedAtMs: number;
 
   constructor(options: DiscoveryOptions) {
     this.#options = options;
     this.#registry = options.registry;
     this.#idsForgottenMs = options.clock.monotonic();
+    this.#lookedAtMs = options.clock.now();
+    this.#line = new FamilyLine({
+      registry: options.registry,
+      rotation: options.rotation,
+      patterns: options.patterns,
+      readers: options.readers,
+      isKnownContent: (sibling, current) => this.#isKnownContent(sibling, current),
+      takeUp: (sibling, home) => this.#takeUp(sibling, home),
+    });
   }
 
   /** True while something is still to be found out that another pass may settle. */
@@ -138,7 +138,7 @@ export class Discovery {
     // An inode number leads to one file only: the others have lost it to a truncation or to reuse.
     for (const state of states)
       if (state.id !== undefined && this.#registry.byId(state.id) !== state) state.id = undefined;
-    const byAge = [...states].sort((a, b) => a.lastSeenMs - b.lastSeenMs || a.generation - b.generation);
+    const byAge = [...states].sort((a, b) => (a.order ?? 0) - (b.order ?? 0) || a.lastSeenMs - b.lastSeenMs);
     for (const state of byAge) {
       if (state.copyOf === undefined) for (const name of state.names) this.#registry.setOwner(name, state);
     }
@@ -150,24 +150,21 @@ export class Discovery {
       if (state.copyOf !== undefined) {
         state.location = state.names[state.names.length - 1]!;
         if (patterns.judge(state.location).kind !== "included") this.#lookAfter(state, state.location);
+        this.#copies.add(state);
         continue;
       }
       const isWanted = state.names.some((name) => patterns.judge(name).kind === "included");
-      if (isWanted) this.#detached.add(state);
+      if (!isWanted) continue;
+      this.#detached.add(state);
+      this.#line.touchAll(state);
     }
   }
 
   /** A tailer found the content before its offset changed: cut, replaced or rewritten. */
   truncated(state: FileState): void {
-    const { events } = this.#options;
-    const text = pathToText(state.path);
-    state.rotation = "copy_truncated";
-    events.emit("file_truncated", `${text} no longer holds what was read of it up to byte ${state.offset}`, {
-      file: text,
-      offset: state.offset,
-      size: state.size,
-    });
-    if (state.paths.size === 0) this.#misplaced.add(state);
+    this.#tellTruncation(state);
+    if (state.id !== undefined) this.#line.reborn(state.id);
+    this.#line.touchAll(state);
     for (const path of [...state.paths]) {
       this.#detachPath(state, path);
       this.#again.add(path);
@@ -176,6 +173,17 @@ export class Discovery {
     this.#unfollow(state);
     state.location = undefined;
     this.#detached.add(state);
+  }
+
+  #tellTruncation(state: FileState): void {
+    const text = pathToText(state.path);
+    state.rotation = "copy_truncated";
+    const what = state.offset > 0 ? `what was read of it up to byte ${state.offset}` : "what was seen of it";
+    this.#options.events.emit("file_truncated", `${text} no longer holds ${what}`, {
+      file: text,
+      offset: state.offset,
+      size: state.size,
+    });
   }
 
   /** Something else lies where the file was expected, or nothing. */
@@ -200,6 +208,7 @@ export class Discovery {
       // What was not to be told last time is tried again at the pace of the scan, not at that of notifications.
       const isSearch = clock.monotonic() - this.#lastSearchMs >= scanIntervalMs;
       if (isSearch) this.#lastSearchMs = clock.monotonic();
+      this.#lookedAtMs = clock.now();
       const sightings = await watcher.look();
       // Before anything is read: a copy that appeared may be the only sign of a truncation.
       const unmatched = watcher.takeUnmatched();
@@ -210,19 +219,26 @@ export class Discovery {
         sightings.push(this.#lookAt(path));
       }
       for (const sighting of sightings) this.#sort(sighting, groups);
+      for (const state of [...this.#doubted]) await this.#lookAtDoubted(state);
+      for (const path of [...this.#again]) {
+        this.#again.delete(path);
+        this.#sort(this.#lookAt(path), groups);
+      }
       if (isSearch) this.#reconsiderWaiting(groups);
       for (const group of [...groups.values()]) await this.#attach(group, groups);
       if (isSearch) for (const state of this.#missingSince.keys()) this.#detached.add(state);
       for (const copy of [...this.#copies]) await this.#lookAtCopy(copy);
       await this.#settleDetached(groups);
+      for (const state of [...this.#doubted]) await this.#lookAtDoubted(state);
       const found: FileState[] = [];
       for (const group of inOrder(groups.values())) {
         const state = await this.#identify(group);
         if (state !== undefined) found.push(state);
       }
-      if (this.#isFirstPass) this.#lineUpStored();
-      await this.#considerMissed(unmatched);
+      for (const path of unmatched) this.#line.touch(path);
+      await this.#line.arrange();
       this.#isFirstPass = false;
+      this.#listings.clear();
       for (const state of found) this.#options.readers.read(state);
     } catch (error) {
       // A pass is a look at the world; the next one looks again.
@@ -281,14 +297,66 @@ export class Discovery {
   /** A known file changed: there may be more to read, or a tombstone grows again. */
   #changed(state: FileState, stat: FileStat): void {
     const { readers } = this.#options;
+    const isPlain = this.#formatOf(state.location ?? state.path) === undefined;
     if (state.phase === "finished") {
-      const isArchive = state.location !== undefined && this.#formatOf(state.location) !== undefined;
-      if (isArchive || stat.size === state.size) return;
-      state.phase = "rotated";
-      state.isCaughtUp = true;
+      if (isPlain && stat.size !== state.size) this.#doubted.add(state);
+      return;
     }
-    if (this.#formatOf(state.location ?? state.path) === undefined) state.size = Math.max(state.offset, stat.size);
+    if (isPlain && stat.size < leastSize(state) && !readers.holds(state)) {
+      // No tailer will tell for now, and what it held may be in a copy.
+      this.truncated(state);
+      return;
+    }
+    if (isPlain) state.size = Math.max(state.offset, stat.size);
     readers.read(state);
+  }
+
+  /** A tombstone is longer or shorter than it was: late bytes, or another file on its inode number. */
+  async #lookAtDoubted(state: FileState): Promise<void> {
+    this.#doubted.delete(state);
+    const { location } = state;
+    if (state.phase !== "finished" || location === undefined) return;
+    const { stat, error } = this.#lookAt(location);
+    if (error !== undefined) return;
+    const isSame = stat !== undefined && this.#options.ids.idOf(stat) === state.id;
+    if (isSame && (await this.#isStill(state, { id: state.id!, stat, paths: [location], isLink: false }))) {
+      if (!(await this.#hasMore(state, location, stat))) return;
+      state.phase = this.#isAtHome(state) ? "live" : "rotated";
+      state.tombstoneSinceMs = undefined;
+      state.isCaughtUp = true;
+      if (this.#formatOf(location) === undefined) state.size = stat.size;
+      if (state.phase === "rotated") this.#options.readers.rotate(state);
+      else this.#options.readers.revive(state);
+      this.#options.readers.read(state);
+      return;
+    }
+    if (state.id !== undefined) this.#line.reborn(state.id);
+    this.#line.touchAll(state);
+    this.#registry.setId(state, undefined);
+    this.#unfollow(state);
+    for (const path of [...state.paths]) {
+      this.#detachPath(state, path);
+      this.#again.add(path);
+    }
+    state.location = undefined;
+  }
+
+  /** Late bytes may have gone into a file before it was compressed. */
+  async #hasMore(state: FileState, path: BytePath, stat: FileStat): Promise<boolean> {
+    if (this.#formatOf(path) === undefined) return stat.size > state.size;
+    const content = await this.#options.rotation.open(path);
+    try {
+      return (await content.read(Buffer.alloc(1), 0, 1, state.offset)) === 1;
+    } catch {
+      return false;
+    } finally {
+      await content.close().catch(() => undefined);
+    }
+  }
+
+  /** At a path that no rotation has given it. */
+  #isAtHome(state: FileState): boolean {
+    return [...state.paths].some((path) => !isRotatedName(path, state.names));
   }
 
   #sortFollowed(state: FileState, stat: FileStat | undefined): void {
@@ -373,13 +441,18 @@ export class Discovery {
       else this.#dropCopy(group.id);
       return;
     }
-    if (!readers.holds(state) && !(await this.#isStill(state, group))) {
+    // One that is held has the same content as long as it is where it was: its tailer verifies that.
+    const isInPlace = readers.holds(state) && group.paths.some((path) => path === state.location);
+    if (!isInPlace && !(await this.#isStill(state, group))) {
+      await readers.stop(state);
       // The inode number was given to another file, or the file was rewritten.
+      this.#line.reborn(group.id);
+      this.#line.touchAll(state);
       this.#registry.setId(state, undefined);
       this.#unfollow(state);
       state.location = undefined;
       if (state.phase !== "finished") {
-        state.rotation ??= state.names.some((name) => group.paths.includes(name)) ? "copy_truncated" : undefined;
+        if (state.names.some((name) => group.paths.includes(name))) this.#tellTruncation(state);
         this.#detached.add(state);
       }
       return;
@@ -390,16 +463,22 @@ export class Discovery {
 
   async #isStill(state: FileState, group: Group): Promise<boolean> {
     const path = group.paths[0]!;
-    if (state.fingerprint.length === 0) return group.stat.size >= state.offset;
     const isPlain = this.#formatOf(path) === undefined;
-    if (isPlain && group.stat.size < state.offset) return false;
-    if (isPlain && state.names.includes(path)) {
-      // A tailer that opens it proves the content before anything else.
-      if (state.phase !== "finished") return true;
-      // A tombstone that nobody touched since: not worth a look inside.
-      if (group.stat.size === state.size && group.stat.modifiedMs < state.lastSeenMs - 2000) return true;
+    if (state.fingerprint.length === 0) {
+      // An archive is never the file it was made of, and a tombstone of no bytes is worth nothing once it was moved.
+      if (!isPlain || group.stat.size < leastSize(state) || !isOfFamily(path, state)) return false;
+      if (state.phase === "finished" && state.location !== path) return false;
+      const { base } = familyOf(path);
+      const sibling = { path, stat: group.stat, id: group.id, format: undefined, hasPlainTwin: false };
+      return base === path || (await this.#isKnownContent(sibling, this.#registry.ownerOf(base))) === false;
     }
-    return (await this.#compare(path, state)) === "match";
+    if (isPlain && group.stat.size < leastSize(state)) return false;
+    // Not touched since it was last seen: not worth a look inside.
+    const isUntouched = group.stat.size === state.size && group.stat.modifiedMs < state.lastSeenMs - 2000;
+    if (isPlain && isUntouched && state.names.includes(path)) return true;
+    const comparison = await this.#compare(path, state);
+    // What cannot be opened now is proved by the tailer that opens it.
+    return comparison === "match" || comparison === "unreadable";
   }
 
   /** `path` leads to `state` from now on. */
@@ -413,12 +492,12 @@ export class Discovery {
     this.#registry.setPath(path, { kind: "file", id: group.id, stat: group.stat, state });
     state.fileSystem = group.id.slice(0, group.id.indexOf("\0"));
     state.inode = String(group.stat.inode);
-    state.birthNs = String(group.stat.birthNs);
     state.paths.add(path);
-    state.location = path;
+    state.relocate(path);
     this.#registry.addName(state, path);
     if (state.phase !== "finished" || this.#registry.ownerOf(path) === undefined) this.#registry.setOwner(path, state);
-    const isRotated = [...state.paths].every((name) => isRotatedName(name, state.names));
+    this.#line.touch(path);
+    const isRotated = !this.#isAtHome(state);
     if (state.phase === "finished") {
       this.#changed(state, group.stat);
       return;
@@ -452,16 +531,22 @@ export class Discovery {
 
   async #settle(state: FileState, groups: Map<FileId, Group>): Promise<void> {
     const { rotation, readers } = this.#options;
-    if (this.#takeCopy(state)) return;
+    if (this.#takeCopy(state, groups)) return;
     if (this.#isFirstPass && state.phase === "finished" && !this.#isOwner(state)) {
-      this.#followTombstone(state, groups);
+      await this.#followTombstone(state, groups);
       return;
     }
+    let isReborn = false;
     const found = await rotation.find(state, {
       isOther: (sibling) => this.#isOther(sibling, state),
-      isHeld: readers.holds(state),
-      onReused: () => this.#registry.setId(state, undefined),
+      onReused: (id) => {
+        isReborn = true;
+        this.#line.reborn(id);
+        this.#line.touchAll(state);
+        this.#registry.setId(state, undefined);
+      },
     });
+    if (isReborn) await readers.stop(state);
     if (readers.holds(state)) {
       // Its descriptor reaches the content; the name is only for later.
       const isRenamed = found !== undefined && found !== "unknown" && found.sibling.id === state.id;
@@ -469,7 +554,7 @@ export class Discovery {
       if (state.phase === "live" || state.phase === "missing") {
         this.#rotated(state, isRenamed ? "renamed" : "deleted");
       }
-      if (isRenamed) await this.#lineUp(state, found, groups);
+      this.#line.touchAll(state);
       return;
     }
     if (found === "unknown") {
@@ -481,8 +566,8 @@ export class Discovery {
       const hasGrown = this.#formatOf(found.sibling.path) === undefined && found.sibling.stat.size !== state.size;
       this.#follow(state, found.sibling, groups);
       if (state.phase !== "finished") this.#rotated(state, state.rotation ?? "renamed");
-      else if (hasGrown) this.#changed(state, found.sibling.stat);
-      await this.#lineUp(state, found, groups);
+      else if (hasGrown || found.sibling.format !== undefined) this.#doubted.add(state);
+      this.#line.touchAll(state);
       readers.read(state);
       return;
     }
@@ -499,28 +584,32 @@ export class Discovery {
     return state.names.some((name) => familyOf(name).base === name && this.#registry.ownerOf(name) === state);
   }
 
-  /** At the start there may be thousands of tombstones: each is looked for under its last name only. */
-  #followTombstone(state: FileState, groups: Map<FileId, Group>): void {
-    const { ids } = this.#options;
-    const path = state.names[state.names.length - 1]!;
-    const { stat } = this.#lookAt(path);
-    if (stat === undefined || ids.idOf(stat) !== state.id) {
-      this.#registry.setId(state, undefined);
+  /** At the start there may be thousands of tombstones: all of a family are looked for in one listing. */
+  async #followTombstone(state: FileState, groups: Map<FileId, Group>): Promise<void> {
+    for (const base of this.#options.rotation.basesOf(state.names)) {
+      let siblings = this.#listings.get(base);
+      if (siblings === undefined) {
+        siblings = new Map((await this.#options.rotation.siblings(base))?.map((sibling) => [sibling.id, sibling]));
+        this.#listings.set(base, siblings);
+      }
+      const sibling = state.id === undefined ? undefined : siblings.get(state.id);
+      if (sibling === undefined || (state.fingerprint.length === 0 && sibling.path !== lastName(state))) continue;
+      this.#follow(state, sibling, groups);
+      this.#changed(state, sibling.stat);
       return;
     }
-    const format = this.#formatOf(path);
-    this.#follow(state, { path, stat, id: state.id, format, hasPlainTwin: false }, groups);
-    this.#changed(state, stat);
+    this.#registry.setId(state, undefined);
   }
 
   /** A copy that was set aside now is the only one. */
-  #takeCopy(state: FileState): boolean {
+  #takeCopy(state: FileState, groups: Map<FileId, Group>): boolean {
     if (this.#options.readers.holds(state)) return false;
     for (const path of this.#registry.copiesOf(state)) {
       const use = this.#registry.paths.get(path);
       if (use?.kind !== "copy") continue;
       const isPlain = this.#formatOf(path) === undefined;
       if (isPlain && use.stat.size < state.offset) continue;
+      groups.delete(use.id);
       this.#adopt(state, path, { id: use.id, stat: use.stat, paths: [path], isLink: false });
       return true;
     }
@@ -546,8 +635,7 @@ export class Discovery {
     this.#registry.setId(state, sibling.id);
     state.fileSystem = sibling.id.slice(0, sibling.id.indexOf("\0"));
     state.inode = String(sibling.stat.inode);
-    state.birthNs = String(sibling.stat.birthNs);
-    state.location = sibling.path;
+    state.relocate(sibling.path);
     this.#registry.addName(state, sibling.path);
     this.#lookAfter(state, sibling.path);
   }
@@ -596,8 +684,6 @@ export class Discovery {
     const sinceMs = this.#missingSince.get(state) ?? nowMs;
     this.#missingSince.set(state, sinceMs);
     state.phase = "missing";
-    // Nothing is known to be unread: what comes next at its path need not wait for it.
-    state.isCaughtUp ||= state.size <= state.offset;
     const folder = folderOf(state.names[state.names.length - 1]!);
     let isHomeThere = false;
     try {
@@ -643,7 +729,7 @@ export class Discovery {
     state.phase = "finished";
     state.isCaughtUp = true;
     state.tombstoneSinceMs ??= clock.now();
-    this.#misplaced.add(state);
+    this.#line.touchAll(state);
     this.#registry.setId(state, undefined);
     if (state.isSaved) positions.saveLazily(new Map([[state.key, state.toEntry()]]));
   }
@@ -659,6 +745,12 @@ export class Discovery {
   async #identify(group: Group): Promise<FileState | undefined> {
     const path = preferredPath(group.paths);
     const { readers } = this.#options;
+    const known = this.#registry.byId(group.id);
+    if (known !== undefined && known.copyOf === undefined) {
+      // Found by another way in this very pass.
+      for (const each of group.paths) this.#adopt(known, each, group);
+      return undefined;
+    }
     try {
       if (!(await this.#isReadyArchive(path, group))) return undefined;
       const verdict = await this.#recognise(path, group);
@@ -792,7 +884,7 @@ export class Discovery {
    * - at a path itself: what was there and is nowhere else (restored, or saved by an editor). What was rotated away and
    *   still exists is another file, however equal the first bytes are.
    * - at a rotated name: what is live at the path it was rotated from (a copy before the truncation), what is nowhere
-   *   else, and for an archive what had its name without the compression
+   *   else, and for an archive whatever there was
    */
   #candidates(path: BytePath): FileState[] {
     const { base } = familyOf(path);
@@ -801,7 +893,7 @@ export class Discovery {
       if (state.fingerprint.length === 0 || state.copyOf !== undefined || !isOfFamily(path, state)) return false;
       if (base === path)
         return this.#isHomeless(state) && !this.#options.readers.holds(state) && state.phase !== "finished";
-      return this.#isHomeless(state) || state.paths.has(base) || state.names.some((name) => name === twin);
+      return twin !== undefined || this.#isGone(state) || state.paths.has(base);
     });
     const urgency = (state: FileState) => (this.#isHomeless(state) && state.phase !== "finished" ? 1 : 0);
     return family.sort(
@@ -812,6 +904,13 @@ export class Discovery {
   /** Nothing else leads to its content. */
   #isHomeless(state: FileState): boolean {
     return state.paths.size === 0 && state.location === undefined;
+  }
+
+  /** Its inode is not where it was last: content found elsewhere may be its own. */
+  #isGone(state: FileState): boolean {
+    if (state.location === undefined) return state.paths.size === 0;
+    const { stat } = this.#lookAt(state.location);
+    return stat === undefined || this.#options.ids.idOf(stat) !== state.id;
   }
 
   async #compare(path: BytePath, state: FileState): Promise<Comparison | "unreadable"> {
@@ -904,7 +1003,7 @@ export class Discovery {
     }
     state.location = path;
     for (const name of names) this.#registry.setOwner(name, state);
-    if (before !== undefined) await this.#lineUpBehind(before, path, state);
+    for (const name of names) this.#line.touch(name);
     this.#announce(state);
     return state;
   }
@@ -925,7 +1024,8 @@ export class Discovery {
         guardEnd: 0,
         names: [...new Set(names)],
         lastSize: 0,
-        lastSeenMs: clock.now(),
+        // Whoever comes after it is modified later than this.
+        lastSeenMs: Math.min(this.#lookedAtMs, Math.max(file.stat.modifiedMs, Number(file.stat.birthNs) / 1e6)),
         boundaries: [],
       },
       0,
@@ -959,159 +1059,52 @@ export class Discovery {
     return real.filter((path) => !paths.includes(path));
   }
 
-  // ------------------------------------------------------------ line up
+  // ------------------------------------------------------------ generations never seen
 
-  /** A new file at `path` waits for the one before it, and for generations in between that were never seen. */
-  async #lineUpBehind(before: FileState, path: BytePath, state: FileState): Promise<void> {
-    const { rotation, readers } = this.#options;
-    state.predecessor = before;
-    readers.markEnd(before);
-    const siblings = await rotation.siblings(familyOf(path).base === path ? path : familyOf(path).base);
-    if (siblings === undefined) return;
-    const rank = siblings.findIndex((sibling) => before.id !== undefined && sibling.id === before.id);
-    const missed = await this.#missed(before, path, siblings, rank, state);
-    let last = before;
-    for (const each of missed) {
-      each.predecessor = last;
-      readers.markEnd(last);
-      last = each;
-      readers.read(each);
-    }
-    readers.markEnd(last);
-    state.predecessor = last;
+  /** A sibling that matches nothing, and is a generation of `home` that came and went unseen. */
+  #takeUp(sibling: SiblingFile, home: BytePath): FileState {
+    const state = this.#newState([home, sibling.path], sibling, 0);
+    state.phase = "rotated";
+    state.rotation = "renamed";
+    state.location = sibling.path;
+    this.#lookAfter(state, sibling.path);
+    this.#options.readers.rotate(state);
+    this.#announce(state);
+    return state;
   }
 
-  /** After a restart: generations of one path that were not finished are read in the order of the rotation again. */
-  #lineUpStored(): void {
-    const { readers } = this.#options;
-    const homes = new Map<BytePath, FileState[]>();
-    for (const state of this.#registry.states) {
-      if (!state.isSaved || state.phase === "finished" || state.copyOf !== undefined) continue;
-      const home = familyOf(state.path).base === state.path ? state.path : undefined;
-      if (home !== undefined) homes.set(home, [...(homes.get(home) ?? []), state]);
-    }
-    for (const [home, states] of homes) {
-      if (states.length < 2) continue;
-      const rotated = siblingsOf(
-        home,
-        states.map((state) => baseName(state.names[state.names.length - 1]!)),
-      ).map((sibling) => sibling.name);
-      const ageOf = (state: FileState) => {
-        if (this.#registry.ownerOf(home) === state) return Number.POSITIVE_INFINITY;
-        return rotated.indexOf(baseName(state.names[state.names.length - 1]!));
-      };
-      states.sort((a, b) => a.generation - b.generation || ageOf(a) - ageOf(b));
-      for (let index = 1; index < states.length; index += 1) {
-        states[index]!.predecessor ??= states[index - 1]!;
-        readers.markEnd(states[index - 1]!);
-      }
-    }
-  }
-
-  /** Rotated names appeared, and nothing is at the path itself: generations that came and went between two looks. */
-  async #considerMissed(paths: readonly BytePath[]): Promise<void> {
-    const lost = [...this.#misplaced];
-    this.#misplaced.clear();
-    for (const base of new Set(paths.map((path) => familyOf(path).base))) {
-      const owner = this.#registry.ownerOf(base);
-      if (owner !== undefined && !owner.paths.has(base)) await this.#missedBehind(owner, base);
-    }
-    for (const state of lost) {
-      for (const name of state.names) if (familyOf(name).base === name) await this.#missedBehind(state, name);
-    }
-  }
-
-  async #missedBehind(before: FileState, base: BytePath): Promise<void> {
-    const siblings = await this.#options.rotation.siblings(base);
-    const rank = siblings?.findIndex((sibling) => before.id !== undefined && sibling.id === before.id) ?? -1;
-    if (siblings !== undefined) await this.#chain(before, base, siblings, rank);
-  }
-
-  /** Puts what was missed between `before` and what is at `home` now. */
-  async #chain(before: FileState, home: BytePath, siblings: readonly SiblingFile[], rank: number): Promise<void> {
-    const { readers } = this.#options;
-    const owner = this.#registry.ownerOf(home);
-    const current = owner === before ? undefined : owner;
-    let last = before;
-    for (const each of await this.#missed(before, home, siblings, rank, current)) {
-      each.predecessor = last;
-      readers.markEnd(last);
-      last = each;
-      if (current === undefined) this.#registry.setOwner(home, each);
-      readers.read(each);
-    }
-    if (last === before || current === undefined || current.isSaved || current.predecessor !== before) return;
-    readers.markEnd(last);
-    current.predecessor = last;
-  }
-
-  /** A file lost its path: generations that came and went since are read behind it, and before what is there now. */
-  async #lineUp(state: FileState, found: Found, groups: Map<FileId, Group>): Promise<void> {
-    const home = state.names.find((name) => familyOf(found.sibling.path).base === name);
-    // A new file at the path lines up by itself.
-    if (home === undefined || this.#registry.ownerOf(home) !== state) return;
-    if ([...groups.values()].some((group) => group.paths.includes(home))) return;
-    await this.#chain(state, home, found.siblings, found.rank);
-  }
-
-  /**
-   * Generations of `path` between `before` and now that nobody has seen: younger siblings than the one that holds
-   * `before`, or, where that is not to be found, those modified since it was last seen. Oldest first.
-   */
-  async #missed(
-    before: FileState,
-    path: BytePath,
-    siblings: readonly SiblingFile[],
-    rank: number,
-    current: FileState | undefined,
-  ): Promise<FileState[]> {
-    const { patterns, readers } = this.#options;
-    const missed: FileState[] = [];
-    for (const [index, sibling] of siblings.entries()) {
-      if (index <= rank) continue;
-      if (rank < 0 && sibling.stat.modifiedMs <= before.lastSeenMs) continue;
-      const known = this.#registry.byId(sibling.id);
-      if (known !== undefined) {
-        // One that was found in this very pass stands in the same line.
-        const isNew = known !== before && known !== current && known.predecessor === undefined && !known.isSaved;
-        if (isNew && known.offset === 0) missed.push(known);
-        continue;
-      }
-      // What matches is found by itself.
-      if (patterns.judge(sibling.path).kind === "included") continue;
-      if (await this.#isKnownContent(sibling, current)) continue;
-      const state = this.#newState([path, sibling.path], sibling, 0);
-      state.phase = "rotated";
-      state.rotation = "renamed";
-      state.location = sibling.path;
-      this.#lookAfter(state, sibling.path);
-      readers.rotate(state);
-      this.#announce(state);
-      missed.push(state);
-    }
-    return missed;
-  }
-
-  /** True if a file that is known gives (or gave) what is in this sibling. */
-  async #isKnownContent(sibling: SiblingFile, current: FileState | undefined): Promise<boolean> {
+  /** Whether a file that is known gives (or gave) what is in this sibling; undefined: that cannot be told now. */
+  async #isKnownContent(sibling: SiblingFile, current: FileState | undefined): Promise<boolean | undefined> {
+    if (sibling.hasPlainTwin) return true;
     let content: Content | undefined;
     try {
       content = await this.#options.rotation.open(sibling.path);
-      if (sibling.hasPlainTwin) return true;
+      const isPlain = sibling.format === undefined;
       for (const state of this.#candidates(sibling.path)) {
-        if (state === current) continue;
-        const isPlain = sibling.format === undefined;
         const comparison = await this.#compareContent(content, sibling.stat.size, isPlain, state);
-        if (comparison === "match") return true;
+        if (comparison === "match") {
+          const isLonger = !isPlain && state.phase === "finished" && this.#isGone(state);
+          if (isLonger) this.#takeArchive(state, sibling);
+          return true;
+        }
         if (comparison === "shorter" && isPlain && (await this.#isPrefix(content, sibling.stat.size, state)))
           return true;
       }
       return current !== undefined && (await this.#isCopyOfNew(content, sibling, current));
     } catch {
-      return false;
+      return undefined;
     } finally {
       await content?.close().catch(() => undefined);
     }
+  }
+
+  /** A tombstone was compressed, perhaps with bytes that came late. */
+  #takeArchive(state: FileState, sibling: SiblingFile): void {
+    this.#registry.setId(state, sibling.id);
+    state.relocate(sibling.path);
+    this.#registry.addName(state, sibling.path);
+    this.#lookAfter(state, sibling.path);
+    this.#doubted.add(state);
   }
 
   /** A sibling that is the beginning of a file not read yet: copied, perhaps compressed, not yet truncated. */
@@ -1272,8 +1265,7 @@ export class Discovery {
   async #isRenamedCopy(copy: FileState): Promise<boolean> {
     const found = await this.#options.rotation.find(copy, {
       isOther: (sibling) => sibling.id !== copy.id,
-      isHeld: false,
-      onReused: () => {},
+      onReused: (id) => this.#line.reborn(id),
     });
     if (found === undefined || found === "unknown") return found === "unknown";
     if (this.#options.patterns.judge(found.sibling.path).kind === "included") return true;
@@ -1327,6 +1319,15 @@ function inOrder(groups: Iterable<Group>): Group[] {
 
 function preferredPath(paths: readonly BytePath[]): BytePath {
   return paths.find((path) => familyOf(path).base === path) ?? paths[0]!;
+}
+
+/** A plain file that is shorter than this was truncated: of what was given out, or, before that, of what was seen. */
+function leastSize(state: FileState): number {
+  return state.offset === 0 ? state.size : state.offset;
+}
+
+function lastName(state: FileState): BytePath {
+  return state.names[state.names.length - 1]!;
 }
 
 function isOfFamily(path: BytePath, state: FileState): boolean {

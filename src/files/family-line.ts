@@ -12,8 +12,8 @@ export interface FamilyLineOptions {
   readonly rotation: Rotation;
   readonly patterns: PathPatterns;
   readonly readers: Readers;
-  /** True if a file that is known gives (or gave) what is in this sibling. */
-  readonly isKnownContent: (sibling: SiblingFile, current: FileState | undefined) => Promise<boolean>;
+  /** Whether a file that is known gives (or gave) what is in this sibling; undefined: that cannot be told now. */
+  readonly isKnownContent: (sibling: SiblingFile, current: FileState | undefined) => Promise<boolean | undefined>;
   /** Takes up a generation that nobody has seen. */
   readonly takeUp: (sibling: SiblingFile, home: BytePath) => FileState;
 }
@@ -73,18 +73,26 @@ export class FamilyLine {
   async #arrange(home: BytePath): Promise<boolean> {
     const { registry, rotation } = this.#options;
     const members = this.#membersOf(home);
-    if (members.length === 0) return true;
+    const only = members.length === 1 ? members[0] : undefined;
+    if (members.length === 0 || only?.paths.has(home)) {
+      // What is at the path is all that was ever there.
+      if (only !== undefined) only.order ??= 1;
+      return true;
+    }
     const siblings = await rotation.siblings(home);
     if (siblings === undefined) return false;
     const ranks = this.#ranksOf(home, members, siblings);
     const isWanted = members.some((member) => member.names.includes(home));
+    let isSettled = true;
     for (const [rank, sibling] of siblings.entries()) {
       const known = registry.byId(sibling.id);
       if (known !== undefined) {
         if (ranks.has(known) && known.order === undefined) this.#number(known, rank, sibling.stat.modifiedMs, ranks);
         continue;
       }
-      if (!isWanted || !(await this.#isMissed(sibling, rank, home, ranks))) continue;
+      const isMissed = isWanted && (await this.#isMissed(sibling, rank, home, ranks));
+      isSettled &&= isMissed !== undefined;
+      if (isMissed !== true) continue;
       const missed = this.#options.takeUp(sibling, home);
       ranks.set(missed, rank);
       this.#reborn.delete(sibling.id);
@@ -95,7 +103,7 @@ export class FamilyLine {
       if (member.order === undefined) this.#number(member, ranks.get(member) ?? siblings.length, undefined, ranks);
     }
     this.#link(this.#membersOf(home));
-    return true;
+    return isSettled;
   }
 
   #membersOf(home: BytePath): FileState[] {
@@ -120,8 +128,13 @@ export class FamilyLine {
     return ranks;
   }
 
-  /** Whether a sibling that nobody knows is a generation that came and went unseen. */
-  async #isMissed(sibling: SiblingFile, rank: number, home: BytePath, ranks: Ranks): Promise<boolean> {
+  /** Whether a sibling that nobody knows is a generation that came and went unseen; undefined: cannot be told now. */
+  async #isMissed(
+    sibling: SiblingFile,
+    rank: number,
+    home: BytePath,
+    ranks: Ranks,
+  ): Promise<boolean | undefined> {
     const { registry, patterns } = this.#options;
     // What matches is found by itself.
     if (patterns.judge(sibling.path).kind === "included") return false;
@@ -131,7 +144,8 @@ export class FamilyLine {
     if (!isYounger) return false;
     const owner = registry.ownerOf(home);
     const current = owner?.paths.has(home) ? owner : undefined;
-    return !(await this.#options.isKnownContent(sibling, current));
+    const isKnown = await this.#options.isKnownContent(sibling, current);
+    return isKnown === undefined ? undefined : !isKnown;
   }
 
   /** Gives a generation its number, between those of its neighbours. */
@@ -179,5 +193,8 @@ export class FamilyLine {
 /** Whether `member`, which is at `at` (NaN: nowhere), was there before what is at `rank`. */
 function isBefore(member: FileState, at: number, rank: number, modifiedMs: number | undefined): boolean {
   if (!Number.isNaN(at)) return at < rank;
-  return modifiedMs === undefined || modifiedMs > member.lastSeenMs - COARSE_TIME_MS;
+  if (modifiedMs === undefined) return true;
+  // Of one clock, so exact: what was last written before this one was there is older.
+  if (member.birthNs !== "0" && modifiedMs < Number(BigInt(member.birthNs) / 1_000_000n)) return false;
+  return modifiedMs > member.lastSeenMs - COARSE_TIME_MS;
 }

@@ -125,8 +125,8 @@ function parseTag(tag: string): Rank | undefined {
 const YEAR_FIRST = /^(?<year>\d{4})(?<separator>[-._]?)(?<month>\d\d)\k<separator>(?<day>\d\d)(?<rest>.*)$/s;
 const DAY_FIRST = /^(?<day>\d\d)(?<separator>[-._])(?<month>\d\d)\k<separator>(?<year>\d{4})(?<rest>.*)$/s;
 const MONTH_ONLY = /^(?<year>\d{4})[-._]?(?<month>\d\d)$/;
-/** A time, a running number, or both: `-153000`, `_15-30-00`, `T15-30-00.000`, `.2`. */
-const REST = /^(?:[-._T:]\d{1,6}){0,4}$/;
+/** A time, a running number, or both: `-153000`, `_15-30-00`, `T15-30-00.000`, `.2`; or seconds since the epoch. */
+const REST = /^(?:[-._T:]\d{1,13}){0,4}$/;
 /** Behind a day without separators the time may follow at once: `20260131153000`. */
 const COMPACT_REST = /^(?:\d\d){1,3}(?=$|[-._T:])/;
 

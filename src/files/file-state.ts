@@ -78,14 +78,20 @@ export class FileState {
   copyOf: string | undefined;
   /** Monotonic, of the last growth, rotation or reading; what "quiet" is measured from. */
   changedAtMs = 0;
+  /** See FileEntry: a higher number came later at the path. */
+  order: number | undefined;
   /** This one is read first, to its end as of when this one was seen. */
   predecessor: FileState | undefined;
+  /** The last one that was a predecessor, also when that is past. */
+  linkedTo: FileState | undefined;
+  /** Its reading has begun in this process: it waits for nobody any more. */
+  isReleased = false;
   /** Everything that was there when the successor was seen has been sent (or cannot be). */
   isCaughtUp = false;
   /** Monotonic; not to be opened again before. */
   notBeforeMs = 0;
-  /** Why it cannot be read at the moment. */
-  trouble: Error | undefined;
+  /** Why it cannot be read at the moment, and since when (monotonic). */
+  trouble: { readonly error: Error; readonly sinceMs: number } | undefined;
   #storedGuard: ContentMark;
   #storedGuardEnd: number;
   #marks: { end: number; mark: ContentMark }[] = [];
@@ -109,6 +115,7 @@ export class FileState {
     this.lastSeenMs = entry.lastSeenMs;
     this.tombstoneSinceMs = entry.tombstoneSinceMs;
     this.copyOf = entry.copyOf;
+    this.order = entry.order;
     this.#storedGuard = entry.guard;
     this.#storedGuardEnd = entry.guardEnd;
     this.isSaved = isSaved;
@@ -127,6 +134,14 @@ export class FileState {
   /** Bytes known to exist and not framed yet. */
   get lagBytes(): number {
     return Math.max(0, this.size - this.offset);
+  }
+
+  /** It is read from there from now on; what went wrong elsewhere is past. */
+  relocate(path: BytePath): void {
+    if (this.location === path) return;
+    this.location = path;
+    this.trouble = undefined;
+    this.notBeforeMs = 0;
   }
 
   addName(path: BytePath): void {
@@ -183,6 +198,7 @@ export class FileState {
       entry.tombstoneSinceMs !== this.tombstoneSinceMs ||
       entry.start !== (this.start > 0 ? this.start : undefined) ||
       entry.copyOf !== this.copyOf ||
+      entry.order !== this.order ||
       entry.boundaries.length !== this.boundaries.length ||
       entry.names.length !== this.names.length ||
       entry.names[entry.names.length - 1] !== this.names[this.names.length - 1]
@@ -227,6 +243,7 @@ export class FileState {
       boundaries: [...this.boundaries],
       ...(this.start > 0 ? { start: this.start } : {}),
       ...(this.copyOf !== undefined ? { copyOf: this.copyOf } : {}),
+      ...(this.order !== undefined ? { order: this.order } : {}),
       ...(this.tombstoneSinceMs !== undefined ? { tombstoneSinceMs: this.tombstoneSinceMs } : {}),
     };
   }

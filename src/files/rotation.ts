@@ -29,8 +29,7 @@ export interface Found {
 
 export interface FindOptions {
   readonly isOther: (sibling: SiblingFile) => boolean;
-  readonly isHeld: boolean;
-  readonly onReused: () => void;
+  readonly onReused: (id: FileId) => void;
 }
 
 /** How often a folder is looked at again while its names are being shifted. */
@@ -100,13 +99,12 @@ export class Rotation {
    * archive; always proved by content.
    *
    * @param options.isOther true for a file that is known to be another one
-   * @param options.isHeld a descriptor is open, so that the inode number cannot have been given to another file
    * @param options.onReused the inode number of `state` was found, with other content
    * @returns "unknown" if a folder could not be read
    */
   async find(state: FileState, options: FindOptions): Promise<Found | "unknown" | undefined> {
     const simple = this.#simplyRenamed(state);
-    if (simple !== undefined && (options.isHeld || (await this.#holds(simple.sibling, state)) === "yes")) return simple;
+    if (simple !== undefined && (await this.#holds(simple.sibling, state)) === "yes") return simple;
     let canTell = true;
     for (const base of this.basesOf(state.names)) {
       const siblings = await this.siblings(base);
@@ -120,10 +118,10 @@ export class Rotation {
         .sort((a, b) => preference(b.sibling, state) - preference(a.sibling, state) || b.rank - a.rank);
       for (const { sibling, rank } of order) {
         const isSameInode = sibling.id === state.id;
-        const holds = isSameInode && options.isHeld ? "yes" : await this.#holds(sibling, state);
+        const holds = await this.#holds(sibling, state);
         // What cannot be opened now is proved by the tailer that opens it.
         if (holds === "yes" || (holds === "unknown" && isSameInode)) return { sibling, rank, siblings };
-        if (holds === "no" && isSameInode) options.onReused();
+        if (holds === "no" && isSameInode) options.onReused(sibling.id);
       }
     }
     return canTell ? undefined : "unknown";
@@ -149,7 +147,10 @@ export class Rotation {
   }
 
   async #holds(sibling: SiblingFile, state: FileState): Promise<"yes" | "no" | "unknown"> {
-    if (state.fingerprint.length === 0) return sibling.id === state.id ? "yes" : "no";
+    if (state.fingerprint.length === 0) {
+      // An archive is never the file it was made of.
+      return sibling.id === state.id && sibling.format === undefined && sibling.stat.size >= state.size ? "yes" : "no";
+    }
     if (sibling.format === undefined && sibling.stat.size < state.offset) return "no";
     let content: Content | undefined;
     try {

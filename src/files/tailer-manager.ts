@@ -7,11 +7,12 @@ import type { Source, SourceContext, SourceStatus } from "../stage/contract.ts";
 import { ArchiveContent, formatOf } from "./archive.ts";
 import type { Content } from "./content.ts";
 import { openFileLimit } from "./descriptor-limit.ts";
-import { Discovery, type Readers } from "./discovery.ts";
+import { Discovery } from "./discovery.ts";
 import { FileIds } from "./file-id.ts";
 import { FileRegistry } from "./file-registry.ts";
 import type { FileState } from "./file-state.ts";
 import { PathPatterns } from "./glob.ts";
+import type { Readers } from "./readers.ts";
 import { Rotation } from "./rotation.ts";
 import {
   type Ending,
@@ -124,6 +125,7 @@ export class TailerManager implements Source {
       positions: context.positions,
       clock: context.clock,
       keepMs: options.tombstoneDays * 86_400_000,
+      seenAtMs: (path) => this.#watcher?.seenAtMs(path) ?? 0,
     });
     const { sender, receiver } = context.channel();
     this.#sender = sender;
@@ -183,7 +185,7 @@ export class TailerManager implements Source {
       position: state.offset,
       size: state.size,
       lagBytes: state.phase === "finished" ? 0 : state.lagBytes,
-      trouble: state.trouble?.message,
+      trouble: state.trouble?.error.message,
     }));
   }
 
@@ -336,6 +338,7 @@ export class TailerManager implements Source {
     for (const [state, running] of this.#running) {
       if (state.predecessor === undefined || !this.#isPast(state.predecessor)) continue;
       state.predecessor = undefined;
+      state.isReleased = true;
       running.tailer.release();
     }
     for (const state of this.#ready) {
@@ -373,7 +376,10 @@ export class TailerManager implements Source {
 
   /** What comes behind it need not wait any longer. */
   #isPast(state: FileState): boolean {
-    return state.isCaughtUp || state.phase === "finished" || state.trouble !== undefined;
+    if (state.isCaughtUp || state.phase === "finished") return true;
+    // Most troubles pass in a moment; what comes behind one that does not must not wait for ever.
+    const { trouble } = state;
+    return trouble !== undefined && this.#context.clock.monotonic() - trouble.sinceMs >= this.#options.rotateWaitMs;
   }
 
   /**
@@ -439,6 +445,7 @@ export class TailerManager implements Source {
         if (this.#ready.size > 0) this.#startReady();
       },
     };
+    state.isReleased ||= state.predecessor === undefined;
     const tailer = new Tailer(state, options, this.#sender.clone(), token.signal, {
       ending: this.#endingOf(state),
       isHeld: state.predecessor !== undefined,
@@ -447,6 +454,11 @@ export class TailerManager implements Source {
     const ended = tailer.run().then((end) => {
       token[Symbol.dispose]();
       this.#running.delete(state);
+      if (tailer.hasEndMark && end.kind !== "finished") {
+        // Somebody waits to hear of it.
+        this.#toMark.add(state);
+        this.#ready.add(state);
+      }
       this.#ended(state, end);
       this.#startReady();
       if (this.#isOnce || this.#discovery?.isUnsettled) this.#wakeLoop();
@@ -533,7 +545,7 @@ export class TailerManager implements Source {
     this.#ready.add(state);
     const code = errnoOf(error);
     const text = pathToText(state.location ?? state.path);
-    if (state.trouble === undefined || errnoOf(state.trouble) !== code) {
+    if (state.trouble === undefined || errnoOf(state.trouble.error) !== code) {
       events.emit(
         "file_unreadable",
         `${text} cannot be read (${error.message}); its position ${state.offset} is kept`,
@@ -544,7 +556,7 @@ export class TailerManager implements Source {
         },
       );
     }
-    state.trouble = error;
+    state.trouble = { error, sinceMs: state.trouble?.sinceMs ?? clock.monotonic() };
   }
 
   #mended(state: FileState): void {

@@ -157,6 +157,11 @@ export class Tailer {
     this.wake();
   }
 
+  /** An end was marked and has not been reached: whoever reads on must tell. */
+  get hasEndMark(): boolean {
+    return this.#endMark !== undefined;
+  }
+
   /** Runs until it ends; never rejects. The sender is closed then, and so is the file. */
   async run(): Promise<TailerEnd> {
     try {
@@ -200,7 +205,7 @@ export class Tailer {
       state.rangeFrom = state.offset > 0 ? 0 : undefined;
       state.startAt = undefined;
     }
-    if (stat.size < state.offset) return "truncated";
+    if (stat.size < state.offset || this.#hasShrunk(stat)) return "truncated";
     if (!(await this.#verify(this.#content))) return "truncated";
     this.#takeStat(stat);
     if (state.start > 0 && !state.isSaved) {
@@ -221,6 +226,12 @@ export class Tailer {
       resumesAfter: this.#whatPrecedes(),
     });
     return "ready";
+  }
+
+  /** Of a file of which nothing was given out no guard tells a truncation; that there was more before does. */
+  #hasShrunk(stat: FileStat): boolean {
+    const { state } = this;
+    return state.offset === 0 && stat.size < Math.max(state.size, state.readEnd);
   }
 
   /** Proves that what was read before is still there, and takes the guard bytes of this process. */
@@ -293,7 +304,11 @@ export class Tailer {
     const { state } = this;
     const { budget, clock, counters } = this.#options;
     const content = this.#content!;
-    if (this.#size === undefined) this.#takeStat(await content.stat());
+    if (this.#size === undefined) {
+      const stat = await content.stat();
+      if (this.#hasShrunk(stat)) return "truncated";
+      this.#takeStat(stat);
+    }
     const size = this.#limit === undefined ? this.#size! : Math.min(this.#size!, this.#limit);
     if (this.#size! < state.offset) return "truncated";
     if (size <= state.readEnd) {
@@ -314,7 +329,7 @@ export class Tailer {
       const readAtMs = clock.now();
       const stat = await content.stat();
       const end = bufferStart + count;
-      if (count < guardBytes || stat.size < end || !startsWith(lease.buffer, state.guard)) return "truncated";
+      if (count < guardBytes || stat.size < end || this.#hasShrunk(stat) || !startsWith(lease.buffer, state.guard)) return "truncated";
       this.#takeStat(stat);
       if (count === guardBytes && wanted > 0 && stat.size > state.offset && stat.size !== UNKNOWN_SIZE) {
         // The size promises bytes that cannot be read (a file system that lags behind): not a reason to spin.
@@ -457,7 +472,6 @@ export class Tailer {
     const { state } = this;
     const backoff = new Backoff({ initialMs: 100, maxMs: 5000 }, random);
     while (!this.#signal.aborted) {
-      state.lastSeenMs = clock.now();
       try {
         await positions.save(new Map([[state.key, state.toEntry()]]));
         state.isSaved = true;

@@ -1,4 +1,5 @@
 import type { FileEntry } from "../checkpoint/checkpoint-store.ts";
+import type { BytePath } from "../runtime/byte-path.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { SourcePositions } from "../stage/contract.ts";
 import type { FileRegistry } from "./file-registry.ts";
@@ -12,6 +13,8 @@ interface TombstonesOptions {
   readonly positions: SourcePositions;
   readonly clock: Clock;
   readonly keepMs: number;
+  /** Wall clock, of the last time that a file was found at this path. */
+  readonly seenAtMs: (path: BytePath) => number;
 }
 
 /** Keeps the stored entries up to date without a commit of their own, and removes those that are too old. */
@@ -26,7 +29,7 @@ export class Tombstones {
 
   /** Hands over what changed since the last time: sizes, names, guards up to what is committed. */
   note(states: Iterable<FileState>): void {
-    const { positions, clock } = this.#options;
+    const { positions, seenAtMs } = this.#options;
     const changed = new Map<string, FileEntry>();
     for (const state of states) {
       if (!state.isSaved) continue;
@@ -37,7 +40,8 @@ export class Tombstones {
       }
       const before = this.#noted.get(state);
       if (before !== undefined && !state.differsFrom(before)) continue;
-      state.lastSeenMs = clock.now();
+      // Only where it still is what its path leads to: what came next there is known by being younger.
+      if (state.phase === "live") state.lastSeenMs = Math.max(state.lastSeenMs, ...[...state.paths].map(seenAtMs));
       const entry = state.toEntry();
       this.#noted.set(state, entry);
       changed.set(state.key, entry);

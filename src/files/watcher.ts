@@ -64,6 +64,8 @@ interface Watched {
   error: Error | undefined;
   /** Monotonic. */
   changedAtMs: number;
+  /** Wall clock, of the last time that something was found there. */
+  seenAtMs: number;
 }
 
 /**
@@ -124,6 +126,11 @@ export class Watcher {
     if (this.#folders.get(folderOf(path))?.kinds.has(path) && this.#isWanted(path)) return;
     this.#active.delete(path);
     this.#idle.delete(path);
+  }
+
+  /** Wall clock, of the last time that a file was found at this path; 0: never. */
+  seenAtMs(path: BytePath): number {
+    return (this.#active.get(path) ?? this.#idle.get(path))?.seenAtMs ?? 0;
   }
 
   /** Look at this path at the next look, however quiet it is. */
@@ -374,7 +381,7 @@ export class Watcher {
 
   #watch(path: BytePath, isLink: boolean): void {
     if (this.#active.has(path) || this.#idle.has(path)) return;
-    const watched: Watched = { path, isLink, stat: undefined, error: undefined, changedAtMs: 0 };
+    const watched: Watched = { path, isLink, stat: undefined, error: undefined, changedAtMs: 0, seenAtMs: 0 };
     watched.changedAtMs = this.#options.clock.monotonic();
     this.#active.set(path, watched);
     this.#lookAt(watched);
@@ -391,6 +398,7 @@ export class Watcher {
   #lookAt(watched: Watched): void {
     const { fileSystem, clock } = this.#options;
     const { path, isLink } = watched;
+    const nowMs = clock.now();
     let stat: FileStat | undefined;
     try {
       stat = fileSystem.statSync(path);
@@ -402,6 +410,7 @@ export class Watcher {
       return;
     }
     if (stat?.kind !== "file") stat = undefined;
+    if (stat !== undefined) watched.seenAtMs = nowMs;
     const hadError = watched.error !== undefined;
     watched.error = undefined;
     if (!hadError && isSameStat(watched.stat, stat)) return;

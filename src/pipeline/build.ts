@@ -1,47 +1,15 @@
-import type { ChannelRegistry, Receiver, Sender } from "../channel/index.ts";
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import type { GroupCommit } from "../checkpoint/group-commit.ts";
-import type { ChannelSize, Plan } from "../config/plan.ts";
-import { StageError, toError } from "../errors.ts";
-import type { Batch } from "../record/batch.ts";
-import type { Clock } from "../runtime/clock.ts";
-import type { FileSystem } from "../runtime/file-system.ts";
-import type { MemoryBudget } from "../runtime/memory-budget.ts";
-import type { Random } from "../runtime/random.ts";
-import type { Marks, Sink, SourceContext, StageContext, Transform } from "../stage/contract.ts";
-import type { EventSink } from "../telemetry/events.ts";
-import type { Logger } from "../telemetry/log.ts";
 import { Committer } from "./committer.ts";
-import type { DeadLetterBox } from "./dead-letter-box.ts";
-import { dropFromInput } from "./edge.ts";
-import { graphOf, laneId, type Node, wayOf, waysOf } from "./graph.ts";
-import { CLEAN_STOP, clearCleanStop, reconcileSinks } from "./known-sinks.ts";
-import { Lane } from "./lane.ts";
+import type { PipelineEnvironment } from "./environment.ts";
+import { graphOf, waysOf } from "./graph.ts";
+import { clearCleanStop, reconcileSinks } from "./known-sinks.ts";
+import { createInput, openSink, openSource, openTransform } from "./open-stage.ts";
+import type { Parts } from "./parts.ts";
 import { Pipeline } from "./pipeline.ts";
-import { type Route, type Routed, routesInto } from "./route.ts";
-import { SinkRunner } from "./sink-runner.ts";
+import { routesInto } from "./route.ts";
+import { newLane, sinkRunner, transformRunner } from "./runners.ts";
+import { RunningSource } from "./running-source.ts";
 import { PipelineSourcePositions } from "./source-positions.ts";
-import { TransformRunner } from "./transform-runner.ts";
-
-/** Everything a pipeline is given; it makes nothing of the outside world itself. */
-export interface PipelineEnvironment {
-  readonly plan: Plan;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly fileSystem: FileSystem;
-  readonly log: Logger;
-  readonly events: (component: string) => EventSink;
-  readonly host: string;
-  readonly channels: ChannelRegistry;
-  readonly checkpoint: Checkpoint;
-  readonly groupCommit: GroupCommit;
-  readonly deadLetters: DeadLetterBox;
-  readonly budget: MemoryBudget;
-  /** A commit of the last ones failed: make room for one more try. */
-  readonly onLastCommitFailed: (error: Error) => Promise<void>;
-  /** To the supervisor: this component failed for good. */
-  readonly onFailure: (error: Error, component: string) => void;
-}
+import { type Wires, wire } from "./wiring.ts";
 
 /**
  * Opens every stage of a plan and joins them: sinks first (so that what they recover is known before a source asks where
@@ -63,7 +31,7 @@ export async function openPipeline(environment: PipelineEnvironment): Promise<Pi
 }
 
 async function openStages(environment: PipelineEnvironment, opened: AsyncDisposable[]): Promise<Pipeline> {
-  const { plan, clock, random, groupCommit, checkpoint, events, deadLetters } = environment;
+  const { plan, clock, random, groupCommit, checkpoint, events } = environment;
   await reconcileSinks(plan, checkpoint, groupCommit, environment.log);
   const committer = new Committer({
     groupCommit,
@@ -72,211 +40,63 @@ async function openStages(environment: PipelineEnvironment, opened: AsyncDisposa
     events: events("checkpoint"),
     intervalMs: plan.checkpoint.commitIntervalMs,
     // A sink that keeps its batches until the commit must not hold the whole budget: the source would stop and wait for it.
-    commitBytes: Math.min(plan.checkpoint.commitBytes, plan.channels.totalBytes / 4),
+    commitBytes: Math.min(plan.checkpoint.commitBytes, plan.channels.totalBytes / 2),
     maxUncommittedBytes: plan.checkpoint.maxUncommittedBytes,
     maxUncommittedMs: plan.checkpoint.maxUncommittedMs,
     onFailure: environment.onFailure,
   });
-  const inputs = new Map<string, Input>();
-  for (const component of [...plan.transforms, ...plan.sinks])
-    inputs.set(component.name, createInput(environment, component.name));
-
-  const sinkStages = new Map<string, Sink>();
+  const parts: Parts = { sources: new Map(), transforms: new Map(), sinks: new Map() };
+  const abortTransforms = new AbortController();
   for (const planned of plan.sinks) {
-    const sink = await openStage(planned.name, () =>
-      planned.definition.open(planned.options, {
-        ...stageContext(environment, planned.name),
-        marks: new Map([...checkpoint.marksOf(planned.name)].filter(([name]) => name !== CLEAN_STOP)),
-        saveMarks: (marks: Marks) =>
-          groupCommit.submit(
-            Object.entries(marks).map(([name, value]) => ({ table: "mark", sink: planned.name, name, value })),
-          ),
-        wasCleanStop: checkpoint.marksOf(planned.name).get(CLEAN_STOP) === true,
-      }),
-    );
+    const sink = await openSink(environment, planned);
     opened.push(sink);
-    sinkStages.set(planned.name, sink);
+    const input = createInput(environment, plan, planned.name);
+    const runner = sinkRunner(environment, committer, planned, sink, input);
+    parts.sinks.set(planned.name, { planned, sink, runner, input });
   }
-  const transformStages = new Map<string, Transform>();
   for (const planned of plan.transforms) {
-    const transform = await openStage(planned.name, () =>
-      planned.definition.open(planned.options, stageContext(environment, planned.name)),
-    );
-    transformStages.set(planned.name, transform);
-    const dispose = transform[Symbol.asyncDispose];
-    if (dispose !== undefined) opened.push({ [Symbol.asyncDispose]: () => dispose.call(transform) });
+    const transform = await openTransform(environment, planned);
+    opened.push({ [Symbol.asyncDispose]: async () => transform[Symbol.asyncDispose]?.() });
+    const input = createInput(environment, plan, planned.name);
+    const runner = transformRunner(environment, abortTransforms.signal, planned, transform, input);
+    parts.transforms.set(planned.name, { planned, transform, runner, input });
   }
 
-  // Lanes and routes: every way from every source to every sink.
   const graph = graphOf(plan);
   const ways = waysOf(plan);
-  const positionsOf = new Map<string, PipelineSourcePositions>();
-  const lanesOfSink = new Map<string, Lane[]>();
-  const routesOfSource = new Map<string, readonly Route[]>();
-  for (const { name: source } of plan.sources) {
-    const lanes: Lane[] = [];
-    const routeInto = (node: Node, before: readonly string[]): Route => {
-      const next = node.consumers.map((consumer) => routeInto(consumer, [...before, node.name]));
-      const own: Lane[] = [];
-      if (node.kind === "sink") {
-        const lane = new Lane({
-          source,
-          sink: node.name,
-          way: wayOf(before),
-          id: laneId(node.name, wayOf(before), ways.get(node.name)!.get(source)!),
-          checkpoint,
-          keepsRecent: sinkStages.get(node.name)!.prepare !== undefined,
-          onDirty: () => {
-            committer.onDirty();
-            positionsOf.get(source)?.onSettled();
-          },
-        });
-        lanesOfSink.set(node.name, [...(lanesOfSink.get(node.name) ?? []), lane]);
-        lanes.push(lane);
-        own.push(lane);
-      }
-      const input = inputs.get(node.name)!;
-      return {
-        component: node.name,
-        input: input.sender.clone(),
-        overflow: input.size.overflow,
-        sendTimeoutMs: input.size.sendTimeoutMs,
-        lanes: [...own, ...next.flatMap((route) => route.lanes)],
-        next,
-      };
-    };
-    routesOfSource.set(
-      source,
-      graph.get(source)!.consumers.map((consumer) => routeInto(consumer, [])),
-    );
-    positionsOf.set(source, new PipelineSourcePositions(source, lanes, checkpoint, groupCommit));
+  const wiresOf = new Map<string, { wires: Wires; positions: PipelineSourcePositions }>();
+  for (const { name } of plan.sources) {
+    const positions = new PipelineSourcePositions(name, checkpoint, groupCommit);
+    const wires = wire({
+      source: graph.get(name)!,
+      ways,
+      inputOf: (component) => (parts.transforms.get(component) ?? parts.sinks.get(component))!.input,
+      laneOf: (lane) =>
+        newLane(environment, committer, positions, { source: name, ...lane }, parts.sinks.get(lane.sink)!.sink),
+    });
+    positions.feeds(wires.lanes);
+    wiresOf.set(name, { wires, positions });
   }
-
-  const sinks = plan.sinks.map((planned) => {
-    const runner = new SinkRunner({
-      name: planned.name,
-      sink: sinkStages.get(planned.name)!,
-      lanes: lanesOfSink.get(planned.name) ?? [],
-      input: inputs.get(planned.name)!.receiver,
-      concurrency: planned.definition.concurrency ?? 1,
-      retry: planned.retry,
-      clock,
-      random,
-      events: events(planned.name),
-      deadLetters,
-      commitNow: committer.commitNow,
-      onUncommitted: committer.onUncommitted,
-    });
+  const all = [...wiresOf.values()].map(({ wires }) => wires);
+  for (const { planned, runner } of parts.sinks.values()) {
+    runner.lanes = all.flatMap(({ lanes }) => lanes.filter((lane) => lane.sink === planned.name));
     committer.add(runner);
-    return runner;
-  });
-  for (const runner of sinks) await runner.recover();
+  }
+  for (const { planned, runner } of parts.transforms.values())
+    runner.routes = all.flatMap(({ routes }) => routesInto(planned.name, routes));
+  for (const { runner } of parts.sinks.values()) await runner.recover();
 
-  const abortTransforms = new AbortController();
-  const transforms = plan.transforms.map((planned) => {
-    const runner = new TransformRunner({
-      name: planned.name,
-      transform: transformStages.get(planned.name)!,
-      input: inputs.get(planned.name)!.receiver,
-      deadLetters,
-      log: environment.log.child({ component: planned.name }),
-      abort: abortTransforms.signal,
-      routes: [...routesOfSource.values()].flatMap((routes) => routesInto(planned.name, routes)),
-    });
-    return runner;
-  });
-
-  const sources: ConstructorParameters<typeof Pipeline>[0]["sources"][number][] = [];
   for (const planned of plan.sources) {
-    const context = sourceContext(environment, planned.name, positionsOf.get(planned.name)!);
-    const source = await openStage(planned.name, () => planned.definition.open(planned.options, context));
+    const { wires, positions } = wiresOf.get(planned.name)!;
+    const source = await openSource(environment, planned, positions);
     opened.push(source);
-    sources.push({ name: planned.name, source, routes: routesOfSource.get(planned.name)!, records: 0, bytes: 0 });
+    parts.sources.set(
+      planned.name,
+      new RunningSource({ planned, source, positions, wires, committer, log: environment.log }),
+    );
   }
   await clearCleanStop(plan.sinks, checkpoint, groupCommit);
   // The pipeline keeps no sender: an input ends when all routes into it have closed theirs.
-  for (const input of inputs.values()) input.sender.close();
-  return new Pipeline({
-    environment,
-    committer,
-    sources,
-    transforms,
-    sinks,
-    disposables: [...opened].reverse(),
-    sinkStages: [...sinkStages.values()],
-    abortTransforms,
-  });
-}
-
-interface Input {
-  readonly sender: Sender<Routed>;
-  readonly receiver: Receiver<Routed>;
-  readonly size: ChannelSize;
-}
-
-function createInput({ plan, channels, clock }: PipelineEnvironment, component: string): Input {
-  const size = plan.channels.input(component);
-  const { sender, receiver } = channels.create<Routed>({
-    component,
-    channel: "input",
-    why: `what ${component} reads`,
-    clock,
-    capacity: size.bufferSize,
-    ...(size.bufferBytes === undefined ? {} : { capacityBytes: size.bufferBytes }),
-    overflow: size.overflow,
-    sendTimeoutMs: size.sendTimeoutMs,
-    sizeOf: ({ batch }) => batch.byteLength,
-    recordsOf: ({ batch }) => batch.count,
-    onDrop: dropFromInput,
-  });
-  return { sender, receiver, size };
-}
-
-function sourceContext(
-  environment: PipelineEnvironment,
-  name: string,
-  positions: PipelineSourcePositions,
-): SourceContext {
-  const size = environment.plan.channels.tailerPayload;
-  return {
-    ...stageContext(environment, name),
-    budget: environment.budget,
-    positions,
-    channel: () =>
-      environment.channels.create<Batch>({
-        component: name,
-        channel: "tailer_payload",
-        why: "the one channel of a source: created by its TailerManager, cloned to each Tailer",
-        clock: environment.clock,
-        capacity: size.bufferSize,
-        ...(size.bufferBytes === undefined ? {} : { capacityBytes: size.bufferBytes }),
-        overflow: "block",
-        sizeOf: (batch) => batch.byteLength,
-        recordsOf: (batch) => batch.count,
-        onDrop: (batch) => batch.memory.release(),
-      }),
-  };
-}
-
-async function openStage<Stage>(component: string, open: () => Promise<Stage>): Promise<Stage> {
-  try {
-    return await open();
-  } catch (error) {
-    if (error instanceof StageError) throw error;
-    throw new StageError("TR_STAGE_OPEN", component, toError(error).message, { cause: error });
-  }
-}
-
-function stageContext(environment: PipelineEnvironment, name: string): StageContext {
-  const { log, events, clock, random, fileSystem, host, plan } = environment;
-  return {
-    name,
-    log: log.child({ component: name }),
-    events: events(name),
-    clock,
-    random,
-    fileSystem,
-    host,
-    stateDir: plan.stateDir,
-  };
+  for (const { input } of [...parts.transforms.values(), ...parts.sinks.values()]) input.sender.close();
+  return new Pipeline({ environment, committer, parts, abortTransforms });
 }

@@ -27,7 +27,7 @@ export interface CommitterOptions {
  */
 export class Committer {
   readonly #options: CommitterOptions;
-  readonly #runners: SinkRunner[] = [];
+  readonly #runners = new Set<SinkRunner>();
   readonly #cycles = new Map<SinkRunner, Promise<void>>();
   /** Barriers whose commit has failed and that `finish` has to save. */
   readonly #unsaved: Prepared[] = [];
@@ -46,7 +46,18 @@ export class Committer {
   }
 
   add(runner: SinkRunner): void {
-    this.#runners.push(runner);
+    this.#runners.add(runner);
+  }
+
+  /** The sink is gone, with everything committed that it will ever have. */
+  remove(runner: SinkRunner): void {
+    this.#runners.delete(runner);
+  }
+
+  /** Commits until the sink has nothing left to commit, or `signal` aborts. */
+  async settle(runner: SinkRunner, signal: AbortSignal): Promise<void> {
+    while (runner.isDirty && !runner.hasFailed && !signal.aborted && !this.#isStopped)
+      await this.commitNow(runner, signal);
   }
 
   get uncommittedBytes(): number {
@@ -109,7 +120,7 @@ export class Committer {
     this.#isStopped = true;
     await Promise.all(this.#cycles.values());
     for (;;) {
-      const dirty = this.#runners.filter((runner) => runner.isDirty && !runner.hasFailed);
+      const dirty = [...this.#runners].filter((runner) => runner.isDirty && !runner.hasFailed);
       if (dirty.length === 0 && this.#unsaved.length === 0) break;
       for (const runner of dirty) {
         const prepared = await runner.barrier();
@@ -166,9 +177,10 @@ export class Committer {
         break;
       } catch (error) {
         // Nothing in memory has moved: the same changes are committed again. Sources stop at max_uncommitted_*.
+        const { message } = toError(error);
         if (this.trouble === undefined)
-          events.emit("commit_failed", `the checkpoint cannot be written, trying on: ${toError(error).message}`);
-        this.trouble = toError(error).message;
+          events.emit("commit_failed", `the checkpoint cannot be written, trying on: ${message}`, { error: message });
+        this.trouble = message;
         await clock.sleep(backoff.next());
         if (this.#isStopped) {
           // `finish` goes on with it.
@@ -180,7 +192,7 @@ export class Committer {
     await prepared.done();
     this.trouble = undefined;
     this.lastCommitAtMs = clock.monotonic();
-    this.#dirtySinceMs = this.#runners.some((other) => other.isDirty) ? startedAtMs : undefined;
+    this.#dirtySinceMs = [...this.#runners].some((other) => other.isDirty) ? startedAtMs : undefined;
     this.#wakeGate();
   }
 

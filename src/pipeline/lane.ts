@@ -12,8 +12,11 @@ import type { Position, Range } from "../record/position.ts";
 export class Lane {
   readonly source: string;
   readonly sink: string;
-  /** Names of the transforms between them; tells the ways from one source to one sink apart. */
-  readonly way: string;
+  /**
+   * Names of the transforms between them; tells the ways from one source to one sink apart. Where there is one only, a
+   * reload may put a transform in between or take one out.
+   */
+  way: string;
   /** What its positions are stored under (`laneId`). */
   readonly id: string;
   readonly endings: { [ending in Ending]: number } = { delivered: 0, filtered: 0, dropped: 0, dead_lettered: 0 };

@@ -15,7 +15,8 @@ import { defineTransform } from "../stage/define.ts";
 import { silentLogger } from "../telemetry/log.ts";
 import { memoryPlan, planned } from "../testing/memory-plan.ts";
 import { type MemoryTarget, memorySink, memorySource } from "../testing/memory-stages.ts";
-import { openPipeline, type PipelineEnvironment } from "./build.ts";
+import { openPipeline } from "./build.ts";
+import type { PipelineEnvironment } from "./environment.ts";
 import { forgetSink } from "./known-sinks.ts";
 import type { Pipeline } from "./pipeline.ts";
 

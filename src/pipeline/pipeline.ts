@@ -1,21 +1,17 @@
+import type { Plan } from "../config/plan.ts";
 import { toError } from "../errors.ts";
 import type { Batch } from "../record/batch.ts";
-import type { Sink, Source } from "../stage/contract.ts";
-import type { PipelineEnvironment } from "./build.ts";
 import type { Committer } from "./committer.ts";
 import { forward } from "./edge.ts";
+import type { PipelineEnvironment } from "./environment.ts";
 import { saveCleanStop } from "./known-sinks.ts";
+import type { Parts } from "./parts.ts";
+import { Reload } from "./reload.ts";
 import { type Route, routesInto } from "./route.ts";
+import type { RunningSource } from "./running-source.ts";
 import type { SinkRunner } from "./sink-runner.ts";
+import type { Tappable } from "./tap.ts";
 import type { TransformRunner } from "./transform-runner.ts";
-
-export interface RunningSource {
-  readonly name: string;
-  readonly source: Source;
-  readonly routes: readonly Route[];
-  records: number;
-  bytes: number;
-}
 
 /**
  * The stages of a plan, joined by channels that the pipeline creates and hands out; it keeps no sender, so that closing
@@ -23,33 +19,44 @@ export interface RunningSource {
  */
 export class Pipeline {
   readonly committer: Committer;
-  readonly sinks: readonly SinkRunner[];
-  readonly transforms: readonly TransformRunner[];
-  readonly sources: readonly RunningSource[];
   readonly #environment: PipelineEnvironment;
-  readonly #disposables: readonly AsyncDisposable[];
-  readonly #sinkStages: readonly Sink[];
+  readonly #parts: Parts;
   readonly #abortTransforms: AbortController;
+  readonly #loops = new Set<Promise<void>>();
+  /** Stages that a reload took out, which may still be asked something: closed with the rest. */
+  readonly #retired: AsyncDisposable[] = [];
+  #plan: Plan;
+  #run: { readonly signal: AbortSignal; readonly once: boolean } | undefined;
   #isAbandoned = false;
 
-  constructor(parts: {
+  constructor(given: {
     environment: PipelineEnvironment;
     committer: Committer;
-    sources: readonly RunningSource[];
-    transforms: readonly TransformRunner[];
-    sinks: readonly SinkRunner[];
-    disposables: readonly AsyncDisposable[];
-    sinkStages: readonly Sink[];
+    parts: Parts;
     abortTransforms: AbortController;
   }) {
-    this.#environment = parts.environment;
-    this.committer = parts.committer;
-    this.sources = parts.sources;
-    this.transforms = parts.transforms;
-    this.sinks = parts.sinks;
-    this.#disposables = parts.disposables;
-    this.#sinkStages = parts.sinkStages;
-    this.#abortTransforms = parts.abortTransforms;
+    this.#environment = given.environment;
+    this.#plan = given.environment.plan;
+    this.committer = given.committer;
+    this.#parts = given.parts;
+    this.#abortTransforms = given.abortTransforms;
+  }
+
+  get sources(): readonly RunningSource[] {
+    return [...this.#parts.sources.values()];
+  }
+
+  get transforms(): readonly TransformRunner[] {
+    return [...this.#parts.transforms.values()].map(({ runner }) => runner);
+  }
+
+  get sinks(): readonly SinkRunner[] {
+    return [...this.#parts.sinks.values()].map(({ runner }) => runner);
+  }
+
+  /** What runs now. */
+  get plan(): Plan {
+    return this.#plan;
   }
 
   /**
@@ -57,24 +64,59 @@ export class Pipeline {
    * committed, or until `abandon`. A stage that fails goes to `onFailure` and the rest goes on draining.
    */
   async run(options: { signal: AbortSignal; once: boolean }): Promise<void> {
-    const { onFailure } = this.#environment;
-    const guarded = (component: string, work: Promise<void>) =>
-      work.catch((error: unknown) => onFailure(toError(error), component));
-    const loops = [
-      ...this.sources.map((running) => guarded(running.name, running.source.run(options))),
-      ...this.sources.map((running) => guarded(running.name, this.#pump(running, options.signal))),
-      ...this.transforms.map((runner) => guarded(runner.name, runner.run())),
-      ...this.sinks.map((runner) => guarded(runner.name, runner.run())),
-    ];
-    await Promise.all(loops);
+    this.#run = options;
+    for (const { runner } of this.#parts.sinks.values()) this.#start(runner.name, runner.run());
+    for (const { runner } of this.#parts.transforms.values()) this.#start(runner.name, runner.run());
+    for (const running of this.#parts.sources.values()) this.#startSource(running);
+    while (this.#loops.size > 0) await Promise.all(this.#loops);
     await this.committer.finish(this.#environment.onLastCommitFailed);
     if (!this.#isAbandoned) await saveCleanStop(this.sinks, this.#environment.groupCommit);
   }
 
-  /** Closes every stage. The last commit was made before. */
+  /**
+   * Goes over to another plan: stages that are the same in both do not stop. Only one at a time.
+   * @returns one sentence for each change
+   * @throws ConfigError, StageError, CheckpointError: everything runs as before
+   */
+  async reload(plan: Plan): Promise<readonly string[]> {
+    const signal = this.#run?.signal ?? new AbortController().signal;
+    const reload = this.#reload(signal);
+    try {
+      const changes = await reload.run(plan);
+      this.#plan = plan;
+      return changes;
+    } catch (error) {
+      if (reload.hasChangedSomething && !signal.aborted) {
+        // The way back is the same way: from what runs now to what ran before.
+        await this.#reload(signal)
+          .run(this.#plan)
+          .catch((thrown: unknown) => this.#environment.onFailure(toError(thrown), "orchestration"));
+      }
+      throw error;
+    }
+  }
+
+  #reload(signal: AbortSignal): Reload {
+    return new Reload({
+      environment: this.#environment,
+      committer: this.committer,
+      parts: this.#parts,
+      abortTransforms: this.#abortTransforms.signal,
+      signal,
+      start: (component, work) => this.#start(component, work),
+      startSource: (running) => this.#startSource(running),
+      retire: (stage) => this.#retired.push(stage),
+    });
+  }
+
+  /** Closes every stage, sources first. The last commit was made before. */
   async close(): Promise<void> {
     this.committer.stop();
-    for (const stage of this.#disposables) {
+    const stages: AsyncDisposable[] = [...this.sources.map(({ source }) => source)].reverse();
+    for (const { transform } of [...this.#parts.transforms.values()].reverse())
+      stages.push({ [Symbol.asyncDispose]: async () => transform[Symbol.asyncDispose]?.() });
+    stages.push(...[...this.#parts.sinks.values()].map(({ sink }) => sink).reverse(), ...this.#retired.splice(0));
+    for (const stage of stages) {
       try {
         await stage[Symbol.asyncDispose]();
       } catch (error) {
@@ -92,8 +134,14 @@ export class Pipeline {
 
   /** SIGUSR1: sinks that write files start new ones. */
   rotateOutputs(): void {
-    for (const sink of this.#sinkStages) sink.rotate?.();
+    for (const sink of this.sinks) sink.rotate();
     this.committer.onDirty();
+  }
+
+  /** Where the records that leave a component can be looked at; undefined: there is no such component. */
+  tappable(component: string): Tappable | undefined {
+    const { sources, transforms, sinks } = this.#parts;
+    return sources.get(component) ?? transforms.get(component)?.runner ?? sinks.get(component)?.runner;
   }
 
   /** On how many ways to sinks something settles that enters `component` as if it came from `source`. */
@@ -108,8 +156,8 @@ export class Pipeline {
   }
 
   #routeInto(component: string, source: string): Route | undefined {
-    const from = this.sources.find(({ name }) => name === source);
-    return routesInto(component, [...(from?.routes ?? []), ...this.sources.flatMap(({ routes }) => routes)])[0];
+    const own = this.#parts.sources.get(source)?.wires.routes ?? [];
+    return routesInto(component, [...own, ...this.sources.flatMap(({ wires }) => wires.routes)])[0];
   }
 
   /** What still holds up a shutdown, one sentence per sink. */
@@ -125,24 +173,20 @@ export class Pipeline {
     return waits;
   }
 
-  /** The single consumer of a source's channel: counts, and hands on to every reader of the source. */
-  async #pump(running: RunningSource, signal: AbortSignal): Promise<void> {
-    const { committer } = this;
-    const { log } = this.#environment;
-    try {
-      for await (const batch of running.source.output) {
-        running.records += batch.count;
-        running.bytes += batch.byteLength;
-        if (!committer.hasRoom) await committer.room(signal);
-        await forward(batch, running.routes, log);
-      }
-    } finally {
-      closeRoutes(running.routes);
-    }
+  #start(component: string, work: Promise<void>): void {
+    const loop = work
+      .catch((error: unknown) => this.#environment.onFailure(toError(error), component))
+      .finally(() => this.#loops.delete(loop));
+    this.#loops.add(loop);
   }
-}
 
-/** Senders are counted per route: when the last way into a component has closed, its input ends. */
-function closeRoutes(routes: readonly Route[]): void {
-  for (const route of routes) route.input.close();
+  #startSource(running: RunningSource): void {
+    const { name } = running;
+    const onFailure = (error: Error) => this.#environment.onFailure(error, name);
+    const ended = running.run({ ...this.#run!, onFailure }).then(() => {
+      // Unless a reload took it out, nothing comes after it: when the last way into a component has closed, its input ends.
+      if (this.#parts.sources.get(name) === running) for (const route of running.wires.routes) route.input.close();
+    });
+    this.#start(name, ended);
+  }
 }

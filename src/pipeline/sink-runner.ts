@@ -12,6 +12,7 @@ import type { EventSink } from "../telemetry/events.ts";
 import type { DeadLetterBox } from "./dead-letter-box.ts";
 import { isCovered, type Lane } from "./lane.ts";
 import type { Routed } from "./route.ts";
+import type { Tap } from "./tap.ts";
 
 /**
  * Drives one sink: takes batches from its input, skips what the sink has already, writes, retries, bisects, settles, and
@@ -30,7 +31,6 @@ import type { Routed } from "./route.ts";
 export interface SinkRunnerOptions {
   readonly name: string;
   readonly sink: Sink;
-  readonly lanes: readonly Lane[];
   readonly input: Receiver<Routed>;
   readonly concurrency: number;
   readonly retry: RetryPlan;
@@ -59,9 +59,16 @@ export interface Prepared {
 
 export class SinkRunner {
   readonly name: string;
-  readonly lanes: readonly Lane[];
+  /** Every way into this sink. */
+  lanes: readonly Lane[] = [];
   readonly #options: SinkRunnerOptions;
   readonly #keepsMarks: boolean;
+  #sink: Sink;
+  #retry: RetryPlan;
+  /** Set while another sink takes the place: nothing is written until it has. */
+  #replacing: Promise<void> | undefined;
+  /** Aborts the writes into the present sink, and only those. */
+  #writing = new AbortController();
   /** Since the last barrier, and between that and its commit; only of a sink with marks. */
   #written: Written[] = [];
   #preparing: Written[] = [];
@@ -78,18 +85,22 @@ export class SinkRunner {
   #inFlight = 0;
   #failure: Error | undefined;
   readonly #abort = new AbortController();
+  /** `run` is through: nothing is written any more. */
+  hasEnded = false;
   /** Why the sink does not take anything, while it does not. */
   trouble: string | undefined;
   acknowledgedRecords = 0;
   errors = 0;
   deadLetters = 0;
+  tap: Tap | undefined;
   /** Monotonic time of the last sign of life: a write that began with none under way, or one that came back. */
   progressAtMs: number;
 
   constructor(options: SinkRunnerOptions) {
     this.name = options.name;
-    this.lanes = options.lanes;
     this.#options = options;
+    this.#sink = options.sink;
+    this.#retry = options.retry;
     this.#keepsMarks = options.sink.prepare !== undefined;
     this.progressAtMs = options.clock.monotonic();
   }
@@ -111,6 +122,14 @@ export class SinkRunner {
 
   /** Runs until the input has ended and everything taken from it has settled, or until `abandon`. */
   async run(): Promise<void> {
+    try {
+      await this.#receive();
+    } finally {
+      this.hasEnded = true;
+    }
+  }
+
+  async #receive(): Promise<void> {
     const { input, concurrency } = this.#options;
     for (;;) {
       const routed = await input.recv({ signal: this.#abort.signal });
@@ -134,6 +153,7 @@ export class SinkRunner {
   /** Stops at once: what has not settled stays unsettled and is read again at the next start. */
   abandon(): void {
     this.#abort.abort();
+    this.#writing.abort();
     this.#wake();
     this.#options.input.close();
   }
@@ -141,6 +161,48 @@ export class SinkRunner {
   /** It failed for good: what it wrote since the last commit is left to the next start. */
   get hasFailed(): boolean {
     return this.#failure !== undefined;
+  }
+
+  /** Calls the sink's own `rotate`. */
+  rotate(): void {
+    this.#sink.rotate?.();
+  }
+
+  /**
+   * Puts another sink of the same type in the place of the present one, and goes on with every batch that has not settled.
+   * What is under way is broken off; what is written and can be committed, is. `replace` closes the old sink and gives the
+   * one that is open now: the new one, or the old one again with the error that says why not, with which this rejects.
+   */
+  async replaceSink(
+    retry: RetryPlan,
+    replace: (old: Sink) => Promise<{ readonly sink: Sink; readonly error?: Error }>,
+  ): Promise<void> {
+    const before = this.#replacing;
+    const opened = (async () => {
+      this.#writing.abort();
+      await before;
+      while (this.#writes > 0) await this.#options.clock.sleep(1);
+      if (this.isDirty && this.#rewriting === undefined) await this.#options.commitNow(this, this.#abort.signal);
+      const { sink, error } = await replace(this.#sink);
+      this.#sink = sink;
+      if (!this.#abort.signal.aborted) this.#writing = new AbortController();
+      if (error !== undefined) throw error;
+      this.#retry = retry;
+    })();
+    const ready = opened
+      .catch(() => {})
+      .then(() => this.recover())
+      .catch((thrown: unknown) => this.#fail(thrown))
+      .finally(() => {
+        if (this.#replacing === ready) this.#replacing = undefined;
+      });
+    this.#replacing = ready;
+    await opened;
+  }
+
+  #fail(thrown: unknown): void {
+    this.#failure ??= toError(thrown);
+    this.abandon();
   }
 
   async #slot(origin: string, concurrency: number): Promise<void> {
@@ -165,8 +227,7 @@ export class SinkRunner {
       if (batch.count === 0) this.#settle(batch, lane, "filtered");
       else await this.#deliverPart(batch, lane, hold);
     } catch (error) {
-      this.#failure ??= toError(error);
-      this.abandon();
+      this.#fail(error);
     } finally {
       if (hold === undefined) batch.memory.release();
       else hold.release();
@@ -197,15 +258,19 @@ export class SinkRunner {
     lane: Lane,
     hold: Hold | undefined,
   ): Promise<"settled" | "aborted" | { rejected: string; attempts: number }> {
-    const { sink, retry, clock, random, concurrency } = this.#options;
+    const { clock, random, concurrency } = this.#options;
     const signal = this.#abort.signal;
     let backoff: Backoff | undefined;
     for (let attempts = 1; ; attempts += 1) {
-      while (this.#rewriting !== undefined) await this.#rewriting;
+      while (this.#rewriting !== undefined || this.#replacing !== undefined) {
+        await this.#replacing;
+        await this.#rewriting;
+      }
       while (concurrency > 1 && this.#pendingBarrier !== undefined) await this.#woken();
       if (signal.aborted) return "aborted";
       this.#writes += 1;
-      const outcome = await this.#write(sink, batch, lane);
+      const retry = this.#retry;
+      const outcome = await this.#write(batch, lane);
       if (outcome.kind === "delivered") {
         this.#settleDelivered(batch, lane, hold);
         this.#writeDone();
@@ -218,6 +283,16 @@ export class SinkRunner {
         attempts -= 1;
         continue;
       }
+      if (outcome.kind === "retry" && this.#replacing !== undefined) {
+        // The write was broken off for its sake; whether it arrived nobody knows.
+        await this.#replacing;
+        if (isCovered(lane, batch)) {
+          lane.count("delivered", batch.count);
+          return "settled";
+        }
+        attempts -= 1;
+        continue;
+      }
       this.errors += 1;
       if (outcome.kind === "rejected") return { rejected: outcome.reason, attempts };
       if (signal.aborted) return "aborted";
@@ -226,7 +301,7 @@ export class SinkRunner {
         return { rejected: `${outcome.reason} (given up after ${attempts} attempts)`, attempts };
       }
       backoff ??= new Backoff({ initialMs: retry.initialMs, maxMs: retry.maxMs }, random);
-      await clock.sleep(Math.max(outcome.afterMs ?? 0, backoff.next()), { signal });
+      await clock.sleep(Math.max(outcome.afterMs ?? 0, backoff.next()), { signal: this.#writing.signal });
       if (outcome.isOutcomeUnknown) {
         await this.recover();
         if (isCovered(lane, batch)) {
@@ -237,10 +312,10 @@ export class SinkRunner {
     }
   }
 
-  async #write(sink: Sink, batch: Batch, lane: Lane): Promise<Outcome> {
+  async #write(batch: Batch, lane: Lane): Promise<Outcome> {
     if (this.#writes === 1) this.progressAtMs = this.#options.clock.monotonic();
     try {
-      return await sink.write(batch, { signal: this.#abort.signal, way: lane.way });
+      return await this.#sink.write(batch, { signal: this.#writing.signal, way: lane.way });
     } catch (error) {
       this.#writeDone();
       throw error;
@@ -260,6 +335,7 @@ export class SinkRunner {
 
   /** Synchronous, and before the write counts as done: a barrier must never see the bytes without their ranges. */
   #settleDelivered(batch: Batch, lane: Lane, hold: Hold | undefined): void {
+    this.tap?.(batch);
     lane.end(batch.origin, batch.ranges, this.#keepsMarks);
     lane.count("delivered", batch.count);
     this.#writtenBytes += batch.byteLength;
@@ -280,7 +356,7 @@ export class SinkRunner {
   #isUp(): void {
     if (this.trouble === undefined) return;
     this.trouble = undefined;
-    this.#options.events.emit("sink_up", `${this.name} takes records again`);
+    this.#options.events.emit("sink_up", `${this.name} takes records again`, {});
   }
 
   #isDown(reason: string): void {
@@ -291,10 +367,12 @@ export class SinkRunner {
 
   /** Asks the target what it holds (at the start, and after an unknown outcome) and unites it with what is known. */
   async recover(): Promise<void> {
-    const { sink, events, clock, random } = this.#options;
+    const { events, clock, random } = this.#options;
+    const sink = this.#sink;
     if (sink.recover === undefined) return;
     const backoff = new Backoff({ initialMs: 250, maxMs: 30_000 }, random);
-    while (!this.#abort.signal.aborted) {
+    const { signal } = this.#writing;
+    while (!signal.aborted) {
       try {
         const recovered = await sink.recover();
         const standsAlone = recovered.standsAlone ?? false;
@@ -302,6 +380,7 @@ export class SinkRunner {
           events.emit(
             "sink_rewound",
             `${this.name}: the target knows less than the store; it was restored or recreated`,
+            {},
           );
         for (const { source, file, way, value } of recovered.positions) {
           for (const lane of this.lanes) {
@@ -312,7 +391,7 @@ export class SinkRunner {
       } catch (error) {
         if (error instanceof StageError) throw error;
         this.#isDown(toError(error).message);
-        await clock.sleep(backoff.next(), { signal: this.#abort.signal });
+        await clock.sleep(backoff.next(), { signal });
       }
     }
   }
@@ -330,8 +409,7 @@ export class SinkRunner {
       marks = await noted.marks;
     } catch (error) {
       if (error instanceof StageError) {
-        this.#failure ??= error;
-        this.abandon();
+        this.#fail(error);
         throw error;
       }
       this.#rewind(toError(error));
@@ -352,7 +430,7 @@ export class SinkRunner {
         this.#preparingBytes = this.#writtenBytes;
         this.#written = [];
         this.#writtenBytes = 0;
-        const marks = this.#options.sink.prepare?.() ?? Promise.resolve({});
+        const marks = this.#sink.prepare?.() ?? Promise.resolve({});
         // It is awaited a microtask later; a rejection until then is not an unhandled one.
         marks.catch(() => {});
         resolve({ changes, marks });
@@ -383,7 +461,7 @@ export class SinkRunner {
       this.acknowledgedRecords += batch.count;
       hold.release();
     }
-    await this.#options.sink.committed?.();
+    await this.#sink.committed?.();
   }
 
   /** The barrier failed and the sink is back at its committed marks: so are the sets, and the batches go out again. */
@@ -399,23 +477,21 @@ export class SinkRunner {
     for (const lane of this.lanes) lane.rewind();
     for (const { batch, lane } of again) lane.count("delivered", -batch.count);
     this.#rewriting = this.#rewrite(again)
-      .catch((thrown: unknown) => {
-        this.#failure ??= toError(thrown);
-        this.abandon();
-      })
+      .catch((thrown: unknown) => this.#fail(thrown))
       .finally(() => {
         this.#rewriting = undefined;
       });
   }
 
   async #rewrite(again: readonly Written[]): Promise<void> {
-    const { sink, retry, clock, random } = this.#options;
-    const backoff = new Backoff({ initialMs: retry.initialMs, maxMs: retry.maxMs }, random);
+    const { clock, random } = this.#options;
+    const backoff = new Backoff({ initialMs: this.#retry.initialMs, maxMs: this.#retry.maxMs }, random);
     for (const written of again) {
       for (;;) {
+        while (this.#replacing !== undefined) await this.#replacing;
         if (this.#abort.signal.aborted) return;
         this.#writes += 1;
-        const outcome = await this.#write(sink, written.batch, written.lane);
+        const outcome = await this.#write(written.batch, written.lane);
         if (outcome.kind === "delivered") {
           this.#settleDelivered(written.batch, written.lane, written.hold);
           written.hold.release();
@@ -424,7 +500,7 @@ export class SinkRunner {
         }
         this.#writeDone();
         this.#isDown(outcome.reason);
-        await clock.sleep(backoff.next(), { signal: this.#abort.signal });
+        await clock.sleep(backoff.next(), { signal: this.#writing.signal });
       }
       backoff.reset();
     }

@@ -9,21 +9,34 @@ import type { Lane } from "./lane.ts";
 /** A source's view of the checkpoint and of the lanes that it feeds. */
 export class PipelineSourcePositions implements SourcePositions {
   readonly #source: string;
-  readonly #lanes: readonly Lane[];
+  #lanes: readonly Lane[] = [];
   /** Under which its positions are stored, one for each way to a sink. */
-  readonly #laneIds: readonly string[];
+  #laneIds: readonly string[] = [];
   readonly #checkpoint: Checkpoint;
   readonly #groupCommit: GroupCommit;
   #lazy = new Map<string, FileEntry>();
   #roomWaiters: (() => void)[] = [];
+  /** File key -> end of what the source has handed on in this run. */
+  readonly forwarded = new Map<string, number>();
 
-  constructor(source: string, lanes: readonly Lane[], checkpoint: Checkpoint, groupCommit: GroupCommit) {
+  constructor(source: string, checkpoint: Checkpoint, groupCommit: GroupCommit) {
     this.#source = source;
-    this.#lanes = lanes;
-    this.#laneIds = lanes.map((lane) => lane.id);
     this.#checkpoint = checkpoint;
     this.#groupCommit = groupCommit;
     groupCommit.contribute({ take: () => this.#takeLazy(), failed: (changes) => this.#putBack(changes) });
+  }
+
+  /** Which lanes the source feeds, from now on. */
+  feeds(lanes: readonly Lane[]): void {
+    this.#lanes = lanes;
+    this.#laneIds = lanes.map((lane) => lane.id);
+    this.onSettled();
+  }
+
+  /** Everything that was handed on has ended at every sink, and that is committed. */
+  get hasCommittedAll(): boolean {
+    for (const [file, end] of this.forwarded) if (this.committedOf(file) < end) return false;
+    return true;
   }
 
   startOf(fileKey: string): number {
@@ -97,6 +110,7 @@ export class PipelineSourcePositions implements SourcePositions {
       this.#lazy.delete(file);
       changes.push({ table: "file", source: this.#source, file, value });
       if (value !== undefined) continue;
+      this.forwarded.delete(file);
       for (const sink of this.#checkpoint.positionsOf(this.#source, file).keys()) {
         changes.push({ table: "position", sink, source: this.#source, file, value: undefined });
       }

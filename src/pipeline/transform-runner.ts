@@ -6,6 +6,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { DeadLetterBox } from "./dead-letter-box.ts";
 import { forward } from "./edge.ts";
 import { endBatch, type Route, type Routed } from "./route.ts";
+import type { Tap } from "./tap.ts";
 
 export interface TransformRunnerOptions {
   readonly name: string;
@@ -15,41 +16,61 @@ export interface TransformRunnerOptions {
   readonly log: Logger;
   /** Gives up waiting for the dead letter store. */
   readonly abort: AbortSignal;
-  /** Every way into this transform; what they feed is closed at the end. */
-  readonly routes: readonly Route[];
 }
 
 /** Drains its input through one transform, in order; what is left out or refused is settled here. */
 export class TransformRunner {
   readonly name: string;
   readonly #options: TransformRunnerOptions;
+  #transform: Transform;
+  #isWorking = false;
+  /** Every way into this transform; what they feed is closed at the end. */
+  routes: readonly Route[] = [];
   deadLetters = 0;
   /** The transform is at a batch. */
   isApplying = false;
   /** Batches that the transform has given back. */
   applied = 0;
+  tap: Tap | undefined;
 
   constructor(options: TransformRunnerOptions) {
     this.name = options.name;
     this.#options = options;
+    this.#transform = options.transform;
+  }
+
+  /** Nothing waits in its input, and nothing is on its way through it. */
+  get isIdle(): boolean {
+    return !this.#isWorking && this.#options.input.counters().messages === 0;
+  }
+
+  /** From the next batch on, another does the work; the one before is given back, for its owner to close. */
+  replace(transform: Transform): Transform {
+    const before = this.#transform;
+    this.#transform = transform;
+    return before;
   }
 
   /** Resolves when the input has ended and all of it went on. */
   async run(): Promise<void> {
     try {
-      for await (const { batch, route } of this.#options.input) await this.#apply(batch, route);
+      for await (const { batch, route } of this.#options.input) {
+        this.#isWorking = true;
+        await this.#apply(batch, route);
+        this.#isWorking = false;
+      }
     } finally {
-      for (const route of this.#options.routes) for (const next of route.next) next.input.close();
+      for (const route of this.routes) for (const next of route.next) next.input.close();
     }
   }
 
   async #apply(batch: Batch, route: Route): Promise<void> {
-    const { transform, deadLetters, log, name, abort } = this.#options;
+    const { deadLetters, log, name, abort } = this.#options;
     const records = batch.records;
     let result: Awaited<ReturnType<Transform["apply"]>>;
     this.isApplying = true;
     try {
-      result = await transform.apply(records);
+      result = await this.#transform.apply(records);
     } catch (error) {
       throw new StageError("TR_STAGE_FAILED", name, toError(error).message, { cause: error });
     } finally {
@@ -69,6 +90,8 @@ export class TransformRunner {
       new Set([...kept.map((record) => record.index), ...rejected.map(({ record }) => record.index)]).size;
     if (kept.length === 0) return endBatch(batch, route.lanes, "filtered", filtered);
     if (filtered > 0) for (const lane of route.lanes) lane.count("filtered", filtered);
-    await forward(kept === records ? batch : batch.withRecords(kept), route.next, log);
+    const left = kept === records ? batch : batch.withRecords(kept);
+    this.tap?.(left);
+    await forward(left, route.next, log);
   }
 }

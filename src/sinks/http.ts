@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
-import { Agent, type Dispatcher } from "undici";
+import type { Agent, Dispatcher } from "undici";
 import { z } from "zod";
 import { encodeBatch } from "../codec/encode.ts";
 import { StageError, toError } from "../errors.ts";
@@ -214,6 +214,8 @@ class Limit {
 
 async function agentOf(checked: HttpOptions, context: StageContext): Promise<Agent> {
   const tls = new URL(checked.url).protocol === "https:" ? await tlsConnection(checked.tls, context) : {};
+  // 7 MiB resident, which only those who send pay.
+  const { Agent } = await import("undici");
   return new Agent({
     connections: CONCURRENCY,
     pipelining: 1,

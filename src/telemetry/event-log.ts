@@ -1,11 +1,10 @@
-import { EVENT_LEVELS, type EventSink } from "./events.ts";
+import { EVENTS, type EventName } from "./events.ts";
 import type { Logger } from "./log.ts";
 
-/** Lifecycle events of one component, readable in the log: the level is the event's, its name stands in the field `event`. */
-export function eventsToLog(log: Logger): EventSink {
-  return {
-    emit(name, message, facts = {}) {
-      log[EVENT_LEVELS[name]]({ event: name, ...facts }, message);
-    },
-  };
+/** One lifecycle event as a log line: the level is the event's, its name stands in the field `event`, facts beside it. */
+export function logEvent(
+  log: Logger,
+  { component, event, message, facts }: { component: string; event: EventName; message: string; facts: object },
+): void {
+  log[EVENTS[event].level]({ component, event, ...facts }, message);
 }

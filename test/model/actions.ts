@@ -311,8 +311,8 @@ export class Script {
     const { programs } = this.#machine;
     if (programs.isDenied(family.path)) this.ledger.freeOrder(family.stream);
     if (await this.#machine.knows(family.path)) return;
-    if (this.#readsSiblings) this.ledger.freeOrder(family.stream);
-    else this.ledger.excuse(family.stream);
+    this.ledger.freeOrder(family.stream);
+    if (!this.#readsSiblings) this.ledger.excuse(family.stream);
   }
 
   #closeLate(family: Family): void {

@@ -1,0 +1,275 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { z } from "zod";
+import { ChannelRegistry } from "../channel/index.ts";
+import { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { GroupCommit } from "../checkpoint/group-commit.ts";
+import { MemoryCheckpointStore } from "../checkpoint/memory-store.ts";
+import type { Plan } from "../config/plan.ts";
+import { systemClock } from "../runtime/clock.ts";
+import type { FileSystem } from "../runtime/file-system.ts";
+import { MemoryBudget } from "../runtime/memory-budget.ts";
+import { systemRandom } from "../runtime/random.ts";
+import { defineSource, defineTransform, type SourceDefinition } from "../stage/define.ts";
+import { silentLogger } from "../telemetry/log.ts";
+import { memoryPlan, planned } from "../testing/memory-plan.ts";
+import { linesBatch, type MemoryTarget, memorySink } from "../testing/memory-stages.ts";
+import { openPipeline } from "./build.ts";
+import type { Pipeline } from "./pipeline.ts";
+
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function until(holds: () => boolean, what: string): Promise<void> {
+  for (let waited = 0; !holds(); waited += 2) {
+    if (waited > 8000) throw new Error(`it never came to: ${what}`);
+    await pause(2);
+  }
+}
+
+/** Files that grow, and a source that follows them until it is stopped; `opened` counts how often. */
+class GrowingFiles {
+  readonly texts = new Map<string, string[]>();
+  opened = 0;
+
+  grow(key: string, count: number): void {
+    const texts = this.texts.get(key) ?? [];
+    for (let added = 0; added < count; added += 1) texts.push(`${key} ${texts.length}`);
+    this.texts.set(key, texts);
+  }
+
+  readonly source: SourceDefinition = defineSource({
+    type: "growing",
+    summary: "Lines from memory that grow, for tests.",
+    options: z.unknown(),
+    replay: "replayable",
+    open: async (options, context) => {
+      if (options === "bad") throw new Error("no such thing");
+      this.opened += 1;
+      const { sender, receiver } = context.channel();
+      return {
+        output: receiver,
+        run: async ({ signal }) => {
+          using _closing = sender;
+          const next = new Map<string, { index: number; offset: number }>();
+          while (!signal.aborted) {
+            for (const [key, texts] of this.texts) {
+              let at = next.get(key);
+              if (at === undefined) {
+                at = { index: 0, offset: 0 };
+                const start = context.positions.startOf(key);
+                for (; at.offset < start; at.index += 1) at.offset += Buffer.byteLength(texts[at.index]!) + 1;
+                next.set(key, at);
+              }
+              if (at.index === texts.length) continue;
+              const some = texts.slice(at.index, at.index + 2);
+              const batch = linesBatch(context.name, key, at.offset, some);
+              const { byteLength } = batch;
+              try {
+                await sender.send(batch, { signal });
+              } catch {
+                return;
+              }
+              at.index += some.length;
+              at.offset += byteLength;
+            }
+            await pause(0);
+          }
+        },
+        async [Symbol.asyncDispose]() {},
+      };
+    },
+  });
+}
+
+const upper = defineTransform({
+  type: "pass",
+  summary: "test",
+  options: z.unknown(),
+  open: async () => ({
+    async apply(records) {
+      await pause(1);
+      return { kept: records };
+    },
+  }),
+});
+
+interface World {
+  readonly pipeline: Pipeline;
+  readonly failures: string[];
+  readonly checkpoint: Checkpoint;
+  stop(): Promise<void>;
+}
+
+async function start(plan: Plan, store = new MemoryCheckpointStore()): Promise<World> {
+  const checkpoint = await Checkpoint.load(store);
+  const failures: string[] = [];
+  const pipeline = await openPipeline({
+    plan,
+    clock: systemClock,
+    random: systemRandom,
+    fileSystem: {} as FileSystem,
+    log: silentLogger,
+    events: () => ({ emit() {} }),
+    host: "test",
+    channels: new ChannelRegistry(),
+    checkpoint,
+    groupCommit: new GroupCommit(store, { clock: systemClock, onCommitted: (changes) => checkpoint.applied(changes) }),
+    deadLetters: { put: async () => true },
+    budget: new MemoryBudget(1 << 20, 1 << 16),
+    onLastCommitFailed: async () => {},
+    onFailure: (error, component) => failures.push(`${component}: ${error.message}`),
+  });
+  const stopping = new AbortController();
+  const running = pipeline.run({ signal: stopping.signal, once: false });
+  return {
+    pipeline,
+    failures,
+    checkpoint,
+    async stop() {
+      stopping.abort();
+      await running;
+      await pipeline.close();
+    },
+  };
+}
+
+const target = (): MemoryTarget => ({ texts: [], mark: 0 });
+const of = (out: MemoryTarget, key: string) => out.texts.filter((text) => text.startsWith(`${key} `));
+
+describe("Pipeline.reload", () => {
+  it("delivers each record once and in order to a sink that stays, whatever is reloaded around it", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.record({ plan: fc.nat({ max: 8 }), grow: fc.nat({ max: 9 }), waitMs: fc.nat({ max: 6 }) }), {
+          minLength: 1,
+          maxLength: 6,
+        }),
+        async (steps) => {
+          const files = new GrowingFiles();
+          const [stays, comes] = [target(), target()];
+          const exact = memorySink(stays, { marks: true });
+          const other = memorySink(comes);
+          const source = (options: unknown = {}) => planned("in", files.source, [], options);
+          const pass = (options: unknown = {}) => planned("pass", upper, ["in"], options);
+          const out = (input: string, options: unknown = {}) => planned("out", exact, [input], options);
+          const more = (input: string) => planned("more", other, [input]);
+          const plans = [
+            memoryPlan({ sources: [source()], sinks: [out("in")] }),
+            memoryPlan({ sources: [source()], sinks: [out("in"), more("in")] }),
+            memoryPlan({ sources: [source()], transforms: [pass()], sinks: [out("pass")] }),
+            memoryPlan({ sources: [source()], transforms: [pass()], sinks: [out("pass"), more("in")] }),
+            memoryPlan({ sources: [source()], transforms: [pass()], sinks: [out("in"), more("pass")] }),
+            memoryPlan({ sources: [source()], transforms: [pass(1)], sinks: [out("pass"), more("pass")] }),
+            memoryPlan({ sources: [source()], sinks: [out("in", 1)] }),
+            memoryPlan({ sources: [source(1)], sinks: [out("in")] }),
+            memoryPlan({ sources: [source(1)], transforms: [pass()], sinks: [out("pass", 1), more("in")] }),
+          ];
+          files.grow("x", 5);
+          const world = await start(plans[0]!);
+          for (const { plan, grow, waitMs } of steps) {
+            files.grow("x", grow);
+            files.grow("y", grow);
+            await pause(waitMs);
+            await world.pipeline.reload(plans[plan]!);
+          }
+          files.grow("x", 3);
+          const isThere = world.pipeline.sinks.some(({ name }) => name === "more");
+          await until(() => stays.texts.length >= [...files.texts.values()].flat().length, "everything delivered");
+          await world.stop();
+          expect(world.failures).toEqual([]);
+          for (const [key, texts] of files.texts) {
+            if (texts.length === 0) continue;
+            expect(of(stays, key)).toEqual(texts);
+            // From where it came in, without a hole.
+            const got = of(comes, key);
+            const first = got.length === 0 ? texts.length : texts.indexOf(got[0]!);
+            expect(got).toEqual(texts.slice(first, first + got.length));
+            if (isThere && got.length > 0) expect(got.at(-1)).toBe(texts.at(-1));
+            const { prefix, ranges } = world.checkpoint.position("out", "in", key)!;
+            expect([prefix, ranges]).toEqual([texts.join("\n").length + 1, []]);
+          }
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  it("never stops what is the same in both plans", async () => {
+    const [one, two] = [new GrowingFiles(), new GrowingFiles()];
+    const [kept, changed] = [target(), target()];
+    const [keptSink, changedSink] = [memorySink(kept), memorySink(changed)];
+    const plan = (options: unknown) =>
+      memoryPlan({
+        sources: [planned("one", one.source), planned("two", two.source)],
+        sinks: [planned("kept", keptSink, ["one"]), planned("changed", changedSink, ["two"], options)],
+      });
+    const world = await start(plan(1));
+    one.grow("x", 3);
+    two.grow("x", 3);
+    expect(await world.pipeline.reload(plan(1))).toEqual([]);
+    const before = world.pipeline.sinks;
+    expect(await world.pipeline.reload(plan(2))).toEqual(["changed has changed"]);
+    expect(world.pipeline.sinks).toEqual(before);
+    await until(() => kept.texts.length === 3 && changed.texts.length === 3, "both got everything");
+    await world.stop();
+    expect([one.opened, two.opened]).toEqual([1, 1]);
+  });
+
+  it("changes nothing when a new stage cannot be opened, or a change needs a restart", async () => {
+    const files = new GrowingFiles();
+    const out = target();
+    const sink = memorySink(out, { marks: true });
+    const source = planned("in", files.source);
+    const plan = memoryPlan({ sources: [source], sinks: [planned("out", sink, ["in"])] });
+    const world = await start(plan);
+    const broken = { ...sink, open: async () => Promise.reject(new Error("no such host")) };
+    const fails = [
+      memoryPlan({ sources: [source], sinks: [planned("out", sink, ["in"]), planned("bad", broken, ["in"])] }),
+      memoryPlan({ sources: [source], sinks: [planned("out", broken, ["in"])] }),
+      memoryPlan({ sources: [source], sinks: [planned("out", { ...sink, type: "other" }, ["in"])] }),
+    ];
+    for (const [index, message] of ["no such host", "no such host", "needs a restart"].entries()) {
+      files.grow("x", 3);
+      await expect(world.pipeline.reload(fails[index]!)).rejects.toThrow(message);
+    }
+    files.grow("x", 3);
+    const moved = memoryPlan({ sources: [planned("in", files.source, [], "bad")], sinks: plan.sinks });
+    await expect(world.pipeline.reload(moved)).rejects.toThrow("no such thing");
+    await until(() => out.texts.length === 12, "everything delivered");
+    await world.stop();
+    expect(out.texts).toEqual(files.texts.get("x"));
+    expect(world.failures).toEqual([]);
+  });
+
+  it("takes a sink out that takes nothing, and hands the batches of one that is mended to its new self", async () => {
+    const files = new GrowingFiles();
+    const [out, dead] = [target(), target()];
+    let isDown = true;
+    dead.answer = () => (isDown ? { kind: "retry", reason: "down" } : undefined);
+    const [good, bad] = [memorySink(out), memorySink(dead)];
+    const source = planned("in", files.source);
+    const plan = (options: unknown) =>
+      memoryPlan({
+        sources: [source],
+        sinks: [planned("good", good, ["in"]), planned("bad", bad, ["in"], options)],
+      });
+    const world = await start(plan(1));
+    files.grow("x", 40);
+    await until(() => world.pipeline.sinks[1]!.trouble !== undefined && out.texts.length > 2, "the sink is down");
+    await pause(20);
+    // Its channel is full by now, and holds the source back.
+    expect(out.texts.length).toBeLessThan(40);
+    isDown = false;
+    await world.pipeline.reload(plan(2));
+    await until(() => dead.texts.length === 40, "the mended sink got everything");
+    isDown = true;
+    files.grow("x", 40);
+    await until(() => world.pipeline.sinks[1]!.trouble !== undefined, "the sink is down again");
+    await world.pipeline.reload(memoryPlan({ sources: [source], sinks: [planned("good", good, ["in"])] }));
+    await until(() => out.texts.length === 80, "the other sink got everything");
+    await world.stop();
+    expect(dead.texts).toEqual(files.texts.get("x")!.slice(0, dead.texts.length));
+    expect(out.texts).toEqual(files.texts.get("x"));
+    expect(world.failures).toEqual([]);
+  });
+});

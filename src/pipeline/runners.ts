@@ -1,0 +1,66 @@
+import type { Sink, Transform } from "../stage/contract.ts";
+import type { Committer } from "./committer.ts";
+import type { PipelineEnvironment } from "./environment.ts";
+import { Lane } from "./lane.ts";
+import type { Input, PlannedSink, PlannedTransform } from "./open-stage.ts";
+import { SinkRunner } from "./sink-runner.ts";
+import type { PipelineSourcePositions } from "./source-positions.ts";
+import { TransformRunner } from "./transform-runner.ts";
+
+export function sinkRunner(
+  environment: PipelineEnvironment,
+  committer: Committer,
+  planned: PlannedSink,
+  sink: Sink,
+  input: Input,
+): SinkRunner {
+  const { clock, random, deadLetters } = environment;
+  return new SinkRunner({
+    name: planned.name,
+    sink,
+    input: input.receiver,
+    concurrency: planned.definition.concurrency ?? 1,
+    retry: planned.retry,
+    clock,
+    random,
+    events: environment.events(planned.name),
+    deadLetters,
+    commitNow: committer.commitNow,
+    onUncommitted: committer.onUncommitted,
+  });
+}
+
+export function transformRunner(
+  environment: PipelineEnvironment,
+  abort: AbortSignal,
+  planned: PlannedTransform,
+  transform: Transform,
+  input: Input,
+): TransformRunner {
+  return new TransformRunner({
+    name: planned.name,
+    transform,
+    input: input.receiver,
+    deadLetters: environment.deadLetters,
+    log: environment.log.child({ component: planned.name }),
+    abort,
+  });
+}
+
+export function newLane(
+  { checkpoint }: PipelineEnvironment,
+  committer: Committer,
+  positions: PipelineSourcePositions,
+  lane: { readonly source: string; readonly sink: string; readonly way: string; readonly id: string },
+  sink: Sink,
+): Lane {
+  return new Lane({
+    ...lane,
+    checkpoint,
+    keepsRecent: sink.prepare !== undefined,
+    onDirty: () => {
+      committer.onDirty();
+      positions.onSettled();
+    },
+  });
+}

@@ -1,0 +1,102 @@
+import { toError } from "../errors.ts";
+import type { Source } from "../stage/contract.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Committer } from "./committer.ts";
+import { forward } from "./edge.ts";
+import type { PlannedSource } from "./open-stage.ts";
+import type { PipelineSourcePositions } from "./source-positions.ts";
+import type { Tap } from "./tap.ts";
+import type { Wires } from "./wiring.ts";
+
+export interface RunningSourceOptions {
+  readonly planned: PlannedSource;
+  readonly source: Source;
+  readonly positions: PipelineSourcePositions;
+  readonly wires: Wires;
+  readonly committer: Committer;
+  readonly log: Logger;
+  /** What its predecessor under the same name has read: counters never go back. */
+  readonly before?: { readonly records: number; readonly bytes: number };
+}
+
+/** A source at work, and the single consumer of its channel: counts, and hands on to every reader of the source. */
+export class RunningSource {
+  readonly name: string;
+  readonly planned: PlannedSource;
+  readonly source: Source;
+  readonly positions: PipelineSourcePositions;
+  wires: Wires;
+  records: number;
+  bytes: number;
+  /** Sees each batch as it leaves the source. */
+  tap: Tap | undefined;
+  readonly #options: RunningSourceOptions;
+  readonly #stop = new AbortController();
+  #ended: Promise<void> = Promise.resolve();
+  #isForwarding = false;
+  #held: Promise<void> | undefined;
+
+  constructor(options: RunningSourceOptions) {
+    this.#options = options;
+    this.planned = options.planned;
+    this.name = options.planned.name;
+    this.source = options.source;
+    this.positions = options.positions;
+    this.wires = options.wires;
+    this.records = options.before?.records ?? 0;
+    this.bytes = options.before?.bytes ?? 0;
+  }
+
+  /**
+   * Runs until `signal` aborts or `stop` is called (or, with `once`, all is read), and everything is handed on. Failures go
+   * to `onFailure`; it never rejects.
+   */
+  run(options: { signal: AbortSignal; once: boolean; onFailure: (error: Error) => void }): Promise<void> {
+    const { once } = options;
+    const signal = AbortSignal.any([options.signal, this.#stop.signal]);
+    const fail = (error: unknown) => options.onFailure(toError(error));
+    const loops = [this.source.run({ signal, once }).catch(fail), this.#pump(options.signal).catch(fail)];
+    this.#ended = Promise.all(loops).then(() => {});
+    return this.#ended;
+  }
+
+  /** Ends this source only; resolves when it has, and what it had sent is handed on. It closes no route: others may follow. */
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#ended;
+  }
+
+  /** From the next batch on, hands nothing on until the returned function is called. */
+  hold(): () => void {
+    let release = () => {};
+    this.#held = new Promise((resolve) => {
+      release = resolve;
+    });
+    return () => {
+      this.#held = undefined;
+      release();
+    };
+  }
+
+  /** A batch is on its way into the components behind it. */
+  get isForwarding(): boolean {
+    return this.#isForwarding;
+  }
+
+  async #pump(signal: AbortSignal): Promise<void> {
+    const { committer, log } = this.#options;
+    for await (const batch of this.source.output) {
+      this.records += batch.count;
+      this.bytes += batch.byteLength;
+      while (this.#held !== undefined) await this.#held;
+      this.#isForwarding = true;
+      if (!committer.hasRoom) await committer.room(signal);
+      const { origin, ranges } = batch;
+      if (origin.kind === "replayable" && ranges.length > 0)
+        this.positions.forwarded.set(origin.key, ranges.at(-1)!.end);
+      this.tap?.(batch);
+      await forward(batch, this.wires.routes, log);
+      this.#isForwarding = false;
+    }
+  }
+}
