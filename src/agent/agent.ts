@@ -4,7 +4,7 @@ import { ChannelMonitor, ChannelRegistry } from "../channel/index.ts";
 import { isStrayCommitRejection } from "../checkpoint/index.ts";
 import type { Plan } from "../config/plan.ts";
 import { type DeadLetter, type DeadLetterStore, DeadLetterWriter, openDeadLetters } from "../dead-letters/index.ts";
-import { toError } from "../errors.ts";
+import { ConfigError, describeMistake, TailraceError, toError } from "../errors.ts";
 import { openPipeline } from "../pipeline/build.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import { CancellationToken } from "../runtime/cancellation-token.ts";
@@ -18,6 +18,7 @@ import type { EventSubscription } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { channelRows } from "./channel-rows.ts";
 import { checkpointRows } from "./checkpoint-rows.ts";
+import { type Command, type CommandAnswer, CommandProcessor } from "./command-processor.ts";
 import type { AgentControl } from "./control.ts";
 import { ControlServer } from "./control-server.ts";
 import { DeadLetterReplay } from "./dead-letter-replay.ts";
@@ -25,6 +26,7 @@ import { EventPublisher } from "./event-publisher.ts";
 import { LedgerKeeper, ledgerOf } from "./ledger.ts";
 import { memoryCeilingMiB } from "./memory-ceiling.ts";
 import { Observation } from "./observation.ts";
+import { settingsForLater } from "./settings-for-later.ts";
 import { ShutdownWatch } from "./shutdown-watch.ts";
 import { AgentState } from "./state.ts";
 import { type AgentStatus, statusOf } from "./status.ts";
@@ -32,6 +34,8 @@ import { type TapSession, Taps } from "./tap.ts";
 
 /** Reads are of this many bytes; memory for them is pooled. */
 const CHUNK_BYTES = 256 * 1024;
+/** How often a `drain` looks whether all has come through. */
+const DRAIN_LOOK_MS = 10;
 
 export interface AgentOptions {
   readonly plan: Plan;
@@ -44,6 +48,10 @@ export interface AgentOptions {
   readonly host?: string;
   /** Uncaught errors of the process end in the supervisor; default: they are not watched (a library must not). */
   readonly processErrors?: ProcessErrors;
+  /** Reads the configuration again, for a reload; default: there is none to read. Rejects with what is wrong with it. */
+  readonly loadPlan?: () => Promise<Plan>;
+  /** Takes the least level that is logged from now on; default: the level stays. */
+  readonly setLogLevel?: (level: "error" | "warn" | "info" | "debug") => void;
   /** Ends the process where a shutdown does not; default: `process.exit`. */
   readonly forceExit?: (code: number) => void;
 }
@@ -68,6 +76,7 @@ export class Agent implements AgentControl {
   readonly #channels: ChannelRegistry;
   readonly #events: EventPublisher;
   readonly #taps: Taps;
+  readonly #commands: CommandProcessor;
   #ended: Promise<void> = Promise.resolve();
 
   /** @internal Use `openAgent`. */
@@ -99,6 +108,8 @@ export class Agent implements AgentControl {
     const { clock, channels, pipeline } = parts;
     this.#taps = new Taps({ channels, clock, size: parts.options.plan.channels.tap, pipeline });
     this.#supervisor = parts.supervisor(() => this.#shutDown());
+    const size = parts.options.plan.channels.commands;
+    this.#commands = new CommandProcessor({ channels, clock, size, carryOut: (command) => this.#carryOut(command) });
     this.#control = new ControlServer(join(this.#state.stateDir, "control.sock"), this);
     this.#replay = new DeadLetterReplay(parts.deadLetters, parts.pipeline, parts.clock, parts.options.log);
   }
@@ -112,6 +123,7 @@ export class Agent implements AgentControl {
     await this.#control.listen();
     this.#observation.started(this, this.#pipeline);
     this.#replay.start(this.#token.signal);
+    void this.#commands.run();
     this.#ended = this.#pipeline
       .run({ signal: this.#token.signal, once })
       .catch((error: unknown) => this.#supervisor.report(error, "checkpoint"))
@@ -131,9 +143,9 @@ export class Agent implements AgentControl {
     this.#supervisor.force(reason);
   }
 
-  /** SIGUSR1. */
-  rotateOutputs(): void {
-    this.#pipeline.rotateOutputs();
+  /** Carries out a command after those that were given before; see `CommandProcessor.submit`. */
+  command(command: Command): Promise<CommandAnswer> {
+    return this.#commands.submit(command);
   }
 
   status(): AgentStatus {
@@ -183,10 +195,70 @@ export class Agent implements AgentControl {
     return answers;
   }
 
-  async resetPosition(path: string): Promise<{ files: number }> {
-    let files = 0;
-    for (const { source } of this.#pipeline.sources) files += (await source.reset?.(path)) ?? 0;
-    return { files };
+  async #carryOut(command: Command): Promise<CommandAnswer> {
+    const pipeline = this.#pipeline;
+    switch (command.command) {
+      case "reload":
+        return this.#reload();
+      case "pause":
+        pipeline.pause();
+        return { message: "sources hand nothing on until `resume`" };
+      case "resume":
+        pipeline.resume();
+        return { message: "sources go on" };
+      case "rotate":
+        pipeline.rotateOutputs();
+        return { message: "sinks that write files start new ones at their next barrier" };
+      case "flush":
+        await pipeline.committer.flush(this.#token.signal);
+        return { message: "what had ended is committed" };
+      case "drain":
+        pipeline.pause();
+        while (!pipeline.isDrained) {
+          if (this.#token.signal.aborted) throw new TailraceError("TR_CHANNEL_CLOSED", "the agent stops");
+          await this.#clock.sleep(DRAIN_LOOK_MS, { signal: this.#token.signal });
+        }
+        return { message: "everything is delivered and committed; sources hand nothing on until `resume`" };
+      case "stop":
+        this.stop("the command `stop`");
+        return { message: "the agent stops gracefully" };
+      case "reset_position": {
+        let files = 0;
+        for (const { source } of pipeline.sources) files += (await source.reset?.(command.path)) ?? 0;
+        return { message: `${files} ${files === 1 ? "file is" : "files are"} read anew`, files };
+      }
+      case "set_log_level":
+        if (this.#options.setLogLevel === undefined)
+          throw new TailraceError("TR_USAGE", "the log of this agent has no level that could be set");
+        this.#options.setLogLevel(command.level);
+        return { message: `what is ${command.level} or worse is logged from now on` };
+    }
+  }
+
+  async #reload(): Promise<CommandAnswer> {
+    const { loadPlan, log } = this.#options;
+    const events = this.#events.of("orchestration");
+    try {
+      if (loadPlan === undefined)
+        throw new TailraceError("TR_USAGE", "this agent was not started from a configuration that could be read again");
+      const plan = await loadPlan();
+      const waiting = settingsForLater(this.#pipeline.plan, plan, this.#state.stateDir);
+      const changes = await this.#pipeline.reload({ ...plan, stateDir: this.#state.stateDir });
+      for (const setting of waiting)
+        log.warn({ key: setting }, `${setting} has changed; that takes effect at the next start`);
+      const what = changes.length === 0 ? "nothing is different" : changes.join(", ");
+      events.emit("reload", `The configuration was read again: ${what}`, { applied: true });
+      return { message: what, changes };
+    } catch (thrown) {
+      const error = toError(thrown);
+      const mistakes = error instanceof ConfigError ? error.mistakes.map(describeMistake) : [error.message];
+      for (const mistake of mistakes) log.error({ component: "orchestration" }, mistake);
+      events.emit("reload", "The new configuration is not used; everything runs as before", {
+        applied: false,
+        reason: mistakes.join("; "),
+      });
+      throw error;
+    }
   }
 
   replayDeadLetters(ids: readonly string[]): Promise<number> {
@@ -203,6 +275,7 @@ export class Agent implements AgentControl {
     const phase = (phase: string, message: string) =>
       this.#events.of("agent").emit("shutdown_phase", message, { phase });
     this.#observation.stopping();
+    this.#commands.close();
     phase("draining", "Shutting down: sources stop, channels drain, sinks flush");
     const watch = new ShutdownWatch({
       pipeline: this.#pipeline,

@@ -1,5 +1,6 @@
 import type { DeadLetter } from "../dead-letters/index.ts";
 import type { ChannelRow } from "./channel-rows.ts";
+import type { Command, CommandAnswer } from "./command-processor.ts";
 import type { LedgerEdge } from "./ledger.ts";
 import type { AgentStatus } from "./status.ts";
 import type { TapSession } from "./tap.ts";
@@ -17,8 +18,8 @@ export interface AgentControl {
   checkpoints(): CheckpointRow[] | Promise<CheckpointRow[]>;
   /** Why a path is, or is not, being read. */
   why(path: string): Promise<unknown>;
-  /** Forgets where a file stands, so that it is read as a new one; true if it was known. */
-  resetPosition(path: string): Promise<{ readonly files: number }>;
+  /** Does something to the agent, after what it was told before. */
+  command(command: Command): Promise<CommandAnswer>;
   replayDeadLetters(ids: readonly string[]): Promise<number>;
   purgeDeadLetters(ids: readonly string[]): Promise<number>;
   /** At most `limit` records as they leave a component; "unknown": there is no such one, "busy": too many taps at once. */

@@ -50,7 +50,10 @@ export function apiApp(view: ApiView, access: GuardOptions): Hono<ApiContext> {
     "/api/events",
     eventRoute(() => view.events()),
   );
-  app.route("/api", agentRoutes(() => view.control()));
+  app.route(
+    "/api",
+    agentRoutes(() => view.control()),
+  );
   app.get("/", (context) => context.html(DASHBOARD, 200, { "Content-Security-Policy": DASHBOARD_POLICY }));
   app.notFound((context) =>
     context.json({ code: "not_found", message: "there is nothing here" } satisfies ApiError, 404),

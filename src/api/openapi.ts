@@ -1,3 +1,6 @@
+import { z } from "zod";
+import { commandSchema } from "../agent/command-processor.ts";
+
 /** One row per path and method; the document is made from them. */
 interface Operation {
   readonly path: string;
@@ -9,6 +12,10 @@ interface Operation {
   readonly answers: { readonly [status: string]: string };
   readonly type?: string;
 }
+
+/** Paths that ask the agent itself, which must have started. */
+const ASKS_AGENT = /^\/api\/(?!events$|openapi\.json$)/;
+const STARTING = "The agent is starting or stopping.";
 
 const TEXT = { type: "string" } as const;
 const IDS = {
@@ -37,6 +44,13 @@ const OPERATIONS: readonly Operation[] = [
     summary: "All metrics of one instant, in the text format of Prometheus.",
     answers: { 200: "The metrics." },
     type: "text/plain",
+  },
+  { path: "/", method: "get", summary: "The dashboard.", answers: { 200: "A page." }, type: "text/html" },
+  {
+    path: "/api/openapi.json",
+    method: "get",
+    summary: "This description.",
+    answers: { 200: "OpenAPI 3.1." },
   },
   {
     path: "/api/status",
@@ -86,11 +100,17 @@ const OPERATIONS: readonly Operation[] = [
     type: "text/event-stream",
   },
   {
-    path: "/api/checkpoints/reset",
+    path: "/api/commands",
     method: "post",
-    summary: "Forgets where a file stands, so that it is read as a new one.",
-    body: { type: "object", required: ["path"], additionalProperties: false, properties: { path: TEXT } },
-    answers: { 200: "How many files there were.", 400: "The body is wrong.", 401: "The token is missing." },
+    summary:
+      "Does something to the agent, after what it was told before: reload, pause, resume, rotate, flush, drain, stop, reset_position, set_log_level.",
+    body: z.toJSONSchema(commandSchema, { target: "draft-2020-12" }),
+    answers: {
+      200: "It is done; the body says what.",
+      400: "The body is wrong, or so is the configuration to reload.",
+      401: "The token is missing.",
+      503: "Too many commands wait already; see Retry-After.",
+    },
   },
   {
     path: "/api/dlq/replay",
@@ -130,7 +150,7 @@ export function openApi(version: string): object {
         : { requestBody: { required: true, content: { "application/json": { schema: body } } } }),
       ...(method === "post" ? { security: [{ token: [] }] } : {}),
       responses: Object.fromEntries(
-        Object.entries(answers).map(([status, description]) => [
+        Object.entries(ASKS_AGENT.test(path) ? { ...answers, 503: STARTING } : answers).map(([status, description]) => [
           status,
           status === "200" ? { description, content: { [type]: {} } } : { description },
         ]),

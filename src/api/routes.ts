@@ -1,8 +1,9 @@
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { z } from "zod";
+import { commandSchema } from "../agent/command-processor.ts";
 import type { AgentControl } from "../agent/control.ts";
-import { ConfigError, TailraceError, toError } from "../errors.ts";
+import { ChannelFullError, ConfigError, TailraceError, toError } from "../errors.ts";
 
 /** What an answer that is no success says. */
 export interface ApiError {
@@ -20,7 +21,6 @@ const MAX_PATH_CHARACTERS = 4 * 4096;
 const MAX_LETTERS = 1000;
 const DEFAULT_LETTERS = 100;
 
-const resetBody = z.strictObject({ path: z.string().min(1).max(MAX_PATH_CHARACTERS) });
 const idsBody = z.strictObject({ ids: z.array(z.string().min(1).max(64)).max(50_000) });
 
 /** Raised for a request that is wrong; its message goes to the client. */
@@ -70,9 +70,9 @@ export function agentRoutes(control: () => AgentControl | undefined): Hono {
       })),
     );
   });
-  app.post("/checkpoints/reset", async (context) => {
-    const { path } = parsed(resetBody, await context.req.text());
-    return context.json(await agent().resetPosition(path));
+  app.post("/commands", async (context) => {
+    const command = parsed(commandSchema, await context.req.text());
+    return context.json(await agent().command(command));
   });
   app.post("/dlq/replay", async (context) => {
     const { ids } = parsed(idsBody, await context.req.text());
@@ -90,6 +90,11 @@ export function agentRoutes(control: () => AgentControl | undefined): Hono {
       return context.json({ code: "bad_request", message: error.message } satisfies ApiError, 400);
     if (error instanceof NotRunning)
       return context.json({ code: "not_running", message: error.message } satisfies ApiError, 503, {
+        "Retry-After": "1",
+      });
+    // Nothing is wrong with the request; the same may be taken a moment later.
+    if (error instanceof ChannelFullError)
+      return context.json({ code: error.code, message: "too many commands wait already" } satisfies ApiError, 503, {
         "Retry-After": "1",
       });
     const code = error instanceof TailraceError ? error.code : "TR_INTERNAL";

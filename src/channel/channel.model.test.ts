@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { ChannelClosedError, ChannelFullError } from "../errors.ts";
 import { channel } from "./channel.ts";
 import type { ChannelClock } from "./clock.ts";
-import { OVERFLOW_POLICIES } from "./options.ts";
+import { type ChannelOptions, OVERFLOW_POLICIES } from "./options.ts";
 import { setUnclosedHook } from "./unclosed.ts";
 
 // These tests leave ends open on purpose.
@@ -27,13 +27,36 @@ interface Value {
   readonly sender: number;
   readonly index: number;
   readonly records: number;
+  /** With coalescing: what this stands for, itself not included. */
+  readonly merged?: readonly Value[];
 }
 
-describe("channel under every interleaving", () => {
-  const cases = OVERFLOW_POLICIES.flatMap((overflow) => [1, 2].map((capacity) => [overflow, capacity] as const));
+/** What a message stands for. */
+const partsOf = (value: Value): readonly Value[] => [value.merged?.[0] ?? value, ...(value.merged?.slice(1) ?? [])];
 
-  it.each(cases)("%s at capacity %i conserves, loses nothing, repeats nothing, keeps the order", async (...options) => {
-    const [overflow, capacity] = options;
+/** Ways to build the channel; lanes and coalescing are for messages that weigh nothing. */
+const kinds = {
+  weighed: {
+    capacityBytes: 4,
+    sizeOf: (value: Value) => value.records,
+    recordsOf: (value: Value) => value.records,
+  },
+  tagged: {
+    priorityLanes: { isCritical: (value: Value) => value.index % 2 === 1, burst: 2 },
+    coalesce: {
+      keyOf: (value: Value) => (value.index === 5 ? undefined : value.index % 3),
+      merge: (waiting: Value, arrived: Value) => ({ ...waiting, merged: [...partsOf(waiting), arrived] }),
+    },
+  },
+} satisfies { [kind: string]: Partial<ChannelOptions<Value>> };
+
+describe("channel under every interleaving", () => {
+  const cases = OVERFLOW_POLICIES.flatMap((overflow) =>
+    [1, 2].flatMap((capacity) => (["weighed", "tagged"] as const).map((kind) => [overflow, capacity, kind] as const)),
+  );
+
+  it.each(cases)("%s at capacity %i, %s, conserves, loses nothing, repeats nothing, keeps the order", async (...on) => {
+    const [overflow, capacity, kind] = on;
     await fc.assert(
       fc.asyncProperty(
         fc.scheduler(),
@@ -56,9 +79,7 @@ describe("channel under every interleaving", () => {
           };
           const { sender, receiver } = channel<Value>({
             capacity,
-            capacityBytes: 4,
-            sizeOf: (value) => value.records,
-            recordsOf: (value) => value.records,
+            ...kinds[kind],
             overflow,
             clock,
             onDrop: (value) => {
@@ -157,15 +178,20 @@ describe("channel under every interleaving", () => {
           check();
           const counters = receiver.counters();
           expect(counters.messages).toBe(0);
-          const out = new Set([...received, ...dropped]);
-          expect(out.size).toBe(received.length + dropped.length);
+          const parts = [...received, ...dropped].flatMap(partsOf);
+          const out = new Set(parts);
+          expect(out.size).toBe(parts.length);
           expect(out).toEqual(new Set(accepted));
           for (const value of refused) expect(out.has(value)).toBe(false);
-          expect(counters.sent).toBe(accepted.length);
+          expect(counters.sent + counters.coalesced).toBe(accepted.length);
           expect(counters.received).toBe(received.length);
           for (const number of senderPlans.keys()) {
-            const indices = received.filter((value) => value.sender === number).map((value) => value.index);
-            expect(indices).toEqual(indices.toSorted((one, other) => one - other));
+            for (const lane of [0, 1]) {
+              const isOf = (value: Value) =>
+                value.sender === number && (kind === "weighed" || value.index % 2 === lane);
+              const indices = received.filter(isOf).map((value) => value.index);
+              expect(indices).toEqual(indices.toSorted((one, other) => one - other));
+            }
           }
           if (overflow === "block" || overflow === "error") expect(counters.dropped.policy).toBe(0);
         },

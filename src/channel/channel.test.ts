@@ -228,6 +228,28 @@ describe("send", () => {
     expect(receiver.tryRecv()).toBe(2);
   });
 
+  it("with onSlowSend is told of and waits on, again and again, until it enters", async () => {
+    const clock = stepClock();
+    const waited: number[] = [];
+    const { sender, receiver } = channel<number>({
+      capacity: 1,
+      sendTimeoutMs: 50,
+      onSlowSend: (waitedMs) => waited.push(waitedMs),
+      clock,
+    });
+    sender.trySend(1);
+    const waiting = sender.send(2);
+    for (let step = 0; step < 12; step += 1) clock.advance(10);
+    expect(waited).toEqual([50, 100]);
+    receiver.tryRecv();
+    await waiting;
+    expect(clock.timers).toBe(0);
+    const timed = sender.sendTimeout(3, 20);
+    clock.advance(20);
+    await expect(timed).rejects.toBeInstanceOf(ChannelFullError);
+    expect(() => channel({ capacity: 1, overflow: "error", onSlowSend: () => {} })).toThrow(/onSlowSend/);
+  });
+
   it("with a time-out of 0 refuses at once", async () => {
     const { sender } = channel<number>({ capacity: 1 });
     await sender.sendTimeout(1, 0);

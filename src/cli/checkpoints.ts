@@ -103,7 +103,8 @@ function list(rows: readonly CheckpointRow[], options: Options, io: CliIo): numb
 
 async function reset(path: string, options: Options, io: CliIo): Promise<number> {
   const { stateDir, agent } = await stateFromOptions(options, io);
-  if (agent !== undefined) return ((await agent.post("/checkpoints/reset", { path })) as { files: number }).files;
+  if (agent !== undefined)
+    return ((await agent.post("/commands", { command: "reset_position", path })) as { files: number }).files;
   return changeStore(stateDir, async (store) => {
     const { files, positions } = await store.load();
     const name = pathFromText(path);

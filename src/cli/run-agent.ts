@@ -11,6 +11,8 @@ export interface RunAgentOptions {
   readonly logLevel: LogLevel;
   /** Default: pretty on a terminal, else json. */
   readonly logFormat: "json" | "pretty" | undefined;
+  /** Reads the configuration again; default: it cannot be reloaded. */
+  readonly loadPlan?: () => Promise<Plan>;
   /** For what does not come out of a configuration. */
   readonly agent?: Partial<AgentOptions>;
 }
@@ -55,11 +57,20 @@ export async function runAgent(plan: Plan, options: RunAgentOptions, io: CliIo):
       else agent.stop(signal);
     },
     force: (signal) => (agent === undefined ? process.exit(1) : agent.force(signal)),
-    reload: () => log.warn({}, "SIGHUP: a changed configuration takes effect at the next start"),
-    rotate: () => agent?.rotateOutputs(),
+    // What goes wrong with it is logged where it is carried out.
+    reload: () => void agent?.command({ command: "reload" }).catch(() => {}),
+    rotate: () => void agent?.command({ command: "rotate" }).catch(() => {}),
   });
   try {
-    agent = await openAgent({ plan, log, once: options.once, processErrors: process, ...options.agent });
+    agent = await openAgent({
+      plan,
+      log,
+      once: options.once,
+      processErrors: process,
+      setLogLevel: (level) => log.setLevel(level),
+      ...(options.loadPlan === undefined ? {} : { loadPlan: options.loadPlan }),
+      ...options.agent,
+    });
     if (early !== undefined) agent.stop(early);
     const running = agent;
     const ticker =

@@ -11,7 +11,8 @@ Examples:
   tailrace run -c config -c mine.toml -e production
   tailrace run -c tailrace.toml --once
 
-Signals: SIGTERM and SIGINT stop gracefully, a second one forces; SIGUSR1 rotates output files.`;
+Signals: SIGTERM and SIGINT stop gracefully, a second one forces; SIGHUP reads the
+configuration again and applies what is different; SIGUSR1 rotates output files.`;
 
 export interface LogOptions {
   readonly logLevel: LogLevel;
@@ -46,7 +47,12 @@ export function register(program: Command, io: CliIo): void {
         const { plan } = await loadPlanFromOptions(options, io);
         return runAgent(
           plan,
-          { once: options.once ?? false, logLevel: options.logLevel, logFormat: options.logFormat },
+          {
+            once: options.once ?? false,
+            logLevel: options.logLevel,
+            logFormat: options.logFormat,
+            loadPlan: async () => (await loadPlanFromOptions(options, io)).plan,
+          },
           io,
         );
       }),

@@ -68,8 +68,7 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     designed: "block",
     isAlways: COMMANDS,
     refuses: REFUSED_FOR_COMMANDS,
-    comesLater: true,
-    summary: "Commands to the orchestration.",
+    summary: "Commands to the agent: reload, pause, resume, rotate, flush, drain, stop, ...; refused when it is full.",
   },
   {
     path: ["orchestration", "event_listeners"],

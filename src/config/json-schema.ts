@@ -67,15 +67,13 @@ function componentSchema(definition: StageDefinition, common: JsonObject): JsonO
 }
 
 function toJson(schema: z.ZodType): JsonObject {
-  const json = z.toJSONSchema(schema, {
+  const { $schema: _, ...json } = z.toJSONSchema(schema, {
     target: TARGET,
     // What a person writes: a key with a default may be left out.
     io: "input",
     unrepresentable: "any",
     override: ({ jsonSchema }) => adjust(jsonSchema as JsonObject),
   }) as JsonObject;
-  delete json["$schema"];
-  delete json["~standard"];
   return json;
 }
 

@@ -99,6 +99,7 @@ function channelsPlan(config: GeneralConfig): ChannelsPlan {
     totalBytes: channels.total_bytes,
     tailerPayload: named("sources", "tailer_manager"),
     supervisorErrors: named("runtime", "supervisor"),
+    commands: named("orchestration", "command_processor"),
     eventPublisher: named("shared", "event_publisher"),
     eventStream: named("api", "event_stream"),
     tap: named("tap"),

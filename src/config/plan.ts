@@ -90,6 +90,8 @@ export interface ChannelsPlan {
   /** THE channel of each file source (and the output channel of every other source). */
   readonly tailerPayload: ChannelSize;
   readonly supervisorErrors: ChannelSize;
+  /** Commands to the agent. */
+  readonly commands: ChannelSize;
   /** Lifecycle events on their way to whoever listens. */
   readonly eventPublisher: ChannelSize;
   /** Of each listener of its own, at the API and in this process. */

@@ -110,11 +110,7 @@ export class FamilyLine {
     return [...this.#options.registry.family(home)].filter((state) => state.copyOf === undefined);
   }
 
-  #ranksOf(
-    home: BytePath,
-    members: readonly FileState[],
-    siblings: readonly SiblingFile[],
-  ): Map<FileState, number> {
+  #ranksOf(home: BytePath, members: readonly FileState[], siblings: readonly SiblingFile[]): Map<FileState, number> {
     const { registry } = this.#options;
     // A number of undefined rank: nothing on disk says where it stands.
     const ranks = new Map<FileState, number>();
@@ -129,12 +125,7 @@ export class FamilyLine {
   }
 
   /** Whether a sibling that nobody knows is a generation that came and went unseen; undefined: cannot be told now. */
-  async #isMissed(
-    sibling: SiblingFile,
-    rank: number,
-    home: BytePath,
-    ranks: Ranks,
-  ): Promise<boolean | undefined> {
+  async #isMissed(sibling: SiblingFile, rank: number, home: BytePath, ranks: Ranks): Promise<boolean | undefined> {
     const { registry, patterns } = this.#options;
     // What matches is found by itself.
     if (patterns.judge(sibling.path).kind === "included") return false;
@@ -160,7 +151,8 @@ export class FamilyLine {
         before = Math.max(before, other.order);
       }
     }
-    if (next === Number.POSITIVE_INFINITY) state.order = before === Number.NEGATIVE_INFINITY ? 1 : Math.floor(before) + 1;
+    if (next === Number.POSITIVE_INFINITY)
+      state.order = before === Number.NEGATIVE_INFINITY ? 1 : Math.floor(before) + 1;
     else state.order = before === Number.NEGATIVE_INFINITY ? next - 1 : (before + next) / 2;
   }
 

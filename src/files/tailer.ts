@@ -329,7 +329,8 @@ export class Tailer {
       const readAtMs = clock.now();
       const stat = await content.stat();
       const end = bufferStart + count;
-      if (count < guardBytes || stat.size < end || this.#hasShrunk(stat) || !startsWith(lease.buffer, state.guard)) return "truncated";
+      if (count < guardBytes || stat.size < end || this.#hasShrunk(stat) || !startsWith(lease.buffer, state.guard))
+        return "truncated";
       this.#takeStat(stat);
       if (count === guardBytes && wanted > 0 && stat.size > state.offset && stat.size !== UNKNOWN_SIZE) {
         // The size promises bytes that cannot be read (a file system that lags behind): not a reason to spin.

@@ -94,6 +94,17 @@ export class Committer {
     });
   };
 
+  /** Makes durable what has ended until now, at every sink. */
+  async flush(signal: AbortSignal): Promise<void> {
+    await Promise.all(
+      [...this.#runners].map(async (runner) => {
+        // The one under way may have taken its snapshot before.
+        await this.#cycles.get(runner);
+        if (runner.isDirty && !this.#isStopped) await this.commitNow(runner, signal);
+      }),
+    );
+  }
+
   /** False while too much is ended but not committed; sources wait then. */
   get hasRoom(): boolean {
     if (this.#uncommittedBytes >= this.#options.maxUncommittedBytes) return false;

@@ -28,6 +28,7 @@ export class Pipeline {
   #plan: Plan;
   #run: { readonly signal: AbortSignal; readonly once: boolean } | undefined;
   #isAbandoned = false;
+  #pauses: Map<RunningSource, () => void> | undefined;
 
   constructor(given: {
     environment: PipelineEnvironment;
@@ -109,6 +110,29 @@ export class Pipeline {
     });
   }
 
+  /** Sources hand nothing on any more, until `resume`; what they have read waits. */
+  pause(): void {
+    this.#pauses ??= new Map(this.sources.map((running) => [running, running.hold()]));
+  }
+
+  resume(): void {
+    for (const release of this.#pauses?.values() ?? []) release();
+    this.#pauses = undefined;
+  }
+
+  get isPaused(): boolean {
+    return this.#pauses !== undefined;
+  }
+
+  /** Everything that was handed on has ended at every sink, and that is committed. */
+  get isDrained(): boolean {
+    return (
+      this.sources.every(({ isForwarding }) => !isForwarding) &&
+      this.transforms.every(({ isIdle }) => isIdle) &&
+      this.sinks.every((sink) => sink.isIdle && !sink.isDirty)
+    );
+  }
+
   /** Closes every stage, sources first. The last commit was made before. */
   async close(): Promise<void> {
     this.committer.stop();
@@ -182,6 +206,7 @@ export class Pipeline {
 
   #startSource(running: RunningSource): void {
     const { name } = running;
+    this.#pauses?.set(running, running.hold());
     const onFailure = (error: Error) => this.#environment.onFailure(error, name);
     const ended = running.run({ ...this.#run!, onFailure }).then(() => {
       // Unless a reload took it out, nothing comes after it: when the last way into a component has closed, its input ends.

@@ -88,7 +88,8 @@ function changesOf<Planned extends AnyPlanned>(
     } else if (
       !isDeepStrictEqual(old.options, planned.options) ||
       !isDeepStrictEqual(old.retry, planned.retry) ||
-      old.definition.open !== planned.definition.open
+      old.definition.open !== planned.definition.open ||
+      (planned.definition.kind === "transform" && planned.definition.readsFiles === true)
     )
       changed.push(planned);
   }

@@ -34,7 +34,7 @@ export class RunningSource {
   readonly #stop = new AbortController();
   #ended: Promise<void> = Promise.resolve();
   #isForwarding = false;
-  #held: Promise<void> | undefined;
+  readonly #holds = new Set<Promise<void>>();
 
   constructor(options: RunningSourceOptions) {
     this.#options = options;
@@ -66,14 +66,15 @@ export class RunningSource {
     await this.#ended;
   }
 
-  /** From the next batch on, hands nothing on until the returned function is called. */
+  /** From the next batch on, hands nothing on until everybody who holds has called what this returned, or it ends. */
   hold(): () => void {
     let release = () => {};
-    this.#held = new Promise((resolve) => {
+    const hold = new Promise<void>((resolve) => {
       release = resolve;
     });
+    this.#holds.add(hold);
     return () => {
-      this.#held = undefined;
+      this.#holds.delete(hold);
       release();
     };
   }
@@ -85,10 +86,12 @@ export class RunningSource {
 
   async #pump(signal: AbortSignal): Promise<void> {
     const { committer, log } = this.#options;
+    // Who ends hands on what it has, held or not.
+    const ending = AbortSignal.any([signal, this.#stop.signal]);
     for await (const batch of this.source.output) {
       this.records += batch.count;
       this.bytes += batch.byteLength;
-      while (this.#held !== undefined) await this.#held;
+      while (this.#holds.size > 0 && !ending.aborted) await Promise.race([...this.#holds, aborted(ending)]);
       this.#isForwarding = true;
       if (!committer.hasRoom) await committer.room(signal);
       const { origin, ranges } = batch;
@@ -99,4 +102,8 @@ export class RunningSource {
       this.#isForwarding = false;
     }
   }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }

@@ -110,6 +110,11 @@ export class SinkRunner {
     return this.#inFlight;
   }
 
+  /** Nothing waits for it, and nothing that it took is unsettled. */
+  get isIdle(): boolean {
+    return this.#inFlight === 0 && this.#options.input.counters().messages === 0;
+  }
+
   /** A write is under way. */
   get isWriting(): boolean {
     return this.#writes > 0;

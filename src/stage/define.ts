@@ -22,6 +22,8 @@ export interface TransformDefinition<Options extends z.ZodType = z.ZodType> {
   readonly type: string;
   readonly summary: string;
   readonly options: Options;
+  /** Part of it lies outside of the configuration (code of the user's): every reload opens it anew. */
+  readonly readsFiles?: true;
   open(options: z.infer<Options>, context: StageContext): Promise<Transform>;
 }
 

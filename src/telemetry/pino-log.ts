@@ -26,10 +26,11 @@ export interface LogOptions {
  * The log of an agent. Each line is written before the call returns, so that the last words of a dying process are
  * seen. Fields with a secret's name and the user info of URLs show as `***`, whoever logs them.
  */
-export function createLogger(options: LogOptions): Logger {
+export function createLogger(options: LogOptions): LeveledLogger {
   const logger = pino(
     {
-      level: options.level,
+      // Ours is the level that counts: it can be changed, for every child at once.
+      level: "debug",
       // Neither process id nor host: whoever collects the lines knows both.
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
@@ -37,8 +38,15 @@ export function createLogger(options: LogOptions): Logger {
     },
     options.format === "pretty" ? prettyStream(options) : options.stream,
   );
-  return new PinoLogger(logger as unknown as PinoLike);
+  return new PinoLogger(logger as unknown as PinoLike, { rank: RANKS[options.level] });
 }
+
+/** The log whose least level can be changed while it is in use; its children follow. */
+export interface LeveledLogger extends Logger {
+  setLevel(level: LogLevel): void;
+}
+
+const RANKS: { readonly [level in LogLevel]: number } = { silent: 0, error: 1, warn: 2, info: 3, debug: 4 };
 
 /** pino-pretty in this process, not in a worker thread, which would lose its last lines at a crash. */
 function prettyStream(options: LogOptions): LogStream {
@@ -51,15 +59,21 @@ function prettyStream(options: LogOptions): LogStream {
 
 /** What is used of pino's own logger. */
 type PinoLike = Record<Exclude<LogLevel, "silent">, (fields: object, message: string) => void> & {
-  isLevelEnabled(level: string): boolean;
   child(fields: object): PinoLike;
 };
 
-class PinoLogger implements Logger {
+class PinoLogger implements LeveledLogger {
   readonly #pino: PinoLike;
+  /** Shared by all children. */
+  readonly #shown: { rank: number };
 
-  constructor(logger: PinoLike) {
+  constructor(logger: PinoLike, shown: { rank: number }) {
     this.#pino = logger;
+    this.#shown = shown;
+  }
+
+  setLevel(level: LogLevel): void {
+    this.#shown.rank = RANKS[level];
   }
 
   error(fields: LogFields, message: string): void {
@@ -79,12 +93,12 @@ class PinoLogger implements Logger {
   }
 
   child(fields: LogFields): Logger {
-    return new PinoLogger(this.#pino.child(shownFields(fields)));
+    return new PinoLogger(this.#pino.child(shownFields(fields)), this.#shown);
   }
 
   #write(level: Exclude<LogLevel, "silent">, fields: LogFields, message: string): void {
     // Masking costs more than asking.
-    if (this.#pino.isLevelEnabled(level)) this.#pino[level](shownFields(fields), maskUrls(message));
+    if (RANKS[level] <= this.#shown.rank) this.#pino[level](shownFields(fields), maskUrls(message));
   }
 }
 

@@ -47,6 +47,7 @@ export function memoryPlan(parts: {
       totalBytes: 1 << 20,
       tailerPayload: channel,
       supervisorErrors: size(64),
+      commands: size(64),
       eventPublisher: size(64),
       eventStream: size(64),
       tap: size(64),

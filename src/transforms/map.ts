@@ -43,6 +43,7 @@ export const map = defineTransform({
       .default(1)
       .describe("Asynchronous calls under way at once; the order of records stays the same."),
   }),
+  readsFiles: true,
   async open(options, { clock }) {
     const call = await functionOf(options.module);
     return {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
-import { defineSink } from "../../src/stage/index.ts";
+import { defineSink, defineTransform } from "../../src/stage/index.ts";
 import { EVENTS, type LifecycleEvent } from "../../src/telemetry/events.ts";
 import { HttpReceiver } from "../../src/testing/http-receiver.ts";
 import { ServedAgent, until } from "./served-agent.ts";
@@ -78,6 +78,39 @@ describe("API", () => {
     },
   );
 
+  it("is not live while a stage hangs, and names it", async () => {
+    let release = () => {};
+    const hanging = defineTransform({
+      type: "hanging",
+      summary: "Gives back when told.",
+      options: z.strictObject({}),
+      open: async () => ({
+        apply: (records) => new Promise((resolve) => (release = () => resolve({ kept: records }))),
+      }),
+    });
+    await using served = await ServedAgent.start(
+      (folder) => ({
+        transforms: { hang: { type: "hanging", inputs: ["app"] } },
+        sinks: { out: { type: "file", inputs: ["hang"], path: join(folder, "out") } },
+      }),
+      { transforms: [hanging] },
+    );
+    served.append("one\n");
+    await until(() => served.agent.status().records === 1, "the record");
+    expect((await served.ask("/live")).status).toBe(200);
+    served.skippedMs = 119_000;
+    expect((await served.ask("/live")).status).toBe(200);
+    served.skippedMs = 125_000;
+    const live = await served.ask("/live");
+    expect(live.status).toBe(503);
+    expect(JSON.parse(live.body)).toEqual({
+      live: false,
+      stuck: [{ component: "hang", reason: expect.stringContaining("same batch") }],
+    });
+    release();
+    await until(async () => (await served.ask("/live")).status === 200, "progress");
+  });
+
   it("answers a Host that is not ours with 421, and ours, loopback and listed names", async () => {
     await using served = await ServedAgent.start({
       api: { address: "127.0.0.1:0", allowed_hosts: ["tail.example.org"] },
@@ -107,8 +140,8 @@ describe("API", () => {
     const token = readFileSync(path, "utf8").trim();
     expect(token).toMatch(/^[0-9a-f]{64}$/);
     const act = async (headers: { [name: string]: string }) => {
-      const body = JSON.stringify({ path: "/nothing" });
-      return (await served.ask("/api/checkpoints/reset", { method: "POST", body, headers })).status;
+      const body = JSON.stringify({ command: "reset_position", path: "/nothing" });
+      return (await served.ask("/api/commands", { method: "POST", body, headers })).status;
     };
     expect(await act({})).toBe(401);
     expect(await act({ authorization: "Bearer wrong" })).toBe(401);

@@ -10,12 +10,12 @@ import { ServedAgent, until } from "./served-agent.ts";
 
 const slow = defineSink({
   type: "slow",
-  summary: "Takes a millisecond for each batch.",
-  options: z.strictObject({}),
+  summary: "Takes its time for each batch.",
+  options: z.strictObject({ ms: z.int() }),
   guarantee: "at_least_once",
-  open: async (_, { clock }) => ({
+  open: async ({ ms }, { clock }) => ({
     async write() {
-      await clock.sleep(1);
+      await clock.sleep(ms);
       return { kind: "delivered" };
     },
     async [Symbol.asyncDispose]() {},
@@ -114,7 +114,7 @@ describe("metrics", () => {
     await using served = await ServedAgent.start(
       (folder) => ({
         sinks: {
-          out: { type: "slow", inputs: ["app"] },
+          out: { type: "slow", ms: 20, inputs: ["app"] },
           fast: { type: "blackhole", inputs: ["app"] },
         },
         mpsc_channels: {
@@ -151,7 +151,7 @@ describe("metrics", () => {
   it("tell drops once a second and at the end, adding up to all that was dropped", async () => {
     const served = await ServedAgent.start(
       (folder) => ({
-        sinks: { out: { type: "slow", inputs: ["app"] } },
+        sinks: { out: { type: "slow", ms: 1, inputs: ["app"] } },
         mpsc_channels: { components: { out: { buffer_size: 1, overflow: "drop_newest" } } },
         sources: {
           app: { type: "file", include: [join(folder, "logs", "*.log")], scan_interval_ms: 10, max_batch_bytes: 512 },

@@ -7,7 +7,7 @@ import { text } from "node:stream/consumers";
 import type { Agent } from "../../src/agent/agent.ts";
 import { openAgent } from "../../src/agent/agent.ts";
 import { loadPlan, type StageList } from "../../src/config/index.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { type Clock, systemClock } from "../../src/runtime/clock.ts";
 import type { SupervisorResult } from "../../src/runtime/supervisor.ts";
 import { builtInStages } from "../../src/stages.ts";
 import type { LogFields, Logger } from "../../src/telemetry/log.ts";
@@ -26,6 +26,9 @@ export class ServedAgent {
   readonly log: LogLine[] = [];
   agent!: Agent;
   ended: Promise<SupervisorResult> | undefined;
+
+  /** Milliseconds by which the agent's clock was put forward. */
+  skippedMs = 0;
 
   /** `config` goes over a file source "app" and a file sink "out", section by section. */
   static async start(
@@ -64,7 +67,12 @@ export class ServedAgent {
         },
       },
     });
-    this.agent = await openAgent({ plan, log: this.#logger(), forceExit: () => {} });
+    const clock: Clock = {
+      ...systemClock,
+      now: () => systemClock.now() + this.skippedMs,
+      monotonic: () => systemClock.monotonic() + this.skippedMs,
+    };
+    this.agent = await openAgent({ plan, log: this.#logger(), clock, forceExit: () => {} });
   }
 
   run(): void {

@@ -1,0 +1,28 @@
+import { isDeepStrictEqual } from "node:util";
+import type { Plan } from "../config/plan.ts";
+import { ConfigError } from "../errors.ts";
+
+/**
+ * What a reload leaves as it is: settings of the agent itself, and sizes of channels that are there already.
+ * @throws ConfigError where the state directory is another: that would be another agent.
+ */
+export function settingsForLater(now: Plan, next: Plan, stateDir: string): string[] {
+  if (now.stateDir !== next.stateDir && stateDir !== next.stateDir)
+    throw new ConfigError([{ key: "state_dir", message: `was "${now.stateDir}"; another one needs a restart` }]);
+  const later: string[] = [];
+  const note = (key: string, before: unknown, after: unknown) => {
+    if (!isDeepStrictEqual(before, after)) later.push(key);
+  };
+  note("api", now.api, next.api);
+  note("otlp", now.otlp, next.otlp);
+  note("shutdown", now.shutdown, next.shutdown);
+  note("checkpoint", now.checkpoint, next.checkpoint);
+  note("dead_letters", now.deadLetters, next.deadLetters);
+  const { input: inputNow, ...channelsNow } = now.channels;
+  const { input: inputNext, ...channelsNext } = next.channels;
+  note("mpsc_channels", channelsNow, channelsNext);
+  const stays = new Set([...now.transforms, ...now.sinks].map(({ name }) => name));
+  for (const { name } of [...next.transforms, ...next.sinks])
+    if (stays.has(name)) note(`mpsc_channels.components.${name}`, inputNow(name), inputNext(name));
+  return later;
+}
