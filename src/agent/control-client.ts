@@ -4,7 +4,7 @@ import { type IncomingMessage, request } from "node:http";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
-import { ConfigError, TailraceError, toError } from "../errors.ts";
+import { ConfigError, errnoOf, TailraceError, toError } from "../errors.ts";
 
 /** Asks a running agent over its control socket. */
 export class ControlClient {
@@ -35,7 +35,7 @@ export class ControlClient {
 
   /**
    * The lines of an answer that goes on, as they come; ends when the agent ends it, or `signal` aborts.
-   * @throws ConfigError (`TR_USAGE`) if the agent knows no such thing
+   * @throws ConfigError (`TR_USAGE`) if the agent knows no such thing; TailraceError (`TR_STATE_UNUSABLE`) if it was killed
    */
   async *lines(path: string, { signal }: { signal: AbortSignal }): AsyncGenerator<string, undefined, undefined> {
     const asked = request({ socketPath: this.#socketPath, path });
@@ -46,7 +46,9 @@ export class ControlClient {
       if (answer.statusCode !== 200) throw await refusal(answer);
       yield* createInterface({ input: answer, crlfDelay: Number.POSITIVE_INFINITY });
     } catch (error) {
-      if (!signal.aborted) throw error;
+      if (signal.aborted) return undefined;
+      if (errnoOf(error) !== "ECONNRESET") throw error;
+      throw new TailraceError("TR_STATE_UNUSABLE", "the agent went away without a word", { cause: error });
     } finally {
       asked.destroy();
     }

@@ -6,6 +6,9 @@ import { tapRoute } from "../api/tap-route.ts";
 import { listenPrivately } from "../runtime/listen-privately.ts";
 import type { AgentControl } from "./control.ts";
 
+/** How long answers under way may take at the end. */
+const LAST_WORDS_MS = 500;
+
 /**
  * Answers `tailrace` commands over STATE_DIR/control.sock (mode 0600: whoever may connect may act), with the routes that
  * the API has below `/api`, and with `/tap`. The socket is removed at a graceful end, and one that a killed agent left behind is replaced,
@@ -33,7 +36,10 @@ export class ControlServer {
 
   async close(): Promise<void> {
     rmSync(this.#path, { force: true });
-    this.#server.closeAllConnections();
-    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    // A tap still shows what it had taken.
+    const patience = setTimeout(() => this.#server.closeAllConnections(), LAST_WORDS_MS);
+    await closed;
+    clearTimeout(patience);
   }
 }

@@ -196,7 +196,7 @@ describe("channel under every interleaving", () => {
           if (overflow === "block" || overflow === "error") expect(counters.dropped.policy).toBe(0);
         },
       ),
-      { numRuns: 100 },
+      { numRuns: 60 },
     );
   });
 });

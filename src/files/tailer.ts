@@ -400,15 +400,13 @@ export class Tailer {
     return state.readEnd >= (this.#limit === undefined ? this.#size! : Math.min(this.#size!, this.#limit));
   }
 
+  /** Whatever was there when the end was marked has been read, also where the file became shorter since. */
   #reachedEnd(): ReadOutcome {
-    this.#noteCaughtUp();
+    if (typeof this.#endMark === "number") {
+      this.#endMark = undefined;
+      this.#options.onCaughtUp(this.state);
+    }
     return "end";
-  }
-
-  #noteCaughtUp(): void {
-    if (typeof this.#endMark !== "number" || this.state.readEnd < this.#endMark) return;
-    this.#endMark = undefined;
-    this.#options.onCaughtUp(this.state);
   }
 
   /** The first bytes are taken from the read itself where it holds them. False: they are not the ones known. */
