@@ -88,3 +88,58 @@ OpenAPI. ${info.description}`,
       ),
     ),
   );
+
+/** The JSON Schema of the configuration (`tailrace schema`). */
+export const configurationPage = (schema) => {
+  const { sources, transforms, sinks, mpsc_channels: channels, ...general } = schema.properties;
+  const { components, ...sections } = channels.properties;
+  const topics = [
+    ["## The agent", keys("", { properties: general })],
+    [
+      "## Channels",
+      "`[mpsc_channels.*]`: the size of every channel, and what it does when it is full. `[mpsc_channels.components.NAME]` is the input of a transform or sink.",
+      keys("mpsc_channels", { properties: sections }),
+      "### The input of a component",
+      keys("mpsc_channels.components.NAME", components.additionalProperties),
+    ],
+  ];
+  for (const [title, section] of Object.entries({ sources, transforms, sinks })) {
+    topics.push([`## ${title[0].toUpperCase()}${title.slice(1)}`]);
+    for (const stage of section.additionalProperties.oneOf)
+      topics.push([`### ${stage.title}`, stage.description, keys(`${title}.NAME`, stage)]);
+  }
+  return page(
+    "Configuration",
+    "Every key, with its type and what holds where it is not set. `tailrace explain KEY` tells the value in effect and the line that set it; `tailrace schema` prints the same for editors.",
+    ...topics.flat(),
+  );
+};
+
+/** One row per leaf below a table of the schema. */
+const keys = (prefix, { properties, required = [] }) => {
+  const rows = [];
+  const visit = (path, json, isRequired) => {
+    if (json.type === "object" && json.properties !== undefined) {
+      for (const [key, value] of Object.entries(json.properties))
+        visit(path === "" ? key : `${path}.${key}`, value, (json.required ?? []).includes(key));
+      return;
+    }
+    if ("const" in json && path.endsWith(".type"))
+      return rows.push([code(path), code(`"${json.const}"`), "needed", json.description ?? ""]);
+    const standard = json.default === undefined ? (isRequired ? "needed" : "") : code(JSON.stringify(json.default));
+    rows.push([code(path), typeOf(json), standard, (json.description ?? "").replaceAll("|", "\\|")]);
+  };
+  visit(prefix, { type: "object", properties, required }, false);
+  return table(["key", "type", "default", "meaning"], rows);
+};
+
+/** In a word or two; that a whole `${VAR}` may stand for anything is said elsewhere. */
+const typeOf = (json) => {
+  const choices = (json.anyOf ?? []).filter(({ pattern }) => pattern !== "^\\$\\{[^}]+\\}$");
+  if (choices.length > 0) return [...new Set(choices.map(typeOf))].join(" or ");
+  if (json.enum !== undefined) return json.enum.map((value) => code(JSON.stringify(value))).join(", ");
+  if ("const" in json) return code(JSON.stringify(json.const));
+  if (json.type === "array") return `list of ${typeOf(json.items ?? {})}`;
+  if (json.type === "object") return "table";
+  return json.type ?? "any";
+};

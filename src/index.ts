@@ -40,5 +40,5 @@ export {
 } from "./record/index.ts";
 export * from "./stage/index.ts";
 export { builtInStages } from "./stages.ts";
-export type { EventSink } from "./telemetry/events.ts";
+export type { EventName, EventSink, EventSubscription, FactsOf, LifecycleEvent } from "./telemetry/events.ts";
 export type { Logger } from "./telemetry/log.ts";

@@ -1,26 +1,23 @@
-// What a channel costs per item, in one process and one thread: `npm run build`, then `node bench/channel/channel.mjs`
-// (words after it choose cases by name; ITEMS=n changes the length of a run). Median of 5 runs.
+// What a channel costs, beside other queues: `npm run build`, then `node bench/channel/channel.mjs`.
 //
-// Two cores shared with other work, Node 20.20.2, million items/s (a bare ring without counts gave 95 to 135 meanwhile,
-// and 205 when the machine was quiet: trust the ratios):
-//   trySend + tryRecv 65 to 71 | weighed (bytes and records) 22 to 31 | send + recv, awaiting only when one must 33 to 40
-//   send + recvMany(256) 27 to 41 | 4 senders -> 1 receiver 34 to 40 | awaiting always 4 to 6 | for await 2 | ping-pong 5
+// Words after it choose cases by name; ITEMS=n changes the length of a run, ROUNDS=n their number. Cases take turns round
+// by round, so that all meet the same machine; the figure is the median by processor time of this process, which another
+// one that takes the machine away does not change. Trust the ratios. Results and what was learned of them:
+// docs/guide/sizing-channels.md.
 //
-// What the profiles said:
-// - trySend and tryRecv are inlined down to the ring; a flag that folds the checks of the fast path into one gained
-//   nothing. Weighing costs two user callbacks and the side array: 20 ns an item, nothing against a batch.
-// - `for await` and "awaiting always" are slow where the sender is the faster side: each receive then lets in exactly
-//   one waiting sender, so that every send waits. A third of that is two looks at the clock for the duration of the wait
-//   (performance.now is 70 ns here). Loops that are hot read with recvMany, or with tryRecv before recv.
-import { channel } from "../../dist/channel/index.js";
+// Parts: our own cases; the same with a ChannelMonitor that watches; other queues (peers.mjs); allocation (ALLOCATION=1
+// alone): bytes and garbage collections per million messages, in steady state.
+import { PerformanceObserver } from "node:perf_hooks";
+import { ChannelMonitor, ChannelRegistry, channel, machineClock } from "../../dist/channel/index.js";
+import { loadPeers } from "./peers.mjs";
 
-const ITEMS = Number(process.env["ITEMS"] ?? 4_000_000);
-const ROUNDS = 5;
+const ITEMS = Number(process.env["ITEMS"] ?? 1_000_000);
+const ROUNDS = Number(process.env["ROUNDS"] ?? 9);
 
-/** Names and what runs `items` items through a channel. */
+/** Names and what runs `items` items through channels that `make` makes. */
 const cases = {
-  "trySend + tryRecv": (items) => {
-    const { sender, receiver } = channel({ capacity: 1024 });
+  "trySend + tryRecv": (items, make) => {
+    const { sender, receiver } = make({ capacity: 1024 });
     let sum = 0;
     for (let sent = 0; sent < items; ) {
       for (let burst = 0; burst < 512; burst += 1, sent += 1) sender.trySend(sent);
@@ -28,8 +25,8 @@ const cases = {
     }
     return close(sender, receiver, sum);
   },
-  "trySend + tryRecv, weighed": (items) => {
-    const { sender, receiver } = channel({
+  "trySend + tryRecv, weighed": (items, make) => {
+    const { sender, receiver } = make({
       capacity: 1024,
       capacityBytes: 1 << 20,
       sizeOf: () => 64,
@@ -42,8 +39,8 @@ const cases = {
     }
     return close(sender, receiver, sum);
   },
-  "send + recv, awaiting only when one must": async (items) => {
-    const { sender, receiver } = channel({ capacity: 1024 });
+  "send + recv, awaiting only when one must": async (items, make) => {
+    const { sender, receiver } = make({ capacity: 1024 });
     const producing = (async () => {
       for (let sent = 0; sent < items; sent += 1) if (sender.trySend(sent) !== "sent") await sender.send(sent);
       sender.close();
@@ -53,8 +50,8 @@ const cases = {
     await producing;
     return sum;
   },
-  "send + recv, awaiting always": async (items) => {
-    const { sender, receiver } = channel({ capacity: 1024 });
+  "send + recv, awaiting always": async (items, make) => {
+    const { sender, receiver } = make({ capacity: 1024 });
     const producing = (async () => {
       for (let sent = 0; sent < items; sent += 1) await sender.send(sent);
       sender.close();
@@ -64,8 +61,8 @@ const cases = {
     await producing;
     return sum;
   },
-  "send + for await": async (items) => {
-    const { sender, receiver } = channel({ capacity: 1024 });
+  "send + for await": async (items, make) => {
+    const { sender, receiver } = make({ capacity: 1024 });
     const producing = (async () => {
       for (let sent = 0; sent < items; sent += 1) if (sender.trySend(sent) !== "sent") await sender.send(sent);
       sender.close();
@@ -75,9 +72,9 @@ const cases = {
     await producing;
     return sum;
   },
-  "ping-pong over capacity 1": async (items) => {
-    const there = channel({ capacity: 1 });
-    const back = channel({ capacity: 1 });
+  "ping-pong over capacity 1": async (items, make) => {
+    const there = make({ capacity: 1 });
+    const back = make({ capacity: 1 });
     const answering = (async () => {
       for (let value = await there.receiver.recv(); value !== undefined; value = await there.receiver.recv()) {
         await back.sender.send(value);
@@ -93,8 +90,8 @@ const cases = {
     await answering;
     return sum;
   },
-  "send + recvMany(256)": async (items) => {
-    const { sender, receiver } = channel({ capacity: 1024 });
+  "send + recvMany(256)": async (items, make) => {
+    const { sender, receiver } = make({ capacity: 1024 });
     const producing = (async () => {
       for (let sent = 0; sent < items; sent += 1) if (sender.trySend(sent) !== "sent") await sender.send(sent);
       sender.close();
@@ -106,8 +103,8 @@ const cases = {
     await producing;
     return sum;
   },
-  "4 senders -> 1 receiver": async (items) => {
-    const { sender, receiver } = channel({ capacity: 1024 });
+  "4 senders -> 1 receiver": async (items, make) => {
+    const { sender, receiver } = make({ capacity: 1024 });
     const producing = [0, 1, 2, 3].map(async () => {
       const own = sender.clone();
       for (let sent = 0; sent < items / 4; sent += 1) if (own.trySend(sent) !== "sent") await own.send(sent);
@@ -127,17 +124,144 @@ function close(sender, receiver, sum) {
   return sum;
 }
 
-const wanted = process.argv.slice(2);
-for (const [name, run] of Object.entries(cases)) {
-  if (wanted.length > 0 && !wanted.some((word) => name.includes(word))) continue;
-  await run(100_000);
-  const seconds = [];
-  for (let round = 0; round < ROUNDS; round += 1) {
-    const start = performance.now();
-    await run(ITEMS);
-    seconds.push((performance.now() - start) / 1000);
+/** Processor seconds of one run. */
+async function measure(run) {
+  const before = process.cpuUsage();
+  await run();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1e6;
+}
+
+const median = (numbers) => numbers.toSorted((one, other) => one - other)[numbers.length >> 1];
+const rate = (seconds) => `${(ITEMS / median(seconds) / 1e6).toFixed(2).padStart(8)} M items/s`;
+
+/** Seconds of every run, by name; the runs take turns. */
+async function inTurns(runs) {
+  const seconds = Object.fromEntries(Object.keys(runs).map((name) => [name, []]));
+  for (const run of Object.values(runs)) await run(ITEMS / 10);
+  for (let round = 0; round < ROUNDS; round += 1)
+    for (const [name, run] of Object.entries(runs)) seconds[name].push(await measure(() => run(ITEMS)));
+  return seconds;
+}
+
+/** Makes channels that a running monitor watches. */
+function watched() {
+  const registry = new ChannelRegistry();
+  const log = { warn() {}, info() {} };
+  const monitor = new ChannelMonitor({ registry, clock: machineClock, log, warningThreshold: 0.8 });
+  monitor.start();
+  let number = 0;
+  return {
+    monitor,
+    make(options) {
+      number += 1;
+      return registry.create({ component: "bench", channel: String(number), why: "bench", ...options });
+    },
+    forget() {
+      for (const { component, channel: name } of registry.list()) registry.remove(component, name);
+    },
+  };
+}
+
+async function ownCases(wanted) {
+  console.log("# Own cases, without and with a monitor (cost of the monitor in brackets)");
+  const { monitor, make, forget } = watched();
+  for (const [name, run] of Object.entries(cases)) {
+    if (!wanted(name)) continue;
+    const seconds = await inTurns({
+      off: (items) => run(items, channel),
+      on: async (items) => {
+        await run(items, make);
+        forget();
+      },
+    });
+    const ratios = seconds.on.map((on, round) => on / seconds.off[round]);
+    const cost = `${((median(ratios) - 1) * 100).toFixed(1)} %`;
+    console.log(`${name.padEnd(42)} ${rate(seconds.off)} ${rate(seconds.on)}  (${cost})`);
   }
-  seconds.sort((one, other) => one - other);
-  const median = seconds[ROUNDS >> 1];
-  console.log(`${name.padEnd(42)} ${(ITEMS / median / 1e6).toFixed(1).padStart(7)} M items/s`);
+  monitor.stop();
+}
+
+async function besidePeers(wanted) {
+  const { found, missing } = await loadPeers();
+  if (missing.length > 0) {
+    console.log(`\n!! NOT COMPARED, because not installed: ${missing.join(", ")}`);
+    console.log("!! npm install --no-save effect fastq async it-pushable");
+  }
+  const own = {
+    batch: cases["send + recvMany(256)"],
+    many: cases["4 senders -> 1 receiver"],
+    pingPong: cases["ping-pong over capacity 1"],
+  };
+  for (const [mode, run] of Object.entries(own)) {
+    if (!wanted(mode)) continue;
+    const peers = found.filter((peer) => peer[mode] !== undefined);
+    const seconds = await inTurns({
+      tailrace: (items) => run(items, channel),
+      ...Object.fromEntries(peers.map((peer) => [peer.name, peer[mode]])),
+    });
+    console.log(`\n# ${mode}: beside others (how many times as fast Tailrace is)`);
+    for (const [name, times] of Object.entries(seconds)) {
+      const ratio = median(times.map((time, round) => time / seconds.tailrace[round]));
+      console.log(`${name.padEnd(42)} ${rate(times)}  ${name === "tailrace" ? "" : `${ratio.toFixed(1)} x`}`);
+    }
+  }
+}
+
+/** In steady state nothing is allocated: all memory is there before, and no garbage collection runs. */
+async function allocation() {
+  let collections = 0;
+  const observer = new PerformanceObserver((list) => {
+    collections += list.getEntries().length;
+  });
+  observer.observe({ entryTypes: ["gc"] });
+  console.log("# Allocation in steady state");
+  for (const name of ["trySend + tryRecv", "trySend + tryRecv, weighed", "trySend + recvMany(256)"]) {
+    const run = steady[name];
+    run(2_000_000);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    collections = 0;
+    const before = process.memoryUsage().heapUsed;
+    run(ITEMS);
+    const bytes = process.memoryUsage().heapUsed - before;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const perMessage = collections === 0 ? `${(bytes / ITEMS).toFixed(3)} bytes a message` : "";
+    console.log(`${name.padEnd(42)} ${ITEMS} messages: ${collections} garbage collections ${perMessage}`);
+  }
+  observer.disconnect();
+}
+
+const steady = steadyCases();
+
+/** Channels that live through all runs. */
+function steadyCases() {
+  const plain = channel({ capacity: 1024 });
+  const weighed = channel({ capacity: 1024, capacityBytes: 1 << 20, sizeOf: () => 64, recordsOf: () => 3 });
+  const bursts = (items, { sender, receiver }) => {
+    let sum = 0;
+    for (let sent = 0; sent < items; ) {
+      for (let burst = 0; burst < 512; burst += 1, sent += 1) sender.trySend(sent & 0xffff);
+      for (let burst = 0; burst < 512; burst += 1) sum += receiver.tryRecv();
+    }
+    return sum;
+  };
+  return {
+    "trySend + tryRecv": (items) => bursts(items, plain),
+    "trySend + tryRecv, weighed": (items) => bursts(items, weighed),
+    "trySend + recvMany(256)": (items) => {
+      for (let sent = 0; sent < items; sent += 256) {
+        for (let burst = 0; burst < 256; burst += 1) plain.sender.trySend(burst);
+        void plain.receiver.recvMany(256);
+      }
+    },
+  };
+}
+
+const words = process.argv.slice(2);
+const wanted = (name) => words.length === 0 || words.some((word) => name.includes(word));
+if (process.env["ALLOCATION"] === undefined) {
+  await ownCases(wanted);
+  await besidePeers(wanted);
+} else {
+  await allocation();
 }

@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import { join, resolve } from "node:path";
+import type { Command, CommandAnswer } from "../api/commands.ts";
 import { ChannelMonitor, ChannelRegistry } from "../channel/index.ts";
 import { isStrayCommitRejection } from "../checkpoint/index.ts";
 import type { Plan } from "../config/plan.ts";
@@ -18,7 +19,7 @@ import type { EventSubscription } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { channelRows } from "./channel-rows.ts";
 import { checkpointRows } from "./checkpoint-rows.ts";
-import { type Command, type CommandAnswer, CommandProcessor } from "./command-processor.ts";
+import { CommandProcessor } from "./command-processor.ts";
 import type { AgentControl } from "./control.ts";
 import { ControlServer } from "./control-server.ts";
 import { DeadLetterReplay } from "./dead-letter-replay.ts";
@@ -244,6 +245,7 @@ export class Agent implements AgentControl {
       const plan = await loadPlan();
       const waiting = settingsForLater(this.#pipeline.plan, plan, this.#state.stateDir);
       const changes = await this.#pipeline.reload({ ...plan, stateDir: this.#state.stateDir });
+      this.#taps.attach();
       for (const setting of waiting)
         log.warn({ key: setting }, `${setting} has changed; that takes effect at the next start`);
       const what = changes.length === 0 ? "nothing is different" : changes.join(", ");

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
+import { type Command, type CommandAnswer, commandSchema } from "../api/commands.ts";
 import { ChannelRegistry } from "../channel/index.ts";
 import { ChannelClosedError, ChannelFullError } from "../errors.ts";
 import { systemClock } from "../runtime/clock.ts";
-import { type Command, type CommandAnswer, CommandProcessor, commandSchema } from "./command-processor.ts";
+import { CommandProcessor } from "./command-processor.ts";
 
 const pause: Command = { command: "pause" };
 const flush: Command = { command: "flush" };

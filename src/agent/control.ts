@@ -1,6 +1,6 @@
+import type { Command, CommandAnswer } from "../api/commands.ts";
 import type { DeadLetter } from "../dead-letters/index.ts";
 import type { ChannelRow } from "./channel-rows.ts";
-import type { Command, CommandAnswer } from "./command-processor.ts";
 import type { LedgerEdge } from "./ledger.ts";
 import type { AgentStatus } from "./status.ts";
 import type { TapSession } from "./tap.ts";

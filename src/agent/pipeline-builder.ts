@@ -8,6 +8,7 @@ import {
   type SourceDefinition,
   type TransformDefinition,
 } from "../stage/index.ts";
+import type { LifecycleEvent } from "../telemetry/events.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { type Agent, openAgent } from "./agent.ts";
 
@@ -23,6 +24,8 @@ export interface RunOptions {
   readonly once?: boolean;
   /** Default: says nothing. */
   readonly log?: Logger;
+  /** Gets each lifecycle event, after the fact. If it throws, the pipeline stops gracefully and `run` rejects with that. */
+  readonly onEvent?: (event: LifecycleEvent) => void;
   /** Further configuration keys, as in the TOML: `{ checkpoint: { commit_interval_ms: 50 } }`. */
   readonly config?: { readonly [section: string]: unknown };
 }
@@ -112,8 +115,15 @@ export class PipelineBuilder {
       once: options.once ?? false,
       clock: systemClock,
     });
+    const told = options.onEvent === undefined ? undefined : tellEvents(agent, options.onEvent);
+    told?.catch(() => agent.stop("a listener failed"));
     await runUntil(agent, options.signal);
+    await told;
   }
+}
+
+async function tellEvents(agent: Agent, onEvent: (event: LifecycleEvent) => void): Promise<void> {
+  for await (const event of agent.events()) onEvent(event);
 }
 
 async function runUntil(agent: Agent, signal: AbortSignal | undefined): Promise<void> {

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { commandSchema } from "../agent/command-processor.ts";
+import { commandSchema } from "./commands.ts";
 
 /** One row per path and method; the document is made from them. */
 interface Operation {

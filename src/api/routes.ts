@@ -1,9 +1,9 @@
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { z } from "zod";
-import { commandSchema } from "../agent/command-processor.ts";
 import type { AgentControl } from "../agent/control.ts";
 import { ChannelFullError, ConfigError, TailraceError, toError } from "../errors.ts";
+import { commandSchema, MAX_PATH_CHARACTERS } from "./commands.ts";
 
 /** What an answer that is no success says. */
 export interface ApiError {
@@ -14,9 +14,6 @@ export interface ApiError {
 
 /** Of a request's body; ids of dead letters are the longest thing that anybody sends. */
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
-
-/** PATH_MAX of Linux, each byte as `\xNN`. */
-const MAX_PATH_CHARACTERS = 4 * 4096;
 
 const MAX_LETTERS = 1000;
 const DEFAULT_LETTERS = 100;

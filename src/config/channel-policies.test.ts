@@ -29,7 +29,11 @@ async function fullChannel(section: string, unit: "records" | "time slots" = "re
   });
   monitor.start();
   ends.sender.trySend("first");
-  return { ...ends, monitor, lines, [Symbol.dispose]: () => (ends.receiver.close(), ends.sender.close()) };
+  const close = () => {
+    ends.receiver.close();
+    ends.sender.close();
+  };
+  return { ...ends, monitor, lines, [Symbol.dispose]: close };
 }
 
 const DESIGNED = {

@@ -355,6 +355,8 @@ export class Tailer {
       isOurs = false;
       const guard = guardBefore(lease.buffer, guardBytes + (this.#framer.offset - state.offset));
       if (!(await this.#send(pieces, lease, guard))) return "stopped";
+      // A file that grows for ever has an end as of then too.
+      if (typeof this.#endMark === "number" && state.offset >= this.#endMark) this.#tellCaughtUp();
       return this.#isAtEnd() ? this.#reachedEnd() : "more";
     } finally {
       if (isOurs) lease.release();
@@ -402,11 +404,13 @@ export class Tailer {
 
   /** Whatever was there when the end was marked has been read, also where the file became shorter since. */
   #reachedEnd(): ReadOutcome {
-    if (typeof this.#endMark === "number") {
-      this.#endMark = undefined;
-      this.#options.onCaughtUp(this.state);
-    }
+    if (typeof this.#endMark === "number") this.#tellCaughtUp();
     return "end";
+  }
+
+  #tellCaughtUp(): void {
+    this.#endMark = undefined;
+    this.#options.onCaughtUp(this.state);
   }
 
   /** The first bytes are taken from the read itself where it holds them. False: they are not the ones known. */
