@@ -77,6 +77,24 @@ const cases = {
     const back = make({ capacity: 1 });
     const answering = (async () => {
       for (let value = await there.receiver.recv(); value !== undefined; value = await there.receiver.recv()) {
+        if (back.sender.trySend(value) !== "sent") await back.sender.send(value);
+      }
+      back.sender.close();
+    })();
+    let sum = 0;
+    for (let sent = 0; sent < items / 2; sent += 1) {
+      if (there.sender.trySend(sent) !== "sent") await there.sender.send(sent);
+      sum += await back.receiver.recv();
+    }
+    there.sender.close();
+    await answering;
+    return sum;
+  },
+  "ping-pong, awaiting always": async (items, make) => {
+    const there = make({ capacity: 1 });
+    const back = make({ capacity: 1 });
+    const answering = (async () => {
+      for (let value = await there.receiver.recv(); value !== undefined; value = await there.receiver.recv()) {
         await back.sender.send(value);
       }
       back.sender.close();
@@ -241,7 +259,7 @@ function steadyCases() {
     let sum = 0;
     for (let sent = 0; sent < items; ) {
       for (let burst = 0; burst < 512; burst += 1, sent += 1) sender.trySend(sent & 0xffff);
-      for (let burst = 0; burst < 512; burst += 1) sum += receiver.tryRecv();
+      for (let burst = 0; burst < 512; burst += 1) sum = (sum + receiver.tryRecv()) | 0;
     }
     return sum;
   };

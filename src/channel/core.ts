@@ -9,6 +9,9 @@ import { Ring } from "./ring.ts";
 import { SendDurationRecorder, type SendDurations } from "./send-durations.ts";
 import { listenForAbort, WaitingLine, WaitingReceiver, WaitingSender, type Want } from "./waiting.ts";
 
+/** A fill that no channel reaches; a small integer, because those are compared fastest. */
+const NEVER = 2 ** 30;
+
 /** What passed through a channel and how full it was, of one stretch of time; for dynamic sizing. */
 export interface ChannelPressure {
   /** Most messages that were inside at once since the last time it was asked. */
@@ -38,8 +41,8 @@ export interface ChannelPressure {
  * Nobody's code runs in the middle of a change: `sizeOf` and its like are asked before, `onDrop` is told after.
  *
  * A channel is one of three kinds, so that no message pays for what its channel does not do: plain, weighed (bytes and
- * records), or tagged (priority lanes, coalescing). Who watches pays one comparison a message: `#watermark` is the fill
- * from which `#rise` has something to do, and nobody's watermark is infinite.
+ * records), or tagged (priority lanes, coalescing). Who watches costs nothing either: the comparison with the
+ * capacity is one with `#limit`, which lies at the fill at which somebody wants to be told.
  */
 export class ChannelCore<T> {
   readonly overflow: OverflowPolicy;
@@ -82,7 +85,9 @@ export class ChannelCore<T> {
   #droppedByCloseRecords = 0;
 
   /** Messages and bytes from which a message that enters has somebody told. */
-  #watermark = Number.POSITIVE_INFINITY;
+  #watermark = NEVER;
+  /** Messages inside from which one more needs a closer look: the capacity, or one short of the watermark. */
+  #limit: number;
   #watermarkBytes = Number.POSITIVE_INFINITY;
   #alarm: { readonly percent: number; readonly sound: (usagePercent: number) => void } | undefined;
   /** Most messages since `pressure` was asked; undefined until it is for the first time. */
@@ -92,6 +97,7 @@ export class ChannelCore<T> {
     checkChannelOptions(options);
     this.overflow = options.overflow ?? "block";
     this.#capacity = options.capacity;
+    this.#limit = options.capacity;
     this.#capacityBytes = options.capacityBytes ?? Number.POSITIVE_INFINITY;
     this.#sizeOf = options.sizeOf;
     this.#recordsOf = options.recordsOf;
@@ -224,7 +230,8 @@ export class ChannelCore<T> {
   #setWatermarks(): void {
     const share = this.#alarm === undefined ? Number.POSITIVE_INFINITY : this.#alarm.percent / 100;
     const abovePeak = this.#peakMessages === undefined ? Number.POSITIVE_INFINITY : this.#peakMessages + 1;
-    this.#watermark = Math.min(share * this.#capacity, abovePeak);
+    this.#watermark = Math.min(Math.ceil(share * this.#capacity), abovePeak, NEVER);
+    this.#limit = Math.min(this.#capacity, this.#watermark - 1);
     this.#watermarkBytes = share * this.#capacityBytes;
   }
 
@@ -247,6 +254,15 @@ export class ChannelCore<T> {
     if (this.#isReceiverClosed) return "closed";
     if (!this.#isPlain) return this.#isWeighed ? this.#offerWeighed(value) : this.#offerTagged(value);
     // Where senders wait, the ring is full: nobody is overtaken.
+    if (this.#ring.length >= this.#limit) return this.#offerAtLimit(value);
+    this.#ring.push(value);
+    this.#sent += 1;
+    if (this.#receivers.first !== undefined) this.#serve();
+    return "sent";
+  }
+
+  /** Full, or about to reach the watermark. */
+  #offerAtLimit(value: T): "sent" | "full" {
     if (this.#ring.length >= this.#capacity) return this.#overflowed(value, 0, 1, undefined);
     this.#ring.push(value);
     this.#sent += 1;

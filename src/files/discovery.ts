@@ -1164,6 +1164,8 @@ export class Discovery {
         (await isEqualStretch(copied, current, 0, Math.min(end, FINGERPRINT_BYTES))) &&
         (await isEqualStretch(copied, current, Math.max(0, end - COMPARED_BYTES), end));
       if (isSame && copy.size <= original.size) {
+        // Perhaps both are a younger generation by now, and the truncation before it is yet to be noticed.
+        if ((await this.#compareContent(current, original.size, true, state)) !== "match") return "none";
         const isWanted = patterns.judge(path).kind === "included";
         if (!isWanted) await this.#rememberCopy(path, { id, stat: copy }, state, copy.size);
         return "copy";

@@ -510,6 +510,8 @@ export class TailerManager implements Source {
   #moved(state: FileState): void {
     this.#discovery?.moved(state);
     this.#ready.add(state);
+    // Not before somebody has looked.
+    state.notBeforeMs = this.#context.clock.monotonic() + 2 * HINT_DELAY_MS;
     this.#hintedMs ??= this.#context.clock.monotonic();
     this.#wakeLoop();
   }

@@ -1,24 +1,17 @@
 import type { Plan } from "../config/plan.ts";
 import { toError } from "../errors.ts";
-import type { Sink, Source, Transform } from "../stage/contract.ts";
+import type { Source } from "../stage/contract.ts";
 import type { Committer } from "./committer.ts";
 import type { PipelineEnvironment } from "./environment.ts";
+import { Fresh } from "./fresh-stages.ts";
 import { graphOf, laneId, type Ways, waysOf } from "./graph.ts";
 import { clearCleanStop, reconcileSinks, saveCleanStop } from "./known-sinks.ts";
 import type { Lane } from "./lane.ts";
-import {
-  createInput,
-  openSink,
-  openSource,
-  openTransform,
-  type PlannedSink,
-  type PlannedSource,
-  type PlannedTransform,
-} from "./open-stage.ts";
-import type { Parts, SinkPart, TransformPart } from "./parts.ts";
+import { openSink, openSource, type PlannedSink, type PlannedSource } from "./open-stage.ts";
+import type { Parts, SinkPart } from "./parts.ts";
 import { type Components, differenceOf, isSame, type PlanDifference } from "./plan-difference.ts";
 import { type Route, routesInto } from "./route.ts";
-import { newLane, sinkRunner, transformRunner } from "./runners.ts";
+import { newLane } from "./runners.ts";
 import { RunningSource } from "./running-source.ts";
 import { PipelineSourcePositions } from "./source-positions.ts";
 import { unwire, type Wires, wire } from "./wiring.ts";
@@ -73,7 +66,8 @@ export class Reload {
     const now = runningComponents(parts);
     const difference = differenceOf(now, next);
     if (isSame(difference)) return [];
-    const fresh = await this.#open(difference, next);
+    const { environment, committer, abortTransforms } = this.#options;
+    const fresh = await Fresh.open(difference, next, { environment, committer, abortTransforms });
     try {
       await this.#changeSinks(difference.sinks.changed);
       this.hasChangedSomething = true;
@@ -93,33 +87,6 @@ export class Reload {
       throw error;
     }
     return sentencesOf(difference);
-  }
-
-  /** Opens what is new beside what runs. */
-  async #open({ transforms, sinks }: PlanDifference, next: Plan): Promise<Fresh> {
-    const { environment, committer, abortTransforms } = this.#options;
-    const fresh = new Fresh();
-    try {
-      for (const planned of sinks.added) fresh.sinks.set(planned, await openSink(environment, planned));
-      for (const planned of [...transforms.added, ...transforms.changed])
-        fresh.transforms.set(planned, await openTransform(environment, planned));
-    } catch (error) {
-      await fresh.dispose();
-      throw error;
-    }
-    for (const planned of sinks.added) {
-      const sink = fresh.sinks.get(planned)!;
-      const input = createInput(environment, next, planned.name);
-      const runner = sinkRunner(environment, committer, planned, sink, input);
-      fresh.sinkParts.set(planned.name, { planned, sink, runner, input });
-    }
-    for (const planned of transforms.added) {
-      const transform = fresh.transforms.get(planned)!;
-      const input = createInput(environment, next, planned.name);
-      const runner = transformRunner(environment, abortTransforms, planned, transform, input);
-      fresh.transformParts.set(planned.name, { planned, transform, runner, input });
-    }
-    return fresh;
   }
 
   /** One after the other; if one cannot be opened, those before get their old selves back. */
@@ -455,26 +422,6 @@ interface Opening {
   readonly planned: PlannedSource;
   readonly wires: Wires;
   readonly positions: PipelineSourcePositions;
-}
-
-/** What was opened for a reload and takes part only once all of it is open. */
-class Fresh {
-  readonly sinks = new Map<PlannedSink, Sink>();
-  readonly transforms = new Map<PlannedTransform, Transform>();
-  readonly sinkParts = new Map<string, SinkPart>();
-  readonly transformParts = new Map<string, TransformPart>();
-  takesPart = false;
-
-  async dispose(): Promise<void> {
-    for (const { input } of [...this.sinkParts.values(), ...this.transformParts.values()]) {
-      input.sender.close();
-      input.receiver.close();
-    }
-    for (const stage of [...this.sinks.values(), ...this.transforms.values()]) {
-      // Why the reload failed is what counts.
-      await Promise.resolve(stage[Symbol.asyncDispose]?.()).catch(() => {});
-    }
-  }
 }
 
 function runningComponents(parts: Parts): Components {

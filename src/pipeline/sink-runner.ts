@@ -13,6 +13,7 @@ import type { DeadLetterBox } from "./dead-letter-box.ts";
 import { isCovered, type Lane } from "./lane.ts";
 import type { Routed } from "./route.ts";
 import type { Tap } from "./tap.ts";
+import { Hold, type Written, WrittenBatches } from "./written-batches.ts";
 
 /**
  * Drives one sink: takes batches from its input, skips what the sink has already, writes, retries, bisects, settles, and
@@ -44,13 +45,6 @@ export interface SinkRunnerOptions {
   readonly onUncommitted: (bytes: number) => void;
 }
 
-/** A batch (or half of one) in the target of a sink with marks, not yet covered by a commit. */
-interface Written {
-  readonly batch: Batch;
-  readonly lane: Lane;
-  readonly hold: Hold;
-}
-
 export interface Prepared {
   readonly changes: readonly Change[];
   /** To be called once the changes are durable. */
@@ -69,12 +63,7 @@ export class SinkRunner {
   #replacing: Promise<void> | undefined;
   /** Aborts the writes into the present sink, and only those. */
   #writing = new AbortController();
-  /** Since the last barrier, and between that and its commit; only of a sink with marks. */
-  #written: Written[] = [];
-  #preparing: Written[] = [];
-  /** Bytes delivered since the last barrier, and between that and its commit. */
-  #writtenBytes = 0;
-  #preparingBytes = 0;
+  readonly #written: WrittenBatches;
   /** Writes whose outcome is not settled yet. */
   #writes = 0;
   /** A barrier that waits for the instant between two writes. */
@@ -102,6 +91,7 @@ export class SinkRunner {
     this.#sink = options.sink;
     this.#retry = options.retry;
     this.#keepsMarks = options.sink.prepare !== undefined;
+    this.#written = new WrittenBatches(options.onUncommitted);
     this.progressAtMs = options.clock.monotonic();
   }
 
@@ -122,7 +112,7 @@ export class SinkRunner {
 
   /** Something ended that no commit covers, or is being written again. */
   get isDirty(): boolean {
-    return this.#rewriting !== undefined || this.#writtenBytes > 0 || this.lanes.some((lane) => lane.isDirty);
+    return this.#rewriting !== undefined || this.#written.isDirty || this.lanes.some((lane) => lane.isDirty);
   }
 
   /** Runs until the input has ended and everything taken from it has settled, or until `abandon`. */
@@ -343,14 +333,8 @@ export class SinkRunner {
     this.tap?.(batch);
     lane.end(batch.origin, batch.ranges, this.#keepsMarks);
     lane.count("delivered", batch.count);
-    this.#writtenBytes += batch.byteLength;
-    this.#options.onUncommitted(batch.byteLength);
-    if (hold === undefined) {
-      this.acknowledgedRecords += batch.count;
-    } else {
-      hold.retain();
-      this.#written.push({ batch, lane, hold });
-    }
+    if (hold === undefined) this.acknowledgedRecords += batch.count;
+    this.#written.add(batch, lane, hold);
   }
 
   #settle(batch: Batch, lane: Lane, ending: Ending): void {
@@ -431,10 +415,7 @@ export class SinkRunner {
       const take = () => {
         const changes = this.#positionChanges();
         for (const lane of this.lanes) lane.beginBarrier();
-        this.#preparing = this.#written;
-        this.#preparingBytes = this.#writtenBytes;
-        this.#written = [];
-        this.#writtenBytes = 0;
+        this.#written.beginBarrier();
         const marks = this.#sink.prepare?.() ?? Promise.resolve({});
         // It is awaited a microtask later; a rejection until then is not an unhandled one.
         marks.catch(() => {});
@@ -458,25 +439,13 @@ export class SinkRunner {
 
   async #committed(): Promise<void> {
     for (const lane of this.lanes) lane.committed();
-    const committed = this.#preparing;
-    this.#preparing = [];
-    this.#options.onUncommitted(-this.#preparingBytes);
-    this.#preparingBytes = 0;
-    for (const { batch, hold } of committed) {
-      this.acknowledgedRecords += batch.count;
-      hold.release();
-    }
+    this.acknowledgedRecords += this.#written.committed();
     await this.#sink.committed?.();
   }
 
   /** The barrier failed and the sink is back at its committed marks: so are the sets, and the batches go out again. */
   #rewind(error: Error): void {
-    const again = [...this.#preparing, ...this.#written];
-    this.#preparing = [];
-    this.#written = [];
-    this.#options.onUncommitted(-this.#preparingBytes - this.#writtenBytes);
-    this.#preparingBytes = 0;
-    this.#writtenBytes = 0;
+    const again = this.#written.takeBack();
     this.errors += 1;
     this.#isDown(`what was written since the last commit is in doubt and is written again: ${error.message}`);
     for (const lane of this.lanes) lane.rewind();
@@ -519,23 +488,4 @@ function withoutCovered(batch: Batch, lane: Lane): Batch {
   const set = lane.set(batch.origin.key);
   if (batch.ranges.every((range) => set.isAfter(range.start))) return batch;
   return batch.filter((record) => record.range.start === record.range.end || !set.covers(record.range));
-}
-
-/** A batch may settle in parts; its memory goes back when the commit of the last part is through. */
-class Hold {
-  readonly #batch: Batch;
-  #parts = 1;
-
-  constructor(batch: Batch) {
-    this.#batch = batch;
-  }
-
-  retain(): void {
-    this.#parts += 1;
-  }
-
-  release(): void {
-    this.#parts -= 1;
-    if (this.#parts === 0) this.#batch.memory.release();
-  }
 }
