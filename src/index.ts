@@ -9,10 +9,13 @@ export {
 } from "./agent/pipeline-builder.ts";
 export type { AgentStatus } from "./agent/status.ts";
 export {
+  type Broadcast,
+  broadcast,
   type ChannelCounters,
   type ChannelOptions,
   channel,
   type OverflowPolicy,
+  oneshot,
   type Receiver,
   type Sender,
 } from "./channel/index.ts";
@@ -28,6 +31,7 @@ export {
   StageError,
   TailraceError,
 } from "./errors.ts";
+export { TailerManager, type TailerManagerOptions } from "./files/tailer-manager.ts";
 export {
   Batch,
   DataRecord,
@@ -38,7 +42,17 @@ export {
   type Position,
   type Range,
 } from "./record/index.ts";
+export { blackholeSink } from "./sinks/blackhole.ts";
+export { consoleSink } from "./sinks/console.ts";
+export { fileSink } from "./sinks/file.ts";
+export { http as httpSink } from "./sinks/http.ts";
+export { tcp as tcpSink } from "./sinks/tcp.ts";
+export { fileSource } from "./sources/file.ts";
+export { stdinSource } from "./sources/stdin.ts";
 export * from "./stage/index.ts";
 export { builtInStages } from "./stages.ts";
 export type { EventName, EventSink, EventSubscription, FactsOf, LifecycleEvent } from "./telemetry/events.ts";
 export type { Logger } from "./telemetry/log.ts";
+export { filter as filterTransform } from "./transforms/filter.ts";
+export { json as jsonTransform } from "./transforms/json.ts";
+export { map as mapTransform } from "./transforms/map.ts";

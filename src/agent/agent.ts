@@ -35,6 +35,8 @@ import { type TapSession, Taps } from "./tap.ts";
 
 /** Reads are of this many bytes; memory for them is pooled. */
 const CHUNK_BYTES = 256 * 1024;
+/** Of dead letters that are shown at once: an answer is a text in memory, and one letter may be some MiB. */
+const MAX_LETTER_CHARACTERS = 8 * 1024 * 1024;
 /** How often a `drain` looks whether all has come through. */
 const DRAIN_LOOK_MS = 10;
 
@@ -177,9 +179,12 @@ export class Agent implements AgentControl {
 
   async deadLetters(limit: number): Promise<DeadLetter[]> {
     const letters: DeadLetter[] = [];
+    let characters = 0;
     for await (const letter of this.#deadLetters.list()) {
       letters.push(letter);
-      if (letters.length >= limit) break;
+      // Its event and its bytes are the most of it; both grow with the record.
+      characters += JSON.stringify(letter.event).length + letter.raw.length;
+      if (letters.length >= limit || characters >= MAX_LETTER_CHARACTERS) break;
     }
     return letters;
   }

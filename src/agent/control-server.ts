@@ -6,6 +6,8 @@ import { tapRoute } from "../api/tap-route.ts";
 import { listenPrivately } from "../runtime/listen-privately.ts";
 import type { AgentControl } from "./control.ts";
 
+/** Connections at once, taps among them; what comes beyond is closed at once. */
+const MAX_CONNECTIONS = 128;
 /** How long answers under way may take at the end. */
 const LAST_WORDS_MS = 500;
 
@@ -26,6 +28,7 @@ export class ControlServer {
       tapRoute(() => control),
     );
     this.#server = createServer({ requestTimeout: 30_000 }, getRequestListener(routes.fetch));
+    this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
   async listen(): Promise<void> {

@@ -17,6 +17,10 @@ export class DeadLetterReplay {
   readonly #log: Logger;
   readonly #underWay = new Set<string>();
   #timer: Timer | undefined;
+  /** One look at a time: however many orders come while a component takes nothing, one letter waits for it. */
+  #isLooking = false;
+  /** An order came while it looked, perhaps for a letter that it was past. */
+  #isOrdered = false;
   #isStopped = false;
 
   constructor(store: DeadLetterStore, pipeline: Pipeline, clock: Clock, log: Logger) {
@@ -44,19 +48,29 @@ export class DeadLetterReplay {
   }
 
   async #look(): Promise<void> {
+    this.#isOrdered = true;
+    if (this.#isLooking) return;
+    this.#isLooking = true;
     this.#timer?.cancel();
-    if (this.#isStopped) return;
     try {
-      for await (const order of this.#store.pendingReplay()) {
-        if (this.#isStopped) return;
-        if (this.#underWay.has(order.token)) continue;
-        this.#underWay.add(order.token);
-        await this.#send(order);
+      while (this.#isOrdered && !this.#isStopped) {
+        this.#isOrdered = false;
+        await this.#sendAll();
       }
     } catch (error) {
       this.#log.warn({ error: toError(error).message }, "dead letters cannot be sent again now; trying on");
     }
+    this.#isLooking = false;
     if (!this.#isStopped) this.#timer = this.#clock.after(LOOK_MS, () => void this.#look());
+  }
+
+  async #sendAll(): Promise<void> {
+    for await (const order of this.#store.pendingReplay()) {
+      if (this.#isStopped) return;
+      if (this.#underWay.has(order.token)) continue;
+      this.#underWay.add(order.token);
+      await this.#send(order);
+    }
   }
 
   async #send(order: ReplayOrder): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Handler } from "hono";
 import { streamSSE } from "hono/streaming";
+import { untilWoken } from "../runtime/until-woken.ts";
 import type { EventSubscription } from "../telemetry/events.ts";
 import type { ApiError } from "./routes.ts";
 
@@ -28,12 +29,11 @@ export function eventRoute(subscribe: () => EventSubscription): Handler {
     return streamSSE(context, async (stream) => {
       const gone = new AbortController();
       const { signal } = gone;
-      const isGone = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
       stream.onAbort(() => gone.abort());
       const write = async (writing: Promise<unknown>): Promise<void> => {
         const patience = setTimeout(() => gone.abort(), PATIENCE_MS);
         patience.unref();
-        await Promise.race([writing, isGone]);
+        await untilWoken(signal, (wake) => void writing.then(wake, wake));
         clearTimeout(patience);
       };
       const ping = setInterval(() => void write(stream.write(": ping\n\n")), PING_MS);

@@ -253,15 +253,26 @@ export class ChannelCore<T> {
   offer(value: T): "sent" | "full" | "closed" {
     if (this.#isReceiverClosed) return "closed";
     if (!this.#isPlain) return this.#isWeighed ? this.#offerWeighed(value) : this.#offerTagged(value);
+    const receiver = this.#receivers.first;
+    if (receiver !== undefined) return this.#handOver(value, receiver);
     // Where senders wait, the ring is full: nobody is overtaken.
     if (this.#ring.length >= this.#limit) return this.#offerAtLimit(value);
     this.#ring.push(value);
     this.#sent += 1;
-    if (this.#receivers.first !== undefined) this.#serve();
     return "sent";
   }
 
-  /** Full, or about to reach the watermark. */
+  /** Past the ring, where nothing is in it and the receiver takes a single value. */
+  #handOver(value: T, receiver: WaitingReceiver<T>): "sent" | "full" {
+    if (receiver.want === "arrival" || this.#ring.length > 0) return this.#offerAtLimit(value);
+    this.#receivers.remove(receiver);
+    this.#sent += 1;
+    this.#received += 1;
+    receiver.deliver(value);
+    return "sent";
+  }
+
+  /** Full, or about to reach the watermark, or somebody waits for it. */
   #offerAtLimit(value: T): "sent" | "full" {
     if (this.#ring.length >= this.#capacity) return this.#overflowed(value, 0, 1, undefined);
     this.#ring.push(value);
@@ -493,17 +504,19 @@ export class ChannelCore<T> {
 
   /** Waits for what `want` says; resolves as `WaitingReceiver` does. Call it only while the channel is empty and not over. */
   waitToReceive(want: Want, signal: AbortSignal | undefined): Promise<unknown> {
-    return new Promise((resolve) => {
-      const waiter = new WaitingReceiver<T>(want, resolve);
-      this.#receivers.append(waiter);
-      if (signal !== undefined) {
-        waiter.signal = signal;
-        waiter.onAbort = () => {
-          if (this.#receivers.remove(waiter)) waiter.end();
-        };
-        listenForAbort(signal, waiter.onAbort);
-      }
-    });
+    const promise = new Promise(keepResolve);
+    const waiter = new WaitingReceiver<T>(want, keptResolve);
+    this.#receivers.append(waiter);
+    if (signal !== undefined) this.#endOnAbort(waiter, signal);
+    return promise;
+  }
+
+  #endOnAbort(waiter: WaitingReceiver<T>, signal: AbortSignal): void {
+    waiter.signal = signal;
+    waiter.onAbort = () => {
+      if (this.#receivers.remove(waiter)) waiter.end();
+    };
+    listenForAbort(signal, waiter.onAbort);
   }
 
   /** One that was told of an arrival does not take it after all: the next in line may. */
@@ -591,6 +604,12 @@ export class ChannelCore<T> {
       `the channel is full (capacity ${this.#capacity})${waited}; send the value again, or give the channel more room`,
     );
   }
+}
+
+/** The resolve function of the promise made last: one function for all is cheaper than a closure for each wait. */
+let keptResolve: (result: unknown) => void = () => {};
+function keepResolve(resolve: (result: unknown) => void): void {
+  keptResolve = resolve;
 }
 
 /** For a value that nobody will take any more. */

@@ -98,8 +98,14 @@ export class LmdbEnvironment {
   /** At most `limit` rows with `from` <= key < `below`, in the byte order of their keys; only for keys that LMDB takes. */
   async page(from: string, below: string, limit: number): Promise<[key: string, value: string][]> {
     const db = await this.#database();
-    const range = db.getRange({ start: Buffer.from(from), end: Buffer.from(below), limit });
-    return [...range].map(({ key, value }) => [key.toString(), value.toString()]);
+    const rows: [key: string, value: string][] = [];
+    let bytes = 0;
+    for (const { key, value } of db.getRange({ start: Buffer.from(from), end: Buffer.from(below), limit })) {
+      rows.push([key.toString(), value.toString()]);
+      bytes += value.length;
+      if (bytes >= MAX_PAGE_BYTES) break;
+    }
+    return rows;
   }
 
   async isEmpty(): Promise<boolean> {

@@ -241,8 +241,8 @@ class LmdbLetterReader implements DeadLetterReader {
     let from = `${table}/`;
     for (;;) {
       const page = await this.inTurn(() => this.environment.page(from, endOf(table), PAGE));
+      if (page.length === 0) return;
       yield* page;
-      if (page.length < PAGE) return;
       from = `${page.at(-1)![0]}\0`;
     }
   }

@@ -196,53 +196,91 @@ export class Discovery {
     }
   }
 
-  /** One pass. Never rejects. */
+  /**
+   * One pass. Never rejects: what fails (a file that vanished in between, a commit that does not get through) is looked
+   * at again in the next one.
+   */
   async pass(): Promise<void> {
-    const { watcher, clock, ids, log, scanIntervalMs } = this.#options;
+    const { watcher, clock, ids, scanIntervalMs } = this.#options;
+    if (clock.monotonic() - this.#idsForgottenMs > 60_000) {
+      // Device numbers of what was unmounted are given to what is mounted next.
+      ids.forget();
+      this.#idsForgottenMs = clock.monotonic();
+    }
+    // What was not to be told last time is tried again at the pace of the scan, not at that of notifications.
+    const isSearch = clock.monotonic() - this.#lastSearchMs >= scanIntervalMs;
+    if (isSearch) this.#lastSearchMs = clock.monotonic();
+    this.#lookedAtMs = clock.now();
+    const sightings = await watcher.look();
+    // Before anything is read: a copy that appeared may be the only sign of a truncation.
+    const unmatched = watcher.takeUnmatched();
+    for (const path of [...sightings.map((sighting) => sighting.path), ...unmatched]) await this.#considerSibling(path);
+    const groups = new Map<FileId, Group>();
+    for (const sighting of sightings) this.#sort(sighting, groups);
+    this.#sortAgain(groups);
+    await this.#lookAtAllDoubted();
+    this.#sortAgain(groups);
+    if (isSearch) this.#reconsiderWaiting(groups);
+    for (const group of [...groups.values()]) {
+      await this.#attempt(
+        () => this.#attach(group, groups),
+        () => {
+          groups.delete(group.id);
+          for (const path of group.paths) this.#again.add(path);
+        },
+      );
+    }
+    if (isSearch) for (const state of this.#missingSince.keys()) this.#detached.add(state);
+    for (const copy of [...this.#copies]) {
+      await this.#attempt(
+        () => this.#lookAtCopy(copy),
+        () => this.#copies.add(copy),
+      );
+    }
+    for (const state of [...this.#detached]) {
+      this.#detached.delete(state);
+      await this.#attempt(
+        () => this.#settleDetached(state, groups),
+        () => this.#detached.add(state),
+      );
+    }
+    await this.#lookAtAllDoubted();
+    const found: FileState[] = [];
+    for (const group of inOrder(groups.values())) {
+      const state = await this.#identify(group);
+      if (state !== undefined) found.push(state);
+    }
+    for (const path of unmatched) this.#line.touch(path);
+    await this.#attempt(
+      () => this.#line.arrange(),
+      () => {},
+    );
+    this.#isFirstPass = false;
+    this.#listings.clear();
+    for (const state of found) this.#options.readers.read(state);
+  }
+
+  async #attempt(step: () => Promise<void>, onFailure: () => void): Promise<void> {
     try {
-      if (clock.monotonic() - this.#idsForgottenMs > 60_000) {
-        // Device numbers of what was unmounted are given to what is mounted next.
-        ids.forget();
-        this.#idsForgottenMs = clock.monotonic();
-      }
-      // What was not to be told last time is tried again at the pace of the scan, not at that of notifications.
-      const isSearch = clock.monotonic() - this.#lastSearchMs >= scanIntervalMs;
-      if (isSearch) this.#lastSearchMs = clock.monotonic();
-      this.#lookedAtMs = clock.now();
-      const sightings = await watcher.look();
-      // Before anything is read: a copy that appeared may be the only sign of a truncation.
-      const unmatched = watcher.takeUnmatched();
-      await this.#considerSiblings([...sightings.map((sighting) => sighting.path), ...unmatched]);
-      const groups = new Map<FileId, Group>();
-      for (const path of [...this.#again]) {
-        this.#again.delete(path);
-        sightings.push(this.#lookAt(path));
-      }
-      for (const sighting of sightings) this.#sort(sighting, groups);
-      for (const state of [...this.#doubted]) await this.#lookAtDoubted(state);
-      for (const path of [...this.#again]) {
-        this.#again.delete(path);
-        this.#sort(this.#lookAt(path), groups);
-      }
-      if (isSearch) this.#reconsiderWaiting(groups);
-      for (const group of [...groups.values()]) await this.#attach(group, groups);
-      if (isSearch) for (const state of this.#missingSince.keys()) this.#detached.add(state);
-      for (const copy of [...this.#copies]) await this.#lookAtCopy(copy);
-      await this.#settleDetached(groups);
-      for (const state of [...this.#doubted]) await this.#lookAtDoubted(state);
-      const found: FileState[] = [];
-      for (const group of inOrder(groups.values())) {
-        const state = await this.#identify(group);
-        if (state !== undefined) found.push(state);
-      }
-      for (const path of unmatched) this.#line.touch(path);
-      await this.#line.arrange();
-      this.#isFirstPass = false;
-      this.#listings.clear();
-      for (const state of found) this.#options.readers.read(state);
+      await step();
     } catch (error) {
-      // A pass is a look at the world; the next one looks again.
-      log.error({ error: toError(error).stack }, "a discovery pass failed; the next one tries again");
+      onFailure();
+      this.#options.log.debug({ error: toError(error).message }, "discovery could not tell; the next pass looks again");
+    }
+  }
+
+  #sortAgain(groups: Map<FileId, Group>): void {
+    const paths = [...this.#again];
+    this.#again.clear();
+    for (const path of paths) this.#sort(this.#lookAt(path), groups);
+  }
+
+  async #lookAtAllDoubted(): Promise<void> {
+    for (const state of [...this.#doubted]) {
+      await this.#attempt(
+        () => this.#lookAtDoubted(state),
+        () => this.#doubted.add(state),
+      );
     }
   }
 
@@ -518,15 +556,9 @@ export class Discovery {
   // ------------------------------------------------------------ settle
 
   /** Files that have no path which matches: where is their content now? */
-  async #settleDetached(groups: Map<FileId, Group>): Promise<void> {
-    for (const state of [...this.#detached]) {
-      this.#detached.delete(state);
-      if (state.paths.size > 0) {
-        this.#missingSince.delete(state);
-        continue;
-      }
-      await this.#settle(state, groups);
-    }
+  async #settleDetached(state: FileState, groups: Map<FileId, Group>): Promise<void> {
+    if (state.paths.size > 0) this.#missingSince.delete(state);
+    else await this.#settle(state, groups);
   }
 
   async #settle(state: FileState, groups: Map<FileId, Group>): Promise<void> {
@@ -1090,7 +1122,11 @@ export class Discovery {
         if (comparison === "shorter" && isPlain && (await this.#isPrefix(content, sibling.stat.size, state)))
           return true;
       }
-      return current !== undefined && (await this.#isCopyOfNew(content, sibling, current));
+      if (current === undefined) return false;
+      const isUnread = current.fingerprint.length === 0;
+      if (await this.#isCopyOfNew(content, sibling, current)) return true;
+      // Read, and perhaps truncated, in the meantime.
+      return isUnread && current.fingerprint.length > 0 ? undefined : false;
     } catch {
       return undefined;
     } finally {
@@ -1128,18 +1164,15 @@ export class Discovery {
    * A sibling appeared beside a live file: perhaps a copy made to truncate it. If the file no longer continues what is in
    * the copy, it was truncated and refilled, and equal bytes around the offset would hide that.
    */
-  async #considerSiblings(paths: readonly BytePath[]): Promise<void> {
-    for (const path of paths) {
-      const { base } = familyOf(path);
-      if (base === path || this.#registry.paths.has(path) || this.#formatOf(path) !== undefined) continue;
-      const state = this.#registry.ownerOf(base);
-      if (state === undefined || state.phase !== "live" || state.fingerprint.length === 0) continue;
-      if ((await this.#relation(path, base, state)) === "replaced") {
-        await this.#options.readers.stop(state);
-        this.truncated(state);
-        this.#again.add(base);
-      }
-    }
+  async #considerSibling(path: BytePath): Promise<void> {
+    const { base } = familyOf(path);
+    if (base === path || this.#registry.paths.has(path) || this.#formatOf(path) !== undefined) return;
+    const state = this.#registry.ownerOf(base);
+    if (state === undefined || state.phase !== "live" || state.fingerprint.length === 0) return;
+    if ((await this.#relation(path, base, state)) !== "replaced") return;
+    await this.#options.readers.stop(state);
+    this.truncated(state);
+    this.#again.add(base);
   }
 
   /**

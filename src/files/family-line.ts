@@ -84,9 +84,13 @@ export class FamilyLine {
     const ranks = this.#ranksOf(home, members, siblings);
     const isWanted = members.some((member) => member.names.includes(home));
     let isSettled = true;
+    let isBlocked = false;
     for (const [rank, sibling] of siblings.entries()) {
       const known = registry.byId(sibling.id);
+      // What cannot be told yet may be a generation of its own: what is younger waits.
+      isBlocked ||= registry.paths.get(sibling.path)?.kind === "waiting";
       if (known !== undefined) {
+        known.isBlocked = isBlocked && ranks.has(known);
         if (ranks.has(known) && known.order === undefined) this.#number(known, rank, sibling.stat.modifiedMs, ranks);
         continue;
       }
@@ -99,11 +103,13 @@ export class FamilyLine {
       this.#number(missed, rank, sibling.stat.modifiedMs, ranks);
       this.#settleUnread(missed);
     }
+    const current = registry.ownerOf(home);
+    if (current?.paths.has(home)) current.isBlocked = isBlocked;
     for (const member of members) {
       if (member.order === undefined) this.#number(member, ranks.get(member) ?? siblings.length, undefined, ranks);
     }
     this.#link(this.#membersOf(home));
-    return isSettled;
+    return isSettled && !isBlocked;
   }
 
   #membersOf(home: BytePath): FileState[] {

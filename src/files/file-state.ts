@@ -84,6 +84,8 @@ export class FileState {
   predecessor: FileState | undefined;
   /** The last one that was a predecessor, also when that is past. */
   linkedTo: FileState | undefined;
+  /** An older sibling may yet turn out to be a generation that comes first. */
+  isBlocked = false;
   /** Its reading has begun in this process: it waits for nobody any more. */
   isReleased = false;
   /** Everything that was there when the successor was seen has been sent (or cannot be). */

@@ -368,6 +368,7 @@ export class TailerManager implements Source {
    */
   #mayOpen(state: FileState): boolean {
     const { predecessor } = state;
+    if (state.isBlocked && !state.isReleased) return false;
     if (predecessor === undefined) return true;
     if (!this.#isPast(predecessor)) return this.#running.has(predecessor);
     state.predecessor = undefined;

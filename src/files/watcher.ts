@@ -33,6 +33,9 @@ export interface WatcherOptions {
   readonly onHint: () => void;
 }
 
+/** Names notified in one folder between two looks; beyond them the whole folder is looked at. */
+const MAX_HINTS = 1000;
+
 /** A file that did not change for so long is looked at in slices only. */
 const QUIET_MS = 60_000;
 
@@ -96,7 +99,7 @@ export class Watcher {
       const names = this.#hints.get(folder);
       if (name === undefined) this.#hints.set(folder, "all");
       else if (names === undefined) this.#hints.set(folder, new Set([name]));
-      else if (names !== "all") names.add(name);
+      else if (names !== "all" && names.add(name).size > MAX_HINTS) this.#hints.set(folder, "all");
       options.onHint();
     });
   }

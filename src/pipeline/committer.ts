@@ -3,6 +3,7 @@ import { toError } from "../errors.ts";
 import { Backoff } from "../runtime/backoff.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Random } from "../runtime/random.ts";
+import { untilWoken } from "../runtime/until-woken.ts";
 import type { EventSink } from "../telemetry/events.ts";
 import type { Prepared, SinkRunner } from "./sink-runner.ts";
 
@@ -88,10 +89,7 @@ export class Committer {
   /** A cycle for one sink, now; resolves when it is through, or `signal` aborts. */
   readonly commitNow = async (runner: SinkRunner, signal: AbortSignal): Promise<void> => {
     const cycle = this.#cycles.get(runner) ?? this.#startCycle(runner);
-    await new Promise<void>((resolve) => {
-      void cycle.then(resolve);
-      signal.addEventListener("abort", () => resolve(), { once: true });
-    });
+    await untilWoken(signal, (wake) => void cycle.then(wake));
   };
 
   /** Makes durable what has ended until now, at every sink. */
@@ -115,10 +113,7 @@ export class Committer {
   /** Resolves once there is room, or `signal` aborts. */
   async room(signal: AbortSignal): Promise<void> {
     while (!this.hasRoom && !signal.aborted) {
-      await new Promise<void>((resolve) => {
-        this.#gateWaiters.push(resolve);
-        signal.addEventListener("abort", () => resolve(), { once: true });
-      });
+      await untilWoken(signal, (wake) => this.#gateWaiters.push(wake));
     }
   }
 

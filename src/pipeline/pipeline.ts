@@ -173,8 +173,9 @@ export class Pipeline {
     return this.#routeInto(component, source)?.lanes.length ?? 0;
   }
 
-  /** Sends a batch of an origin of its own into a component, as if it came from `source`. */
+  /** Sends a batch of an origin of its own into a component, as if it came from `source`; it waits where a source would. */
   async resend(component: string, source: string, batch: Batch): Promise<void> {
+    if (!this.committer.hasRoom) await this.committer.room(this.#run?.signal ?? new AbortController().signal);
     const route = this.#routeInto(component, source);
     if (route !== undefined) await forward(batch, [route], this.#environment.log);
   }

@@ -1,4 +1,5 @@
 import { toError } from "../errors.ts";
+import { untilWoken } from "../runtime/until-woken.ts";
 import type { Source } from "../stage/contract.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Committer } from "./committer.ts";
@@ -84,6 +85,10 @@ export class RunningSource {
     return this.#isForwarding;
   }
 
+  #onRelease(wake: () => void): void {
+    for (const hold of this.#holds) void hold.then(wake);
+  }
+
   async #pump(signal: AbortSignal): Promise<void> {
     const { committer, log } = this.#options;
     // Who ends hands on what it has, held or not.
@@ -91,7 +96,7 @@ export class RunningSource {
     for await (const batch of this.source.output) {
       this.records += batch.count;
       this.bytes += batch.byteLength;
-      while (this.#holds.size > 0 && !ending.aborted) await Promise.race([...this.#holds, aborted(ending)]);
+      while (this.#holds.size > 0 && !ending.aborted) await untilWoken(ending, (wake) => this.#onRelease(wake));
       this.#isForwarding = true;
       if (!committer.hasRoom) await committer.room(signal);
       const { origin, ranges } = batch;
@@ -102,8 +107,4 @@ export class RunningSource {
       this.#isForwarding = false;
     }
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }

@@ -3,6 +3,7 @@ import type { Change, FileEntry } from "../checkpoint/checkpoint-store.ts";
 import type { GroupCommit } from "../checkpoint/group-commit.ts";
 import { unitePositions } from "../checkpoint/settled-set.ts";
 import { type Range, START } from "../record/position.ts";
+import { untilWoken } from "../runtime/until-woken.ts";
 import type { SourcePositions } from "../stage/contract.ts";
 import type { Lane } from "./lane.ts";
 
@@ -67,10 +68,7 @@ export class PipelineSourcePositions implements SourcePositions {
 
   async roomFor(fileKey: string, { signal }: { signal: AbortSignal }): Promise<void> {
     while (!this.hasRoom(fileKey) && !signal.aborted) {
-      await new Promise<void>((resolve) => {
-        this.#roomWaiters.push(resolve);
-        signal.addEventListener("abort", () => resolve(), { once: true });
-      });
+      await untilWoken(signal, (wake) => this.#roomWaiters.push(wake));
     }
   }
 

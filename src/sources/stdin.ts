@@ -5,6 +5,7 @@ import { ChannelClosedError, StageError, toError } from "../errors.ts";
 import { Batch } from "../record/batch.ts";
 import type { Lines } from "../record/lines.ts";
 import { type Origin, recordIdPrefix } from "../record/origin.ts";
+import { untilWoken } from "../runtime/until-woken.ts";
 import type { Source, SourceContext, SourceStatus } from "../stage/contract.ts";
 import { defineSource } from "../stage/define.ts";
 import { encodeDelimiter, encodingLabel, encodingName, lineDelimiter, maxLineBytes } from "../stage/text-options.ts";
@@ -26,8 +27,8 @@ export const stdinSource = defineSource({
   },
 });
 
-/** The source over any stream of bytes, so that tests need not own the process. */
-class StdinSource implements Source {
+/** @internal The source over any stream of bytes, so that tests need not own the process. */
+export class StdinSource implements Source {
   readonly output: Receiver<Batch>;
   readonly #sender: Sender<Batch>;
   readonly #context: SourceContext;
@@ -64,13 +65,9 @@ class StdinSource implements Source {
 
   async run({ signal }: { signal: AbortSignal; once: boolean }): Promise<void> {
     const iterator = this.#input[Symbol.asyncIterator]();
-    const aborted = new Promise<undefined>((resolve) => {
-      if (signal.aborted) resolve(undefined);
-      signal.addEventListener("abort", () => resolve(undefined), { once: true });
-    });
     try {
       for (;;) {
-        const step = await Promise.race([iterator.next(), aborted]);
+        const step = await nextOf(iterator, signal);
         if (step === undefined) break;
         if (step.done === true) {
           await this.#take(Buffer.alloc(0), true, signal);
@@ -130,4 +127,21 @@ class StdinSource implements Source {
       }
     }
   }
+}
+
+/** What comes next; undefined once `signal` aborts. A step that comes later still is nobody's. */
+async function nextOf<T>(iterator: AsyncIterator<T>, signal: AbortSignal): Promise<IteratorResult<T> | undefined> {
+  let outcome: { readonly step: IteratorResult<T> } | { readonly error: unknown } | undefined;
+  const reading = iterator.next().then(
+    (step) => {
+      outcome = { step };
+    },
+    (error: unknown) => {
+      outcome = { error };
+    },
+  );
+  await untilWoken(signal, (wake) => void reading.then(wake));
+  if (outcome === undefined || signal.aborted) return undefined;
+  if ("error" in outcome) throw outcome.error;
+  return outcome.step;
 }

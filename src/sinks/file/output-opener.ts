@@ -12,6 +12,8 @@ import { freeName } from "./rotated-name.ts";
 /** Between looking at a path and opening it others may act; so often it is tried again. */
 const MAX_RACES = 5;
 
+/** Folders remembered as synced; a path with placeholders may name ever new ones, and to sync one again is only slow. */
+const MAX_DURABLE_FOLDERS = 10_000;
 /** New folders of outputs; the umask takes its part. */
 const FOLDER_MODE = 0o755;
 
@@ -207,6 +209,7 @@ export class OutputOpener {
         // Where we may not even read the parent, we did not make the folder.
         if (!["EACCES", "EPERM", "EROFS"].includes(errnoOf(error) ?? "")) throw error;
       }
+      if (this.#durableFolders.size >= MAX_DURABLE_FOLDERS) this.#durableFolders.clear();
       this.#durableFolders.add(at);
     }
   }
