@@ -77,8 +77,8 @@ export class CoalescingQueue<T> implements MessageQueue<T> {
     return this.#opened(this.#boxes.shift());
   }
 
-  shiftMany(count: number, into: T[]): void {
-    for (let taken = 0; taken < count; taken += 1) into.push(this.shift());
+  shiftMany(count: number): T[] {
+    return Array.from({ length: count }, () => this.shift());
   }
 
   evict(which: "oldest" | "newest", tag: Tag, into: T[]): boolean {

@@ -489,16 +489,20 @@ export class ChannelCore<T> {
 
   /** Takes up to `max` values, the freshly admitted ones of waiting senders among them. */
   takeMany(max: number): T[] {
-    const values: T[] = [];
+    const values = this.#takeUpTo(max);
     while (values.length < max && this.#ring.length > 0) {
-      const recordsBefore = this.#ring.records;
-      const count = Math.min(max - values.length, this.#ring.length);
-      this.#ring.shiftMany(count, values);
-      this.#received += count;
-      this.#receivedRecords += recordsBefore - this.#ring.records;
-      if (this.#senders.first !== undefined) this.#admit();
+      for (const value of this.#takeUpTo(max - values.length)) values.push(value);
     }
     if (this.#receivers.first !== undefined) this.#serve();
+    return values;
+  }
+
+  #takeUpTo(max: number): T[] {
+    const recordsBefore = this.#ring.records;
+    const values = this.#ring.shiftMany(Math.min(max, this.#ring.length));
+    this.#received += values.length;
+    this.#receivedRecords += recordsBefore - this.#ring.records;
+    if (this.#senders.first !== undefined) this.#admit();
     return values;
   }
 
@@ -561,11 +565,9 @@ export class ChannelCore<T> {
       waiter.reject(closedError(waiter.value));
     }
     this.#endReceivers();
-    const left: T[] = [];
     this.#droppedByClose += this.#ring.length;
     this.#droppedByCloseRecords += this.#ring.records;
-    this.#ring.shiftMany(this.#ring.length, left);
-    for (const value of left) this.#tellDropped(value, "closed");
+    for (const value of this.#ring.shiftMany(this.#ring.length)) this.#tellDropped(value, "closed");
   }
 
   #endReceivers(): void {

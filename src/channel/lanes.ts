@@ -81,8 +81,8 @@ export class LaneRing<T> implements MessageQueue<T> {
     return (isCritical ? this.#critical : this.#normal).shift();
   }
 
-  shiftMany(count: number, into: T[]): void {
-    for (let taken = 0; taken < count; taken += 1) into.push(this.shift());
+  shiftMany(count: number): T[] {
+    return Array.from({ length: count }, () => this.shift());
   }
 
   evict(which: "oldest" | "newest", tag: Tag, into: T[]): boolean {

@@ -16,8 +16,8 @@ export interface MessageQueue<T> {
   pushWeighed(value: T, bytes: number, records: number): void;
   /** Takes the next value; only call it when there is one. */
   shift(): T;
-  /** Appends the next `count` values to `into`; only call it when there are so many. */
-  shiftMany(count: number, into: T[]): void;
+  /** Takes the next `count` values; only call it when there are so many. */
+  shiftMany(count: number): T[];
   /**
    * Takes out what makes room for an arriving message: the oldest or the newest of those that count less. False: none
    * does, so that the arriving one is the victim.

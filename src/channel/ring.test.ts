@@ -19,7 +19,7 @@ describe("Ring", () => {
           } else {
             const count = Math.min(step as number, model.length);
             const taken: number[] = [];
-            ring.shiftMany(count, taken);
+            taken.push(...ring.shiftMany(count));
             expect(taken).toEqual(model.splice(0, count));
           }
           expect(ring.length).toBe(model.length);

@@ -95,7 +95,10 @@ export class LmdbEnvironment {
     return db.get(Buffer.from(key))?.toString();
   }
 
-  /** At most `limit` rows with `from` <= key < `below`, in the byte order of their keys; only for keys that LMDB takes. */
+  /**
+   * At most `limit` rows with `from` <= key < `below`, in the byte order of their keys, and no more once their values have
+   * 4 MiB; none only where there are none. For keys that LMDB takes.
+   */
   async page(from: string, below: string, limit: number): Promise<[key: string, value: string][]> {
     const db = await this.#database();
     const rows: [key: string, value: string][] = [];
@@ -180,6 +183,9 @@ const SIZE_KEY = "size";
 
 /** LMDB takes 1978 bytes. */
 const MAX_KEY_BYTES = 1024;
+
+/** Of the values of one page: a dead letter may be some MiB, and a page of them is in memory at once. */
+const MAX_PAGE_BYTES = 4 * 1024 * 1024;
 
 type Database = RootDatabase<Buffer, Buffer>;
 

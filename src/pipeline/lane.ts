@@ -4,6 +4,7 @@ import type { Batch } from "../record/batch.ts";
 import type { Ending } from "../record/ending.ts";
 import type { Origin } from "../record/origin.ts";
 import type { Position, Range } from "../record/position.ts";
+import { RecentEndings } from "./recent-endings.ts";
 
 /**
  * One way from one source to one sink. Where a sink is reached from the same source by several ways, each has its own
@@ -23,8 +24,8 @@ export class Lane {
   readonly #sets = new Map<string, SettledSet>();
   readonly #dirty = new Set<string>();
   /** Ended since the last barrier, and between that and its commit; kept where a barrier may fail or somebody waits for it. */
-  #recent: RecentEnding[] = [];
-  #inBarrier: RecentEnding[] = [];
+  #recent = new RecentEndings();
+  #inBarrier = new RecentEndings();
   readonly #keepsRecent: boolean;
   readonly #checkpoint: Checkpoint;
   readonly #onDirty: () => void;
@@ -64,7 +65,7 @@ export class Lane {
    */
   end(origin: Origin, ranges: readonly Range[], isDoubtful = false): void {
     const isKept = this.#keepsRecent || origin.kind === "acknowledged";
-    if (isKept) this.#recent.push({ origin, ranges, isDoubtful });
+    if (isKept) this.#recent.add({ origin, ranges, isDoubtful });
     if (origin.kind === "replayable") {
       const set = this.set(origin.key);
       for (const range of ranges) set.add(range);
@@ -90,20 +91,20 @@ export class Lane {
   /** What ended until now is what the barrier describes. */
   beginBarrier(): void {
     this.#inBarrier = this.#recent;
-    this.#recent = [];
+    this.#recent = new RecentEndings();
   }
 
   committed(): void {
     const endings = this.#inBarrier;
-    this.#inBarrier = [];
+    this.#inBarrier = new RecentEndings();
     for (const { origin, ranges } of endings) origin.onSettled?.(ranges);
   }
 
   /** The barrier failed: back to what is committed, and to the endings that left nothing in the target. */
   rewind(): void {
     const endings = [...this.#inBarrier, ...this.#recent];
-    this.#inBarrier = [];
-    this.#recent = [];
+    this.#inBarrier = new RecentEndings();
+    this.#recent = new RecentEndings();
     for (const { origin } of endings) this.#sets.delete(origin.key);
     for (const { origin, ranges, isDoubtful } of endings) if (!isDoubtful) this.end(origin, ranges);
   }
@@ -121,18 +122,12 @@ export class Lane {
   }
 
   get isDirty(): boolean {
-    return this.#dirty.size > 0 || this.#recent.length > 0;
+    return this.#dirty.size > 0 || !this.#recent.isEmpty;
   }
 
   count(ending: Ending, records: number): void {
     this.endings[ending] += records;
   }
-}
-
-interface RecentEnding {
-  readonly origin: Origin;
-  readonly ranges: readonly Range[];
-  readonly isDoubtful: boolean;
 }
 
 /** True if every range of the batch has ended before: a replay that this sink need not see again. */
