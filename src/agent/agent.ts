@@ -4,7 +4,13 @@ import type { Command, CommandAnswer } from "../api/commands.ts";
 import { ChannelMonitor, ChannelRegistry } from "../channel/index.ts";
 import { isStrayCommitRejection } from "../checkpoint/index.ts";
 import type { Plan } from "../config/plan.ts";
-import { type DeadLetter, type DeadLetterStore, DeadLetterWriter, openDeadLetters } from "../dead-letters/index.ts";
+import {
+  type DeadLetter,
+  type DeadLetterStore,
+  DeadLetterWriter,
+  firstLetters,
+  openDeadLetters,
+} from "../dead-letters/index.ts";
 import { ConfigError, describeMistake, TailraceError, toError } from "../errors.ts";
 import { openPipeline } from "../pipeline/build.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
@@ -35,8 +41,6 @@ import { type TapSession, Taps } from "./tap.ts";
 
 /** Reads are of this many bytes; memory for them is pooled. */
 const CHUNK_BYTES = 256 * 1024;
-/** Of dead letters that are shown at once: an answer is a text in memory, and one letter may be some MiB. */
-const MAX_LETTER_CHARACTERS = 8 * 1024 * 1024;
 /** How often a `drain` looks whether all has come through. */
 const DRAIN_LOOK_MS = 10;
 
@@ -177,16 +181,8 @@ export class Agent implements AgentControl {
     return this.#observation.address;
   }
 
-  async deadLetters(limit: number): Promise<DeadLetter[]> {
-    const letters: DeadLetter[] = [];
-    let characters = 0;
-    for await (const letter of this.#deadLetters.list()) {
-      letters.push(letter);
-      // Its event and its bytes are the most of it; both grow with the record.
-      characters += JSON.stringify(letter.event).length + letter.raw.length;
-      if (letters.length >= limit || characters >= MAX_LETTER_CHARACTERS) break;
-    }
-    return letters;
+  deadLetters(limit: number): Promise<DeadLetter[]> {
+    return firstLetters(this.#deadLetters, limit);
   }
 
   checkpoints() {

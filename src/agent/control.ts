@@ -12,7 +12,7 @@ export interface AgentControl {
   channels(): ChannelRow[];
   /** The ledger of now. */
   ledger(): LedgerEdge[];
-  /** The first `limit` dead letters, oldest first; fewer where these are large (8 MiB of text together, the last one above). */
+  /** The first `limit` dead letters, oldest first; fewer where these are large (see `firstLetters`). */
   deadLetters(limit: number): Promise<DeadLetter[]>;
   /** Rows of `checkpoints list`. */
   checkpoints(): CheckpointRow[] | Promise<CheckpointRow[]>;

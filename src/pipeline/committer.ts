@@ -37,6 +37,9 @@ export class Committer {
   #uncommittedBytes = 0;
   #dirtySinceMs: number | undefined;
   #gateWaiters: (() => void)[] = [];
+  /** Commits that the store has not answered, and since when (monotonic) it has answered none of them. */
+  #unanswered = 0;
+  #unansweredSinceMs = 0;
   /** Monotonic time of the last successful commit. */
   lastCommitAtMs: number | undefined;
   /** Why commits fail, while they do. */
@@ -106,8 +109,12 @@ export class Committer {
   /** False while too much is ended but not committed; sources wait then. */
   get hasRoom(): boolean {
     if (this.#uncommittedBytes >= this.#options.maxUncommittedBytes) return false;
+    const { clock, maxUncommittedMs } = this.#options;
+    const nowMs = clock.monotonic();
+    // A disk that hangs says nothing at all.
+    if (this.#unanswered > 0 && nowMs - this.#unansweredSinceMs >= maxUncommittedMs) return false;
     if (this.trouble === undefined || this.#dirtySinceMs === undefined) return true;
-    return this.#options.clock.monotonic() - this.#dirtySinceMs < this.#options.maxUncommittedMs;
+    return nowMs - this.#dirtySinceMs < maxUncommittedMs;
   }
 
   /** Resolves once there is room, or `signal` aborts. */
@@ -179,7 +186,7 @@ export class Committer {
     const backoff = new Backoff({ initialMs: 100, maxMs: 5000 }, random);
     for (;;) {
       try {
-        await groupCommit.submit(prepared.changes);
+        await this.#answered(groupCommit.submit(prepared.changes));
         break;
       } catch (error) {
         // Nothing in memory has moved: the same changes are committed again. Sources stop at max_uncommitted_*.
@@ -200,6 +207,17 @@ export class Committer {
     this.lastCommitAtMs = clock.monotonic();
     this.#dirtySinceMs = [...this.#runners].some((other) => other.isDirty) ? startedAtMs : undefined;
     this.#wakeGate();
+  }
+
+  async #answered(commit: Promise<void>): Promise<void> {
+    if (this.#unanswered === 0) this.#unansweredSinceMs = this.#options.clock.monotonic();
+    this.#unanswered += 1;
+    try {
+      await commit;
+    } finally {
+      this.#unanswered -= 1;
+      this.#unansweredSinceMs = this.#options.clock.monotonic();
+    }
   }
 
   #wakeGate(): void {

@@ -10,9 +10,9 @@ export interface RecentEnding {
 }
 
 /**
- * What ended and is not committed. Endings of a replayable origin become one set of ranges, so that a long wait for a
- * commit costs memory by the gaps in its files and not by the batches that passed; those that somebody is told of one by
- * one (acknowledged origins) are kept one by one.
+ * What ended and is not committed. Endings of one origin become one set of ranges, so that a long wait for a commit costs
+ * memory by the gaps in its files and not by the batches that passed; those that somebody is told of one by one
+ * (acknowledged origins) are kept one by one.
  */
 export class RecentEndings {
   readonly #sets = new Map<string, { readonly origin: Origin; readonly isDoubtful: boolean; readonly set: SettledSet }>();
@@ -20,7 +20,7 @@ export class RecentEndings {
 
   add(ending: RecentEnding): void {
     const { origin, ranges, isDoubtful } = ending;
-    if (origin.kind !== "replayable") {
+    if (origin.kind === "acknowledged") {
       this.#single.push(ending);
       return;
     }

@@ -53,7 +53,14 @@ function prettyStream(options: LogOptions): LogStream {
   // It takes 60 ms to load, which only those who look at it should wait for.
   const load = createRequire(import.meta.url);
   const { prettyFactory } = load("pino-pretty") as typeof import("pino-pretty");
-  const pretty = prettyFactory({ colorize: options.hasColours === true, translateTime: "SYS:HH:MM:ss.l" });
+  const pretty = prettyFactory({
+    colorize: options.hasColours === true,
+    translateTime: "SYS:HH:MM:ss.l",
+    messageFormat: "{if component}{component}: {end}{msg}",
+    // One line each; what the sentence says already is not said twice.
+    singleLine: true,
+    ignore: "component,event,file,offset,generation,state_dir,address,phase",
+  });
   return { write: (line) => options.stream.write(pretty(line)) };
 }
 

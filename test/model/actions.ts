@@ -15,7 +15,7 @@ export interface Action {
 }
 
 /** Action -> how often it is drawn. */
-export const ACTIONS = {
+const ACTIONS = {
   write: 30,
   write_half: 5,
   write_late: 4,
@@ -41,7 +41,7 @@ export const ACTIONS = {
   wait: 6,
 } as const;
 
-export type ActionKind = keyof typeof ACTIONS;
+type ActionKind = keyof typeof ACTIONS;
 
 export function drawActions(random: SeededRandom, families: number): Action[] {
   return Array.from({ length: random.int(4, 24) }, () => ({
