@@ -1,3 +1,4 @@
+export { firstLetters } from "./first-letters.ts";
 export { batchOf, type DeadLetter, letterOf } from "./letter.ts";
 export { openDeadLetters, openDeadLettersForReading } from "./lmdb-store.ts";
 export { memoryDeadLetters } from "./memory-store.ts";

@@ -14,6 +14,7 @@ import {
   type DeadLetterReader,
   type DeadLetterStore,
   DeadLetterWriter,
+  firstLetters,
   letterOf,
   memoryDeadLetters,
   openDeadLetters,
@@ -76,6 +77,16 @@ describe.each([
     expect(await store.purge()).toBe(450);
     expect(await ids(store)).toEqual([]);
     expect([store.count, store.bytes]).toEqual([0, 0]);
+  });
+
+  it("shows fewer letters at once where they are large, and lists all of them", async () => {
+    const store = await open(1e9);
+    const large = letters(Array.from({ length: 12 }, (_, index) => `${index}`.padEnd(1024 * 1024, "x")));
+    for (const letter of large) await store.put([letter]);
+    // Each is an event and its bytes in base64: 2.3 MiB.
+    expect(await firstLetters(store, 1000)).toHaveLength(4);
+    expect(await firstLetters(store, 2)).toHaveLength(2);
+    expect(await ids(store)).toEqual(large.map(({ id }) => id));
   });
 
   it("keeps one letter of a record and component, however often it is put", async () => {

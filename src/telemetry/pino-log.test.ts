@@ -41,8 +41,8 @@ describe("createLogger", () => {
 
   it("writes for people with pretty, with colours only when told", () => {
     const plain: string[] = [];
-    logTo(plain, "pretty").info({ component: "app" }, "hello");
-    expect(plain.join("")).toMatch(/^\[\d\d:\d\d:\d\d\.\d{3}\] INFO: hello\n {4}component: "app"\n$/);
+    logTo(plain, "pretty").info({ component: "app", offset: 5, tries: 3 }, "hello");
+    expect(plain.join("")).toMatch(/^\[\d\d:\d\d:\d\d\.\d{3}\] INFO: app: hello \{"tries":3\}\n$/);
     const coloured: string[] = [];
     logTo(coloured, "pretty", "info", true).info({}, "hello");
     expect(coloured.join("")).toContain("\u001b[");
