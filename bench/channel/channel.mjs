@@ -134,6 +134,21 @@ const cases = {
     await Promise.all(producing);
     return sum;
   },
+  "4 senders -> recvMany(256)": async (items, make) => {
+    const { sender, receiver } = make({ capacity: 1024 });
+    const producing = [0, 1, 2, 3].map(async () => {
+      const own = sender.clone();
+      for (let sent = 0; sent < items / 4; sent += 1) if (own.trySend(sent) !== "sent") await own.send(sent);
+      own.close();
+    });
+    sender.close();
+    let sum = 0;
+    for (let values = await receiver.recvMany(256); values.length > 0; values = await receiver.recvMany(256)) {
+      for (const value of values) sum += value;
+    }
+    await Promise.all(producing);
+    return sum;
+  },
 };
 
 function close(sender, receiver, sum) {
@@ -208,7 +223,7 @@ async function besidePeers(wanted) {
   }
   const own = {
     batch: cases["send + recvMany(256)"],
-    many: cases["4 senders -> 1 receiver"],
+    many: cases["4 senders -> recvMany(256)"],
     pingPong: cases["ping-pong over capacity 1"],
   };
   for (const [mode, run] of Object.entries(own)) {

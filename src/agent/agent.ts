@@ -25,6 +25,7 @@ import type { EventSubscription } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { channelRows } from "./channel-rows.ts";
 import { checkpointRows } from "./checkpoint-rows.ts";
+import { reportEnd } from "./closing-report.ts";
 import { CommandProcessor } from "./command-processor.ts";
 import type { AgentControl } from "./control.ts";
 import { ControlServer } from "./control-server.ts";
@@ -85,6 +86,7 @@ export class Agent implements AgentControl {
   readonly #taps: Taps;
   readonly #commands: CommandProcessor;
   #ended: Promise<void> = Promise.resolve();
+  #isReported = false;
 
   /** @internal Use `openAgent`. */
   constructor(parts: {
@@ -274,6 +276,14 @@ export class Agent implements AgentControl {
 
   /** What is left to do once the token is cancelled, or the work has ended by itself. */
   async #shutDown(): Promise<void> {
+    try {
+      await this.#closeAll();
+    } finally {
+      this.report();
+    }
+  }
+
+  async #closeAll(): Promise<void> {
     const { plan, log } = this.#options;
     const phase = (phase: string, message: string) =>
       this.#events.of("agent").emit("shutdown_phase", message, { phase });
@@ -309,20 +319,13 @@ export class Agent implements AgentControl {
     await this.#observation.close();
     await this.#state.close();
     await this.#control.close();
-    this.#report();
   }
 
-  /** What was delivered, what was not, what is left for the next start. */
-  #report(): void {
-    const { log } = this.#options;
-    for (const sink of this.#pipeline.sinks) {
-      const endings = { delivered: 0, filtered: 0, dropped: 0, dead_lettered: 0 };
-      for (const lane of sink.lanes) {
-        for (const [ending, records] of Object.entries(lane.endings))
-          endings[ending as keyof typeof endings] += records;
-      }
-      log.info({ component: sink.name, ...endings }, `${sink.name}: ${endings.delivered} records delivered`);
-    }
+  /** What was delivered, what was not, what is left for the next start; once, also where the end is forced. @internal */
+  report(): void {
+    if (this.#isReported) return;
+    this.#isReported = true;
+    reportEnd(this.#pipeline, this.#options.log);
   }
 }
 
@@ -351,6 +354,7 @@ export async function openAgent(options: AgentOptions): Promise<Agent> {
   });
   const token = new CancellationToken();
   let supervisor: Supervisor | undefined;
+  let opened: Agent | undefined;
   try {
     await observation.listen(stateDir, random);
     state.groupCommit.contribute(new LedgerKeeper(channels));
@@ -411,7 +415,11 @@ export async function openAgent(options: AgentOptions): Promise<Agent> {
           shutdown,
           gracefulTimeoutMs: plan.shutdown.gracefulTimeoutMs,
           onSignalTimeoutMs: plan.shutdown.onSignalTimeoutMs,
-          forceExit: options.forceExit ?? ((code) => process.exit(code)),
+          forceExit: (code) => {
+            opened?.report();
+            if (options.forceExit === undefined) process.exit(code);
+            else options.forceExit(code);
+          },
           registry: channels,
           errorBufferSize: plan.channels.supervisorErrors.bufferSize,
         });
@@ -419,6 +427,7 @@ export async function openAgent(options: AgentOptions): Promise<Agent> {
         return supervisor;
       },
     });
+    opened = agent;
     log.info({ state_dir: stateDir }, `memory ceiling: ${memoryCeilingMiB(plan)} MiB`);
     return agent;
   } catch (error) {

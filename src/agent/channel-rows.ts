@@ -1,4 +1,4 @@
-import type { ChannelRegistry, OverflowPolicy } from "../channel/index.ts";
+import type { ChannelRegistry, OverflowPolicy, SendDurations } from "../channel/index.ts";
 
 /** One channel, for people and for the API. */
 export interface ChannelRow {
@@ -24,15 +24,16 @@ export interface ChannelRow {
     readonly received: number;
     readonly dropped: number;
   } | null;
+  /** Merged into a waiting one of their key; they count nowhere else. */
+  readonly coalesced: number;
   /** Seconds that sends waited for room. */
-  readonly send_seconds: { readonly p50: number; readonly p95: number; readonly p99: number };
+  readonly send_seconds: SendDurations["percentiles"];
 }
 
 /** Every channel, in the order of their making. */
 export function channelRows(channels: ChannelRegistry): ChannelRow[] {
   return channels.list().map((channel) => {
     const counters = channel.counters();
-    const { p50, p95, p99 } = channel.sendDurations().percentiles;
     const { records } = counters;
     return {
       component: channel.component,
@@ -55,7 +56,8 @@ export function channelRows(channels: ChannelRegistry): ChannelRow[] {
             dropped: records.dropped.policy + records.dropped.closed,
           }
         : null,
-      send_seconds: { p50, p95, p99 },
+      coalesced: counters.coalesced,
+      send_seconds: channel.sendDurations().percentiles,
     };
   });
 }

@@ -53,13 +53,14 @@ export class Observation implements ApiView {
 
   /**
    * Before anything is touched.
-   * @throws ConfigError when the configuration needs a package that is not installed
+   * @throws ConfigError when the configuration needs a package that is not installed, or a privilege that is missing
    */
   static async prepare(options: ObservationOptions): Promise<Observation> {
     const observation = new Observation(options);
     const { plan, clock, log } = options;
-    if (plan.otlp === undefined) return observation;
     try {
+      if (plan.api.enabled) await (await import("../api/server.ts")).ApiServer.checkPrivilege(plan.api);
+      if (plan.otlp === undefined) return observation;
       const { OtlpPush } = await import("./otlp-push.ts");
       observation.#push = await OtlpPush.load({ plan: plan.otlp, clock, log, metrics: () => observation.metrics() });
       return observation;

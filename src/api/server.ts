@@ -3,7 +3,7 @@ import { createServer, type Server } from "node:http";
 import { connect, type Socket } from "node:net";
 import { getRequestListener } from "@hono/node-server";
 import type { ApiPlan } from "../config/plan.ts";
-import { errnoOf, TailraceError, toError } from "../errors.ts";
+import { ConfigError, errnoOf, TailraceError, toError } from "../errors.ts";
 import { listenPrivately } from "../runtime/listen-privately.ts";
 import { type ApiView, apiApp } from "./app.ts";
 import { isLoopback } from "./guard.ts";
@@ -30,7 +30,26 @@ export class ApiServer {
     this.address = address;
   }
 
-  /** @throws TailraceError `TR_ADDRESS_IN_USE`; `TR_ADDRESS_UNUSABLE` for an address that is not ours or not allowed. */
+  /**
+   * Before anything is touched: whether this process may listen where the plan says.
+   * @throws ConfigError `TR_PRIVILEGE_MISSING`
+   */
+  static async checkPrivilege(plan: ApiPlan): Promise<void> {
+    const at = parseAddress(plan.address);
+    // Only these need a privilege, as a rule (man 7 ip, ip_unprivileged_port_start).
+    if (at.kind !== "tcp" || at.port === 0 || at.port >= 1024) return;
+    const server = createServer();
+    try {
+      await listenOnTcp(server, at.host, at.port);
+    } catch (error) {
+      // Whatever else is wrong is said when it is opened.
+      if (errnoOf(error) === "EACCES") throw describe(plan.address, error);
+    } finally {
+      server.close();
+    }
+  }
+
+  /** @throws TailraceError `TR_ADDRESS_IN_USE`; ConfigError `TR_PRIVILEGE_MISSING`; `TR_ADDRESS_UNUSABLE` for an address that is not ours or not allowed. */
   static async open(plan: ApiPlan, token: string, view: ApiView): Promise<ApiServer> {
     const at = parseAddress(plan.address);
     const server = createServer({
@@ -126,6 +145,10 @@ function describe(address: string, error: unknown): TailraceError {
       `api.address ${address} is taken by another process; stop that one, give another address, or set api.enabled = false`,
       { cause: error },
     );
+  }
+  if (errno === "EACCES" && !address.startsWith("unix:")) {
+    const message = `listening on ${address} needs a privilege that this process does not have; give a port above 1023, or the capability CAP_NET_BIND_SERVICE`;
+    return new ConfigError([{ key: "api.address", message }], "TR_PRIVILEGE_MISSING");
   }
   return new TailraceError(
     "TR_ADDRESS_UNUSABLE",

@@ -117,6 +117,7 @@ describe("openLmdbStore", () => {
     writeFileSync(path, "");
     await expect(openLmdbStore(path)).rejects.toMatchObject({ code: "TR_STATE_UNUSABLE" });
     await expect(openLmdbStore(join(path, "below"))).rejects.toMatchObject({ code: "TR_STATE_UNUSABLE" });
+    await expect(openLmdbStore("/proc/none/below")).rejects.toMatchObject({ code: "TR_STATE_UNUSABLE" });
   });
 });
 

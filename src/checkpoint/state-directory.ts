@@ -59,13 +59,17 @@ export async function prepareStateDirectory(stateDir: string): Promise<void> {
 
 /** mkdir -p; every new entry is synced in its folder. The last folder gets `permissions`. */
 export async function makeFolder(folder: string, permissions: number): Promise<void> {
+  const make = () => mkdir(folder, { mode: permissions });
   try {
-    await mkdir(folder, { mode: permissions });
+    await make().catch(async (error: unknown) => {
+      if (errnoOf(error) !== "ENOENT" || dirname(folder) === folder) throw error;
+      await makeFolder(dirname(folder), 0o755);
+      // Once more, and no oftener: /proc, and a folder that was removed while it is somebody's, answer ENOENT for ever.
+      await make();
+    });
   } catch (error) {
     if (errnoOf(error) === "EEXIST" && (await stat(folder)).isDirectory()) return;
-    if (errnoOf(error) !== "ENOENT") throw error;
-    await makeFolder(dirname(folder), 0o755);
-    return makeFolder(folder, permissions);
+    throw error;
   }
   await syncFolder(dirname(folder));
 }

@@ -1,4 +1,5 @@
 import { execFileSync, spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";
@@ -149,6 +150,25 @@ describe.each(formats)("decompress %s", (format) => {
     await expect(content.next().then(() => content.next())).rejects.toThrow("enough");
     isEnded = true;
     expect((await content.next()).done).toBe(true);
+  });
+
+  it("reads no further ahead than the decompressor and its pipes hold, while nobody takes what comes out", async () => {
+    // Not compressible, so that the archive is as long.
+    const archive = compress(format, randomBytes(4 * 1024 * 1024), "-1");
+    let read = 0;
+    const reading = readerOf(archive);
+    const bytes = decompress(format, async (...given) => {
+      const count = await reading(...given);
+      read += count;
+      return count;
+    });
+    await bytes.next();
+    for (let before = -1; before !== read; ) {
+      before = read;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    expect(read).toBeLessThan(3 * 1024 * 1024);
+    await bytes.return(undefined);
   });
 
   it("has no read under way once it was left", async () => {

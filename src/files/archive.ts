@@ -29,6 +29,11 @@ export class ArchiveContent implements Content {
     this.#format = format;
   }
 
+  /** Bytes held for the next read: at most what the last one asked for, and a chunk of the decompressor. */
+  get keptBytes(): number {
+    return this.#kept.reduce((sum, chunk) => sum + chunk.length, 0);
+  }
+
   async read(into: Buffer, intoOffset: number, length: number, offset: number): Promise<number> {
     if (length === 0 || offset >= this.#size) return 0;
     if (offset < this.#keptFrom) await this.#restart();

@@ -1,22 +1,10 @@
 import type { BytePath } from "../runtime/byte-path.ts";
-import { familyOf } from "./family.ts";
-import type { FileId } from "./file-id.ts";
-import type { FileRegistry } from "./file-registry.ts";
+import type { Agenda } from "./agenda.ts";
+import type { DiscoveryOptions } from "./discovery-options.ts";
 import type { FileState } from "./file-state.ts";
-import type { PathPatterns } from "./glob.ts";
-import type { Readers } from "./readers.ts";
-import type { Rotation, SiblingFile } from "./rotation.ts";
-
-export interface FamilyLineOptions {
-  readonly registry: FileRegistry;
-  readonly rotation: Rotation;
-  readonly patterns: PathPatterns;
-  readonly readers: Readers;
-  /** Whether a file that is known gives (or gave) what is in this sibling; undefined: that cannot be told now. */
-  readonly isKnownContent: (sibling: SiblingFile, current: FileState | undefined) => Promise<boolean | undefined>;
-  /** Takes up a generation that nobody has seen. */
-  readonly takeUp: (sibling: SiblingFile, home: BytePath) => FileState;
-}
+import type { NewFiles } from "./new-files.ts";
+import type { Recogniser } from "./recogniser.ts";
+import type { SiblingFile } from "./rotation.ts";
 
 /** Time stamps of files are as coarse as 2 s on some file systems, and the kernel's clock for them lags behind. */
 const COARSE_TIME_MS = 2_100;
@@ -40,33 +28,24 @@ type Ranks = ReadonlyMap<FileState, number>;
  * of a known file when last seen. What is older was there before anybody wanted it.
  */
 export class FamilyLine {
-  readonly #options: FamilyLineOptions;
-  readonly #touched = new Set<BytePath>();
-  /** Inode numbers that belonged to a known file and now hold something else: surely younger than it. */
-  readonly #reborn = new Set<FileId>();
+  readonly #options: DiscoveryOptions;
+  readonly #agenda: Agenda;
+  readonly #recogniser: Recogniser;
+  readonly #newFiles: NewFiles;
 
-  constructor(options: FamilyLineOptions) {
+  constructor(options: DiscoveryOptions, agenda: Agenda, recogniser: Recogniser, newFiles: NewFiles) {
     this.#options = options;
-  }
-
-  /** Something in the family of this path has changed. */
-  touch(path: BytePath): void {
-    this.#touched.add(familyOf(path).base);
-  }
-
-  touchAll(state: FileState): void {
-    for (const name of state.names) this.touch(name);
-  }
-
-  reborn(id: FileId): void {
-    this.#reborn.add(id);
+    this.#agenda = agenda;
+    this.#recogniser = recogniser;
+    this.#newFiles = newFiles;
   }
 
   /** Puts every family that has changed in order; what cannot be told now is tried again the next time. */
   async arrange(): Promise<void> {
-    for (const home of [...this.#touched]) {
-      this.#touched.delete(home);
-      if (!(await this.#arrange(home))) this.#touched.add(home);
+    const { families } = this.#agenda;
+    for (const home of [...families]) {
+      families.delete(home);
+      if (!(await this.#arrange(home))) families.add(home);
     }
   }
 
@@ -97,9 +76,9 @@ export class FamilyLine {
       const isMissed = isWanted && (await this.#isMissed(sibling, rank, home, ranks));
       isSettled &&= isMissed !== undefined;
       if (isMissed !== true) continue;
-      const missed = this.#options.takeUp(sibling, home);
+      const missed = this.#newFiles.takeUp(sibling, home);
       ranks.set(missed, rank);
-      this.#reborn.delete(sibling.id);
+      this.#agenda.rebornIds.delete(sibling.id);
       this.#number(missed, rank, sibling.stat.modifiedMs, ranks);
       this.#settleUnread(missed);
     }
@@ -136,12 +115,12 @@ export class FamilyLine {
     // What matches is found by itself.
     if (patterns.judge(sibling.path).kind === "included") return false;
     const isYounger =
-      this.#reborn.has(sibling.id) ||
+      this.#agenda.rebornIds.has(sibling.id) ||
       [...ranks].some(([member, at]) => isBefore(member, at, rank, sibling.stat.modifiedMs));
     if (!isYounger) return false;
     const owner = registry.ownerOf(home);
     const current = owner?.paths.has(home) ? owner : undefined;
-    const isKnown = await this.#options.isKnownContent(sibling, current);
+    const isKnown = await this.#recogniser.isKnownContent(sibling, current);
     return isKnown === undefined ? undefined : !isKnown;
   }
 

@@ -250,3 +250,8 @@ export class FileState {
     };
   }
 }
+
+/** A plain file that is shorter than this was truncated: of what was given out, or, before that, of what was seen. */
+export function leastSize(state: FileState): number {
+  return state.offset === 0 ? state.size : state.offset;
+}

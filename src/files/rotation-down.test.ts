@@ -27,7 +27,7 @@ const rotated = (number: number, ending = "") => bench.path(`app.log.${number}${
 const everything = () => ({ include: [`${bench.folder}/**`] });
 
 /** What the next run reads, given what an earlier one had read. */
-async function after(
+async function afterDowntime(
   before: () => void,
   meanwhile: () => void,
   options: Partial<TailerManagerOptions> = {},
@@ -41,7 +41,7 @@ async function after(
 
 describe("after a downtime", () => {
   it("in which nothing happened, nothing is read again", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n2\n"),
       () => {},
     );
@@ -49,7 +49,7 @@ describe("after a downtime", () => {
   });
 
   it("reads what was appended", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n2\n"),
       () => appendFileSync(log(), "3\n"),
     );
@@ -57,7 +57,7 @@ describe("after a downtime", () => {
   });
 
   it("with a rename and a new file, reads the old to its end, then the new from 0", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n2\n"),
       () => {
         appendFileSync(log(), "3\n");
@@ -70,7 +70,7 @@ describe("after a downtime", () => {
   });
 
   it("with two generations missed, reads all of them in the order of the rotation", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n"),
       () => {
         appendFileSync(log(), "2\n");
@@ -85,7 +85,7 @@ describe("after a downtime", () => {
   });
 
   it("with two generations missed and compressed, reads all of them", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n"),
       () => {
         writeFileSync(rotated(3, ".gz"), gzipSync("1\n2\n"));
@@ -99,7 +99,7 @@ describe("after a downtime", () => {
   });
 
   it("with two generations missed by copy and truncation, reads all of them", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "first\n"),
       () => {
         appendFileSync(log(), "second\n");
@@ -121,7 +121,7 @@ describe("after a downtime", () => {
     const past = new Date(Date.now() - 86_400_000);
     utimesSync(rotated(1), past, past);
     utimesSync(rotated(2), past, past);
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n"),
       () => {
         renameSync(rotated(2), rotated(3));
@@ -135,7 +135,7 @@ describe("after a downtime", () => {
   });
 
   it("with a copy and a truncation, finishes from the copy, then starts at 0", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n2\n"),
       () => {
         appendFileSync(log(), "3\n");
@@ -148,7 +148,7 @@ describe("after a downtime", () => {
   });
 
   it("with a copy that is not yet truncated, reads the file on and each byte once", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n2\n"),
       () => {
         appendFileSync(log(), "3\n");
@@ -185,7 +185,7 @@ describe("after a downtime", () => {
   });
 
   it("with a truncation, refilled past the position by other bytes, says what cannot be found", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n2\n"),
       () => {
         truncateSync(log());
@@ -197,7 +197,7 @@ describe("after a downtime", () => {
   });
 
   it("with a refill that agrees around the position, the copy beside it tells", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "same\nsame\n"),
       () => {
         appendFileSync(log(), "old\n");
@@ -210,7 +210,7 @@ describe("after a downtime", () => {
   });
 
   it("with a rename and compression, reads the unread bytes out of the archive", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n2\n"),
       () => {
         writeFileSync(rotated(1, ".gz"), gzipSync("1\n2\n3\n"));
@@ -224,7 +224,7 @@ describe("after a downtime", () => {
 
   it("with a compression half-way, reads the plain file and each byte once", async () => {
     const whole = gzipSync("1\n2\n3\n");
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n2\n"),
       () => {
         appendFileSync(log(), "3\n");
@@ -240,7 +240,7 @@ describe("after a downtime", () => {
   });
 
   it("reads each byte once under ** with copytruncate, delayed compression and all names", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n"),
       () => {
         appendFileSync(log(), "2\n");
@@ -260,7 +260,7 @@ describe("after a downtime", () => {
   });
 
   it("with a deletion and what was written before it, reports a gap", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n"),
       () => {
         writeFileSync(bench.path("new"), "2\n");
@@ -275,7 +275,7 @@ describe("after a downtime", () => {
   });
 
   it("with a new file on a reused inode, reads it from 0", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n2\n3\n"),
       () => {
         // The worst case of reuse: the same inode, under another name, with other content.
@@ -288,7 +288,7 @@ describe("after a downtime", () => {
   });
 
   it("of a file that moved to another file system of the same content (same path), reads on", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n2\n"),
       () => {
         // A restore: other inode, same path, same content.
@@ -302,7 +302,7 @@ describe("after a downtime", () => {
   });
 
   it("with a second name for the same file, reads it once", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n"),
       () => {
         linkSync(log(), bench.path("b.log"));
@@ -313,7 +313,7 @@ describe("after a downtime", () => {
   });
 
   it("reads the rest of an unfinished line as a record of its own", async () => {
-    const lines = await after(
+    const lines = await afterDowntime(
       () => writeFileSync(log(), "begin"),
       () => appendFileSync(log(), " end\n"),
     );

@@ -127,16 +127,21 @@ export class Rotation {
     return canTell ? undefined : "unknown";
   }
 
+  /** The compression that a path's name tells, if archives are read at all. */
+  formatOf(path: BytePath): CompressionFormat | undefined {
+    return this.#readsArchives ? formatOf(path) : undefined;
+  }
+
   /** Opens a file as content: decompressed if it is an archive. */
   async open(path: BytePath): Promise<Content> {
-    const format = this.#readsArchives ? formatOf(path) : undefined;
+    const format = this.formatOf(path);
     const handle = await this.#fileSystem.open(path, "read");
     return format === undefined ? handle : new ArchiveContent(handle, format);
   }
 
   /** Whether an archive is finished; a file that is none always is. */
   async isWhole(path: BytePath): Promise<boolean> {
-    const format = this.#readsArchives ? formatOf(path) : undefined;
+    const format = this.formatOf(path);
     if (format === undefined) return true;
     const handle = await this.#fileSystem.open(path, "read");
     try {

@@ -68,6 +68,12 @@ export interface FileStatus {
 /** Notifications come in bursts, one for each write: what they announce is looked at together. */
 const HINT_DELAY_MS = 25;
 
+/**
+ * Archives that are read at once: each holds a decompressor, with a window of up to 128 MiB, outside of the in-flight
+ * budget. They are read to their end, so those behind them have their turn.
+ */
+const MAX_OPEN_ARCHIVES = 4;
+
 /** A descriptor of a file quiet for so long is closed; the next change opens it again. */
 const IDLE_CLOSE_MS = 60_000;
 
@@ -102,7 +108,8 @@ export class TailerManager implements Source {
   readonly #ready = new Set<FileState>();
   /** Those that must tell when they have sent what is there now. */
   readonly #toMark = new Set<FileState>();
-  readonly #backoffs = new Map<FileState, Backoff>();
+  /** Gone with their files: one that never could be read again is not told of. */
+  readonly #backoffs = new WeakMap<FileState, Backoff>();
   readonly #tombstones: Tombstones;
   #maxOpenFiles: number;
   #watcher: Watcher | undefined;
@@ -341,6 +348,8 @@ export class TailerManager implements Source {
       state.isReleased = true;
       running.tailer.release();
     }
+    let archives = 0;
+    for (const state of this.#running.keys()) if (this.#isArchive(state)) archives += 1;
     for (const state of this.#ready) {
       const running = this.#running.get(state);
       if (running !== undefined) {
@@ -353,12 +362,15 @@ export class TailerManager implements Source {
         continue;
       }
       if (state.notBeforeMs > nowMs || !this.#mayOpen(state)) continue;
+      const isArchive = this.#isArchive(state);
+      if (isArchive && archives >= MAX_OPEN_ARCHIVES) continue;
       if (this.#running.size >= this.#maxOpenFiles) {
         this.#makeRoom();
         break;
       }
       this.#ready.delete(state);
       this.#start(state);
+      if (isArchive) archives += 1;
     }
   }
 
@@ -393,7 +405,10 @@ export class TailerManager implements Source {
     let isOldestLive = false;
     for (const [state, running] of this.#running) {
       if (running.token.isCancelled) return;
-      if (!running.tailer.isIdle || state.location === undefined) continue;
+      // One that holds its place for a file that is not open takes the descriptor that this file needs.
+      const isInTheWay = running.tailer.isHeld && state.predecessor !== undefined && !this.#running.has(state.predecessor);
+      const mayClose = isInTheWay || (running.tailer.isIdle && !running.tailer.hasEndMark);
+      if (!mayClose || state.location === undefined) continue;
       const isLive = state.phase === "live";
       if (isOldestLive && !isLive) continue;
       if (oldest !== undefined && isLive === isOldestLive && oldest.idleSinceMs <= running.idleSinceMs) continue;
@@ -502,7 +517,8 @@ export class TailerManager implements Source {
         return;
       case "stopped":
         // Closed to make room. What woke it meanwhile opens it again; a rotated one has yet to end.
-        if (state.phase === "live" ? state.readEnd < state.size : state.phase === "rotated") this.#ready.add(state);
+        const isUnread = state.phase === "live" && (state.readEnd < state.size || !state.isReleased);
+        if (isUnread || state.phase === "rotated") this.#ready.add(state);
         if (state.phase === "rotated") state.notBeforeMs = state.changedAtMs + this.#options.rotateWaitMs;
     }
   }
@@ -525,6 +541,8 @@ export class TailerManager implements Source {
     state.size = state.offset;
     state.phase = "finished";
     state.tombstoneSinceMs = clock.now();
+    // It had no name any more: its inode number is free for another file.
+    if (state.location === undefined) this.#registry.setId(state, undefined);
     const text = pathToText(state.path);
     events.emit("file_finished", `${text} was read to its end at byte ${state.offset}`, {
       file: text,

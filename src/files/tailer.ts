@@ -132,6 +132,11 @@ export class Tailer {
     return this.#isIdle;
   }
 
+  /** It has its file open, and waits for another to be read first. */
+  get isHeld(): boolean {
+    return !this.#isReleased;
+  }
+
   /** The file may have changed. */
   wake(): void {
     this.#isWoken = true;

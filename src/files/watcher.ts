@@ -8,17 +8,7 @@ import type { EventSink } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { FolderWatches } from "./folder-watch.ts";
 import type { PathPatterns, Place } from "./glob.ts";
-
-/** What became of one path since the last look. */
-export interface Sighting {
-  readonly path: BytePath;
-  /** True if the last name of the path is a symbolic link. */
-  readonly isLink: boolean;
-  /** Undefined: nothing is there, or it is no regular file. */
-  readonly stat: FileStat | undefined;
-  /** The path cannot be looked at; what was known of it stays. */
-  readonly error: Error | undefined;
-}
+import type { Sighting } from "./sighting.ts";
 
 export interface WatcherOptions {
   readonly patterns: PathPatterns;

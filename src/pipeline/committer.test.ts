@@ -90,10 +90,7 @@ describe("Committer", () => {
     for (let round = 0; round < 5; round += 1) {
       runner.isDirty = true;
       committer.onUncommitted(500);
-      const waiting = [
-        committer.room(signal),
-        committer.commitNow(runner as unknown as SinkRunner, signal),
-      ];
+      const waiting = [committer.room(signal), committer.commitNow(runner as unknown as SinkRunner, signal)];
       await turn();
       committer.onUncommitted(-500);
       answer();

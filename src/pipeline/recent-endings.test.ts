@@ -39,7 +39,8 @@ describe("RecentEndings", () => {
     const recent = new RecentEndings();
     expect(recent.isEmpty).toBe(true);
     const asked = origin("letter", "acknowledged");
-    for (let times = 0; times < 2; times += 1) recent.add({ origin: asked, ranges: [{ start: 0, end: 5 }], isDoubtful: false });
+    for (let times = 0; times < 2; times += 1)
+      recent.add({ origin: asked, ranges: [{ start: 0, end: 5 }], isDoubtful: false });
     expect(recent.isEmpty).toBe(false);
     expect([...recent]).toHaveLength(2);
   });

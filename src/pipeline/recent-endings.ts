@@ -15,7 +15,10 @@ export interface RecentEnding {
  * (acknowledged origins) are kept one by one.
  */
 export class RecentEndings {
-  readonly #sets = new Map<string, { readonly origin: Origin; readonly isDoubtful: boolean; readonly set: SettledSet }>();
+  readonly #sets = new Map<
+    string,
+    { readonly origin: Origin; readonly isDoubtful: boolean; readonly set: SettledSet }
+  >();
   readonly #single: RecentEnding[] = [];
 
   add(ending: RecentEnding): void {

@@ -40,6 +40,13 @@ export class PipelineSourcePositions implements SourcePositions {
     return true;
   }
 
+  /** Bytes that were handed on and that no commit covers: the next start reads them again. */
+  get uncommittedBytes(): number {
+    let bytes = 0;
+    for (const [file, end] of this.forwarded) bytes += Math.max(0, end - this.committedOf(file));
+    return bytes;
+  }
+
   startOf(fileKey: string): number {
     return this.committedOf(fileKey);
   }

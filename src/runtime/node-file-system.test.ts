@@ -186,6 +186,8 @@ describe("nodeFileSystem", () => {
     writeFileSync(join(folder, "file"), "");
     expect(await codeOf(files.mkdirs(at("file")))).toBe("EEXIST");
     expect(await codeOf(files.mkdirs(at("file/below")))).toBe("ENOTDIR");
+    // There nothing can be made, and mkdir says ENOENT although the parent is there.
+    expect(await codeOf(files.mkdirs(pathFromText("/proc/none/below")))).toBe("ENOENT");
   });
 
   it("does not replace where it is told not to", async () => {

@@ -157,15 +157,15 @@ class NodeFileHandle implements FileHandle {
 }
 
 async function mkdirs(folder: BytePath, permissions = 0o777): Promise<void> {
+  const make = () => settled((done) => mkdir(pathToBytes(folder), { mode: permissions }, done));
   try {
-    await settled((done) => mkdir(pathToBytes(folder), { mode: permissions }, done));
-  } catch (error) {
-    const code = errnoOf(error);
-    if (code === "ENOENT" && folderOf(folder) !== folder) {
+    await make().catch(async (error: unknown) => {
+      if (errnoOf(error) !== "ENOENT" || folderOf(folder) === folder) throw error;
       await mkdirs(folderOf(folder), permissions);
-      await mkdirs(folder, permissions);
-      return;
-    }
+      // Once more, and no oftener: /proc, and a folder that was removed while it is somebody's, answer ENOENT for ever.
+      await make();
+    });
+  } catch (error) {
     // What exists is good if it is a folder. EROFS and EACCES also come for folders that exist.
     const existing = nodeFileSystem.statSync(folder);
     if (existing?.kind === "folder") return;

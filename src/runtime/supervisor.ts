@@ -1,4 +1,4 @@
-import { type ChannelRegistry, channel, type Receiver, type Sender } from "../channel/index.ts";
+import { ChannelRegistry, type Receiver, type Sender } from "../channel/index.ts";
 import { toError } from "../errors.ts";
 import type { CancellationToken } from "./cancellation-token.ts";
 import type { Clock, Timer } from "./clock.ts";
@@ -54,6 +54,8 @@ export interface ProcessErrors {
   off(event: "uncaughtException" | "unhandledRejection", listener: (error: unknown) => void): unknown;
 }
 
+const DEFAULT_ERRORS = 64;
+
 type Cause = "error" | "signal" | "finished";
 type Ending = "done" | "expired" | "forced";
 
@@ -89,18 +91,15 @@ export class Supervisor {
   constructor(options: SupervisorOptions) {
     this.#options = options;
     // drop_newest: in a cascade the first error is the cause, and whoever reports one must never wait.
-    const definition = { capacity: options.errorBufferSize ?? 64, overflow: "drop_newest" } as const;
-    const ends =
-      options.registry === undefined
-        ? channel<SupervisedError>(definition)
-        : options.registry.create<SupervisedError>({
-            ...definition,
-            component: "runtime",
-            channel: "supervisor",
-            why: "Errors are fatal, so the first is what counts: a few are kept for the log, the rest is counted.",
-          });
-    this.#sender = ends.sender;
-    this.#receiver = ends.receiver;
+    const { sender, receiver } = (options.registry ?? new ChannelRegistry()).create<SupervisedError>({
+      component: "runtime",
+      channel: "supervisor",
+      why: "Errors are fatal, so the first is what counts: a few are kept for the log, the rest is counted.",
+      capacity: options.errorBufferSize ?? DEFAULT_ERRORS,
+      overflow: "drop_newest",
+    });
+    this.#sender = sender;
+    this.#receiver = receiver;
   }
 
   /** Takes an error from a component; never waits, never throws. The first one ends the process, in good order. */

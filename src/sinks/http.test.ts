@@ -1,4 +1,7 @@
 import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Sink, SinkContext } from "../stage/index.ts";
 import { type Answer, HttpReceiver } from "../testing/http-receiver.ts";
@@ -162,6 +165,37 @@ describe("http", () => {
     expect(outcome).toMatchObject({
       reason: `the answer was 400, the server does not take these records: ${"x".repeat(200)}...`,
     });
+  });
+
+  it("takes no more than 64 KiB of an answer that never ends, whatever it says of the batch", async () => {
+    for (const [status, kind] of [
+      [200, "delivered"],
+      [503, "retry"],
+    ] as const) {
+      let answered = 0;
+      const server = createServer((request, response) => {
+        request.resume();
+        response.writeHead(status);
+        const more = () => {
+          while (!response.destroyed && answered < 64 * 1024 * 1024) {
+            answered += 16 * 1024;
+            if (!response.write("x".repeat(16 * 1024))) {
+              response.once("drain", more);
+              return;
+            }
+          }
+        };
+        more();
+      });
+      server.listen(0, "127.0.0.1");
+      await once(server, "listening");
+      cleanups.push(() => server.close());
+      const { port } = server.address() as AddressInfo;
+      const outcome = await write(await opened({ url: `http://127.0.0.1:${port}/` }), ["a"]);
+      expect(outcome.kind).toBe(kind);
+      // What is beyond the 64 KiB was in the kernel's buffers on both sides.
+      expect(answered).toBeLessThan(16 * 1024 * 1024);
+    }
   });
 
   it("sends nothing for a batch without bytes", async () => {

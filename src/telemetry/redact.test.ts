@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { StageError, TailraceError } from "../errors.ts";
 import { maskUrls, redact } from "./redact.ts";
 
 describe("maskUrls", () => {
@@ -30,6 +31,17 @@ describe("redact", () => {
       a: [{ api_token: "***", Authorization: "***", user: "me" }],
       tokens: 3,
     });
+  });
+
+  it("shows where an error came from only if nobody foresaw it", () => {
+    const bug = new TypeError("x is undefined");
+    expect(redact(bug)).toHaveProperty("stack");
+    expect(redact(new TailraceError("TR_INTERNAL", "a bug"))).toHaveProperty("stack");
+    const failed = redact(new StageError("TR_STAGE_FAILED", "out", "it threw", { cause: bug }));
+    expect(failed).not.toHaveProperty("stack");
+    expect(failed).toHaveProperty("cause.stack");
+    const system = Object.assign(new Error("ENOSPC: no space left"), { code: "ENOSPC", syscall: "write" });
+    expect(redact(system)).toEqual({ name: "Error", code: "ENOSPC", message: "ENOSPC: no space left" });
   });
 
   it("shows errors with code and cause, and ends on a structure that contains itself", () => {

@@ -1,3 +1,5 @@
+import { TailraceError } from "../errors.ts";
+
 /** What is shown instead of a secret. */
 export const MASK = "***";
 
@@ -31,7 +33,7 @@ const MAX_DEPTH = 8;
 
 /**
  * Plain data to show to people: fields with a secret's name become `***`, URLs lose their user info, errors become
- * their name, code and message. What comes back shares nothing with what went in.
+ * their name, code and message, with a stack trace where nobody foresaw them. What comes back shares nothing with what went in.
  */
 export function redact(value: unknown, depth = 0): unknown {
   if (typeof value === "string") return maskUrls(value);
@@ -52,9 +54,15 @@ export function redact(value: unknown, depth = 0): unknown {
   return shown;
 }
 
+/** Its message says all there is to say: one of ours, or a system call that failed. Its cause may still be a surprise. */
+function isForeseen(error: Error): boolean {
+  if (error instanceof TailraceError) return error.code !== "TR_INTERNAL";
+  return "syscall" in error;
+}
+
 function redactError(error: Error, depth: number): unknown {
   const code = "code" in error && typeof error.code === "string" ? { code: error.code } : {};
   const cause = error.cause === undefined ? {} : { cause: redact(error.cause, depth + 1) };
-  const stack = error.stack === undefined ? {} : { stack: maskUrls(error.stack) };
+  const stack = error.stack === undefined || isForeseen(error) ? {} : { stack: maskUrls(error.stack) };
   return { name: error.name, ...code, message: maskUrls(error.message), ...stack, ...cause };
 }

@@ -1,19 +1,23 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import {
+  closeSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { errnoOf } from "../../src/errors.ts";
 
 const AGENT = fileURLToPath(new URL("../../bin/tailrace.js", import.meta.url));
 const WRITER = fileURLToPath(new URL("./log-writer.mjs", import.meta.url));
@@ -25,6 +29,7 @@ export class CrashMachine {
   readonly output = join(this.#make("out"), "out.log");
   readonly stateDir = join(this.folder, "state");
   readonly #agents: Agent[] = [];
+  readonly #disks: Disk[] = [];
   #writer: Writer | undefined;
   #rotations = 0;
 
@@ -52,9 +57,21 @@ ${options.more ?? ""}
   }
 
   agent(config: string, ...flags: string[]): Agent {
-    const agent = new Agent(["run", "-c", config, ...flags], this.folder);
+    return this.agentIn({}, config, ...flags);
+  }
+
+  /** An agent whose process is not as others are. */
+  agentIn(surroundings: Surroundings, config: string, ...flags: string[]): Agent {
+    const agent = new Agent(["run", "-c", config, ...flags], this.folder, surroundings);
     this.#agents.push(agent);
     return agent;
+  }
+
+  /** A disk of its own of so many bytes below the folder; undefined where this process may not mount one. */
+  disk(name: string, bytes: number): Disk | undefined {
+    const disk = Disk.mount(this.#make(name), bytes);
+    if (disk !== undefined) this.#disks.push(disk);
+    return disk;
   }
 
   async writer(options: WriterOptions): Promise<Writer> {
@@ -112,6 +129,7 @@ ${options.more ?? ""}
     for (const agent of this.#agents) agent.kill();
     await Promise.all(this.#agents.map((agent) => agent.exited));
     this.#writer?.kill();
+    for (const disk of this.#disks) disk.unmount();
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 3 });
   }
 
@@ -122,10 +140,63 @@ ${options.more ?? ""}
   }
 }
 
+/** A tmpfs: full whenever a test says so. */
+export class Disk {
+  readonly path: string;
+  readonly #filler: string;
+
+  private constructor(path: string) {
+    this.path = path;
+    this.#filler = join(path, "filler");
+  }
+
+  static mount(path: string, bytes: number): Disk | undefined {
+    const run = spawnSync("mount", ["-t", "tmpfs", "-o", `size=${bytes}`, "tmpfs", path], { stdio: "ignore" });
+    return run.status === 0 ? new Disk(path) : undefined;
+  }
+
+  /** Leaves no byte. */
+  fill(): void {
+    const filler = openSync(this.#filler, "a");
+    try {
+      for (;;) writeSync(filler, Buffer.alloc(4096));
+    } catch (error) {
+      if (errnoOf(error) !== "ENOSPC") throw error;
+    } finally {
+      closeSync(filler);
+    }
+  }
+
+  /** Takes back what `fill` took. */
+  free(): void {
+    rmSync(this.#filler);
+  }
+
+  unmount(): void {
+    spawnSync("umount", ["-l", this.path], { stdio: "ignore" });
+  }
+}
+
+export interface Surroundings {
+  /** A command that becomes the agent: `["prlimit", "--nofile=64"]`. */
+  readonly through?: readonly string[];
+  /** The script to run in place of `bin/tailrace.js`. */
+  readonly script?: string;
+  /** Descriptor for its standard input; default: nothing to read. */
+  readonly stdin?: number;
+  readonly env?: { readonly [name: string]: string };
+}
+
 export interface Exit {
   /** Null: ended by a signal. */
   readonly code: number | null;
   readonly stderr: string;
+}
+
+export interface LogLine {
+  readonly level: string;
+  readonly msg: string;
+  readonly [field: string]: unknown;
 }
 
 /** One run of the real agent. */
@@ -135,8 +206,14 @@ export class Agent {
   #stderr = "";
   #isOver = false;
 
-  constructor(args: readonly string[], folder: string) {
-    this.#child = spawn(process.execPath, [AGENT, ...args], { cwd: folder, stdio: ["ignore", "ignore", "pipe"] });
+  constructor(args: readonly string[], folder: string, surroundings: Surroundings = {}) {
+    const { through = [], script = AGENT, stdin = "ignore", env } = surroundings;
+    const [command, ...before] = [...through, process.execPath];
+    this.#child = spawn(command!, [...before, script, ...args], {
+      cwd: folder,
+      stdio: [stdin, "ignore", "pipe"],
+      env: { ...process.env, ...env },
+    });
     this.#child.stderr!.setEncoding("utf8").on("data", (text: string) => {
       this.#stderr += text;
     });
@@ -152,6 +229,24 @@ export class Agent {
 
   get isOver(): boolean {
     return this.#isOver;
+  }
+
+  /** Lines of its log, and the plain ones (`error: ...`) as they are. */
+  get log(): LogLine[] {
+    const lines = this.#stderr.split("\n").slice(0, -1);
+    return lines.map((line) => (line.startsWith("{") ? (JSON.parse(line) as LogLine) : { level: "plain", msg: line }));
+  }
+
+  /** True once a line of the log has `text` in its message; true as well when the agent is over. */
+  hasSaid(text: string | RegExp): boolean {
+    const has = typeof text === "string" ? (msg: string) => msg.includes(text) : (msg: string) => text.test(msg);
+    return this.#isOver || this.log.some(({ msg }) => has(msg));
+  }
+
+  /** The most memory that it has had, MiB. Only while it runs. */
+  get peakMiB(): number {
+    const status = readFileSync(`/proc/${this.#child.pid}/status`, "utf8");
+    return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)![1]) / 1024;
   }
 
   signal(name: NodeJS.Signals): void {

@@ -1,0 +1,41 @@
+import type { BytePath } from "../runtime/byte-path.ts";
+import { familyOf } from "./family.ts";
+import type { FileId } from "./file-id.ts";
+import type { FileState } from "./file-state.ts";
+import type { Group } from "./sighting.ts";
+
+/** What one step of discovery leaves to a later one, or to the next pass. */
+export class Agenda {
+  /** Inodes that were seen in this pass, and which file it is is not known yet. */
+  readonly groups = new Map<FileId, Group>();
+  /** Paths to be looked into again: a tailer found something else there. */
+  readonly again = new Set<BytePath>();
+  /** Files without a path that matches, to be settled. */
+  readonly detached = new Set<FileState>();
+  /** Files whose content was not found, and since when (monotonic). */
+  readonly missingSince = new Map<FileState, number>();
+  /** Tombstones whose size is another than it was. */
+  readonly doubted = new Set<FileState>();
+  /** Copies under names that match nothing, which changed. */
+  readonly copies = new Set<FileState>();
+  /** Families (by the path that was rotated) whose order is to be found out again. */
+  readonly families = new Set<BytePath>();
+  /** Inode numbers that belonged to a known file and now hold something else: surely younger than it. */
+  readonly rebornIds = new Set<FileId>();
+  isFirstPass = true;
+  /** Wall clock, before the look that this pass is about. */
+  lookedAtMs = 0;
+
+  /** Something in the family of this path has changed. */
+  touch(path: BytePath): void {
+    this.families.add(familyOf(path).base);
+  }
+
+  touchAll(state: FileState): void {
+    for (const name of state.names) this.touch(name);
+  }
+
+  reborn(id: FileId): void {
+    this.rebornIds.add(id);
+  }
+}

@@ -1,0 +1,36 @@
+import type { Clock } from "../runtime/clock.ts";
+import type { FileSystem } from "../runtime/file-system.ts";
+import type { Random } from "../runtime/random.ts";
+import type { SourcePositions } from "../stage/contract.ts";
+import type { EventSink } from "../telemetry/events.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { FileIds } from "./file-id.ts";
+import type { FileRegistry } from "./file-registry.ts";
+import type { PathPatterns } from "./glob.ts";
+import type { Readers } from "./readers.ts";
+import type { Rotation } from "./rotation.ts";
+import type { Watcher } from "./watcher.ts";
+
+/** What discovery and its parts work with. */
+export interface DiscoveryOptions {
+  readonly source: string;
+  readonly registry: FileRegistry;
+  readonly rotation: Rotation;
+  readonly watcher: Watcher;
+  readonly patterns: PathPatterns;
+  readonly ids: FileIds;
+  readonly fileSystem: FileSystem;
+  readonly positions: SourcePositions;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly events: EventSink;
+  readonly log: Logger;
+  readonly readFrom: "beginning" | "end";
+  readonly archives: boolean;
+  readonly rotateWaitMs: number;
+  readonly scanIntervalMs: number;
+  /** 0: off. */
+  readonly ignoreOlderMs: number;
+  readonly isOnce: boolean;
+  readonly readers: Readers;
+}

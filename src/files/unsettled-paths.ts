@@ -1,0 +1,100 @@
+import { type BytePath, pathToText } from "../runtime/byte-path.ts";
+import type { Agenda } from "./agenda.ts";
+import type { DiscoveryOptions } from "./discovery-options.ts";
+import { type Group, lookAt } from "./sighting.ts";
+
+/** Paths of which nothing can be said yet: unreadable ones, archives that are still written, copies still made. */
+export class UnsettledPaths {
+  readonly #options: DiscoveryOptions;
+  readonly #agenda: Agenda;
+  /** Whole archives by path, with the stat at which that was found. */
+  readonly #whole = new Map<BytePath, string>();
+
+  constructor(options: DiscoveryOptions, agenda: Agenda) {
+    this.#options = options;
+    this.#agenda = agenda;
+  }
+
+  unreadable(path: BytePath, error: Error): void {
+    const use = this.#options.registry.paths.get(path);
+    if (use?.kind === "unreadable") return;
+    const text = pathToText(path);
+    this.#options.events.emit(
+      "file_unreadable",
+      `${text} cannot be looked at (${error.message}); its position is kept`,
+      {
+        file: text,
+        error: error.message,
+      },
+    );
+    // A file that is known stays: its tailer tries again by itself.
+    if (use === undefined || use.kind !== "file") this.#options.registry.setPath(path, { kind: "unreadable", error });
+  }
+
+  readable(path: BytePath): void {
+    const text = pathToText(path);
+    this.#options.events.emit("file_readable", `${text} can be read again`, { file: text });
+  }
+
+  /** An archive counts when it is whole, or when what it is made of is gone and nobody writes it any more. */
+  async isReady(path: BytePath, group: Group): Promise<boolean> {
+    const { rotation, rotateWaitMs, isOnce } = this.#options;
+    if (this.#options.rotation.formatOf(path) === undefined) return true;
+    const version = `${group.id}:${group.stat.size}:${group.stat.modifiedMs}`;
+    if (this.#whole.get(path) === version) return true;
+    if (await rotation.isWhole(path)) {
+      this.#whole.set(path, version);
+      return true;
+    }
+    const twin = path.slice(0, path.lastIndexOf(".")) as BytePath;
+    const hasTwin = this.#options.fileSystem.statSync(twin) !== undefined;
+    if (!hasTwin && (isOnce || this.quietMs(path, group) >= rotateWaitMs)) return true;
+    this.wait(group, "the archive is not complete");
+    return false;
+  }
+
+  wait(group: Group, reason: string): void {
+    const { clock } = this.#options;
+    for (const path of group.paths) {
+      const before = this.#options.registry.paths.get(path);
+      const isSame =
+        before?.kind === "waiting" &&
+        before.id === group.id &&
+        before.stat.size === group.stat.size &&
+        before.reason === reason;
+      this.#options.registry.setPath(path, {
+        kind: "waiting",
+        id: group.id,
+        stat: group.stat,
+        reason,
+        sinceMs: isSame ? before.sinceMs : clock.monotonic(),
+      });
+    }
+  }
+
+  /** How long a waiting group has not changed, milliseconds. */
+  quietMs(path: BytePath, group: Group): number {
+    const before = this.#options.registry.paths.get(path);
+    if (before?.kind !== "waiting" || before.id !== group.id || before.stat.size !== group.stat.size) return 0;
+    return this.#options.clock.monotonic() - before.sinceMs;
+  }
+
+  /** What could not be told before, and whether it can be now. */
+  reconsider(): void {
+    for (const [path, use] of [...this.#options.registry.paths]) {
+      const isOpen = use.kind === "copy" ? !use.isProven : use.kind === "waiting" || use.kind === "unreadable";
+      if (!isOpen) continue;
+      const sighting = lookAt(this.#options.fileSystem, path);
+      if (sighting.error !== undefined) continue;
+      if (use.kind === "unreadable") this.readable(path);
+      if (sighting.stat === undefined) {
+        this.#options.registry.removePath(path);
+        continue;
+      }
+      const id = this.#options.ids.idOf(sighting.stat);
+      const group = this.#agenda.groups.get(id);
+      if (group === undefined) this.#agenda.groups.set(id, { id, stat: sighting.stat, paths: [path], isLink: false });
+      else if (!group.paths.includes(path)) group.paths.push(path);
+    }
+  }
+}
