@@ -295,8 +295,8 @@ export class Agent implements AgentControl {
       clock: this.#clock,
       log,
       graceMs: plan.shutdown.sinkGraceMs,
-      canRepeat: plan.sources.every((source) => source.definition.replay !== "fleeting"),
-      onLoss: (message) => this.#supervisor.report(new Error(message), "shutdown"),
+      fleeting: plan.sources.filter(({ definition }) => definition.replay === "fleeting").map(({ name }) => name),
+      onLoss: (message) => this.#supervisor.report(new TailraceError("TR_STAGE_FAILED", message), "shutdown"),
     });
     watch.start();
     await this.#ended;

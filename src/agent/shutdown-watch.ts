@@ -8,8 +8,8 @@ export interface ShutdownWatchOptions {
   readonly log: Logger;
   /** How long to go on trying sinks that do not acknowledge, milliseconds; 0: no limit. */
   readonly graceMs: number;
-  /** False if some source cannot read again what is released unsettled: that is a loss. */
-  readonly canRepeat: boolean;
+  /** Names of the sources that cannot read again what is released unsettled: that is a loss. */
+  readonly fleeting: readonly string[];
   readonly onLoss: (message: string) => void;
 }
 
@@ -41,7 +41,7 @@ export class ShutdownWatch {
   }
 
   #look(): void {
-    const { pipeline, clock, log, graceMs, canRepeat, onLoss } = this.#options;
+    const { pipeline, clock, log, graceMs, fleeting, onLoss } = this.#options;
     const waits = pipeline.waitingFor();
     if (graceMs > 0 && clock.monotonic() - this.#startedAtMs >= graceMs) {
       if (waits.length > 0) {
@@ -49,7 +49,10 @@ export class ShutdownWatch {
           { waiting_for: waits },
           `sink_grace_ms is over; what is not acknowledged is released and read again at the next start (${waits.join("; ")})`,
         );
-        if (!canRepeat) onLoss("records of a source that cannot repeat were not acknowledged and are lost");
+        if (fleeting.length > 0)
+          onLoss(
+            `what was not acknowledged is lost as far as it comes from ${fleeting.join(", ")}: that cannot be read again`,
+          );
       }
       pipeline.abandon();
       return;

@@ -28,6 +28,9 @@ export type RotationKind = "renamed" | "copy_truncated" | "deleted";
 /** The mark of no bytes: tells nothing about the content. */
 export const EMPTY_MARK: ContentMark = contentMark(Buffer.alloc(0));
 
+/** Names that are remembered of one file. */
+const MAX_NAMES = 12;
+
 /** Guards of batches not yet committed are kept up to this many; the newest half of them survives. */
 const MAX_MARKS = 128;
 
@@ -153,7 +156,7 @@ export class FileState {
     if (at > 0) this.names.splice(at, 1);
     if (at !== 0 || this.names.length > 1) this.names.push(path);
     // Numbered rotations give a file a new name each day: the first and the newest are enough to find it.
-    while (this.names.length > 12) this.names.splice(1, 1);
+    while (this.names.length > MAX_NAMES) this.names.splice(1, 1);
   }
 
   /** Notes the guard of the bytes that end at `end`. */

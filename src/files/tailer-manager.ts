@@ -406,7 +406,8 @@ export class TailerManager implements Source {
     for (const [state, running] of this.#running) {
       if (running.token.isCancelled) return;
       // One that holds its place for a file that is not open takes the descriptor that this file needs.
-      const isInTheWay = running.tailer.isHeld && state.predecessor !== undefined && !this.#running.has(state.predecessor);
+      const isInTheWay =
+        running.tailer.isHeld && state.predecessor !== undefined && !this.#running.has(state.predecessor);
       const mayClose = isInTheWay || (running.tailer.isIdle && !running.tailer.hasEndMark);
       if (!mayClose || state.location === undefined) continue;
       const isLive = state.phase === "live";
@@ -515,11 +516,12 @@ export class TailerManager implements Source {
       case "failed":
         this.#failed(state, end.error);
         return;
-      case "stopped":
+      case "stopped": {
         // Closed to make room. What woke it meanwhile opens it again; a rotated one has yet to end.
         const isUnread = state.phase === "live" && (state.readEnd < state.size || !state.isReleased);
         if (isUnread || state.phase === "rotated") this.#ready.add(state);
         if (state.phase === "rotated") state.notBeforeMs = state.changedAtMs + this.#options.rotateWaitMs;
+      }
     }
   }
 

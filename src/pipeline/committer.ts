@@ -133,12 +133,7 @@ export class Committer {
     this.#isStopped = true;
     await Promise.all(this.#cycles.values());
     for (;;) {
-      const dirty = [...this.#runners].filter((runner) => runner.isDirty && !runner.hasFailed);
-      if (dirty.length === 0 && this.#unsaved.length === 0) break;
-      for (const runner of dirty) {
-        const prepared = await runner.barrier();
-        if (prepared !== undefined) this.#unsaved.push(prepared);
-      }
+      // What was prepared comes first: a sink must not go into a second barrier before the first is committed.
       for (let prepared = this.#unsaved[0]; prepared !== undefined; prepared = this.#unsaved[0]) {
         const { changes } = prepared;
         await groupCommit.submit(changes).catch(async (error: unknown) => {
@@ -147,6 +142,12 @@ export class Committer {
         });
         this.#unsaved.shift();
         await prepared.done();
+      }
+      const dirty = [...this.#runners].filter((runner) => runner.isDirty && !runner.hasFailed);
+      if (dirty.length === 0) break;
+      for (const runner of dirty) {
+        const prepared = await runner.barrier();
+        if (prepared !== undefined) this.#unsaved.push(prepared);
       }
     }
     // With nothing of a sink left, what the sources noted lazily goes last.

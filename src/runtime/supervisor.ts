@@ -1,5 +1,5 @@
 import { ChannelRegistry, type Receiver, type Sender } from "../channel/index.ts";
-import { toError } from "../errors.ts";
+import { StageError, toError } from "../errors.ts";
 import type { CancellationToken } from "./cancellation-token.ts";
 import type { Clock, Timer } from "./clock.ts";
 
@@ -102,9 +102,12 @@ export class Supervisor {
     this.#receiver = receiver;
   }
 
-  /** Takes an error from a component; never waits, never throws. The first one ends the process, in good order. */
+  /**
+   * Takes an error from a component; never waits, never throws. The first one ends the process, in good order. Where the
+   * error itself names another component (the one whose input is full), that one is to blame.
+   */
   report(error: unknown, component: string): void {
-    const supervised = { error: toError(error), component };
+    const supervised = { error: toError(error), component: error instanceof StageError ? error.component : component };
     if (this.#sender.trySend(supervised) === "closed") {
       this.#options.log.error(fieldsOf(supervised), `Error after the end: ${describe(supervised)}`);
     }

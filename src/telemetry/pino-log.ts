@@ -34,6 +34,8 @@ export function createLogger(options: LogOptions): LeveledLogger {
       // Neither process id nor host: whoever collects the lines knows both.
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
+      // `redact` has made plain data of errors; pino's own way would put a stack back.
+      serializers: { err: (shown: unknown) => shown },
       formatters: { level: (label) => ({ level: label }) },
     },
     options.format === "pretty" ? prettyStream(options) : options.stream,

@@ -54,10 +54,10 @@ export function redact(value: unknown, depth = 0): unknown {
   return shown;
 }
 
-/** Its message says all there is to say: one of ours, or a system call that failed. Its cause may still be a surprise. */
+/** Its message says all there is to say: one of ours, or an errno (`ENOSPC`). Its cause may still be a surprise. */
 function isForeseen(error: Error): boolean {
   if (error instanceof TailraceError) return error.code !== "TR_INTERNAL";
-  return "syscall" in error;
+  return "code" in error && /^E[A-Z0-9]+$/.test(String(error.code));
 }
 
 function redactError(error: Error, depth: number): unknown {

@@ -17,6 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import type { TestContext } from "vitest";
 import { errnoOf } from "../../src/errors.ts";
 
 const AGENT = fileURLToPath(new URL("../../bin/tailrace.js", import.meta.url));
@@ -253,6 +254,12 @@ export class Agent {
     this.#child.kill(name);
   }
 
+  /** From now on no file takes anything from it beyond so many bytes: EFBIG. */
+  limitFileSizes(bytes: number): void {
+    const run = spawnSync("prlimit", ["--pid", String(this.#child.pid), `--fsize=${bytes}`], { encoding: "utf8" });
+    if (run.status !== 0) throw new Error(`prlimit failed: ${run.error ?? run.stderr}`);
+  }
+
   /** SIGKILL. */
   kill(): void {
     if (!this.#isOver) this.#child.kill("SIGKILL");
@@ -379,4 +386,22 @@ export async function until(condition: () => boolean, what: string, limitMs = 20
 /** Real time: the moment of a kill is what these tests draw, not something they wait for. */
 export function passing(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** What a test cannot do without: where it is missing the test is skipped, loudly, and in CI it fails. */
+export function orSkip<T>(context: TestContext, thing: T | undefined, what: string): T {
+  if (thing !== undefined) return thing;
+  if (process.env["CI"] === "true") throw new Error(`CI must have ${what}`);
+  console.warn(`SKIPPED: this needs ${what}`);
+  return context.skip();
+}
+
+/**
+ * The command in front of an agent that permissions count for, also if these tests are run by root, and that may do
+ * nothing special; undefined where capabilities cannot be given up.
+ */
+export function unprivileged(): readonly string[] | undefined {
+  const through = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+  if (process.getuid?.() !== 0) return [];
+  return spawnSync(through[0]!, [...through.slice(1), "true"], { stdio: "ignore" }).status === 0 ? through : undefined;
 }

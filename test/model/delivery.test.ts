@@ -12,6 +12,11 @@ const shapes: readonly { shape: Shape; title: string }[] = [
   { shape: "two_ways", title: "two ways from one source into one sink" },
 ];
 
+/** Schedules that once went wrong, and what it was. */
+const FOUND: readonly { seed: number; shape: Shape; what: string }[] = [
+  { seed: 2128204846, shape: "two_ways", what: "a second barrier at the end before the first one was committed" },
+];
+
 describe("pipeline › sinks, store and process fail, delay and reorder at every await", () => {
   it.each(shapes)(
     "gives each record exactly one ending at each sink: $title",
@@ -26,4 +31,8 @@ describe("pipeline › sinks, store and process fail, delay and reorder at every
     },
     30_000 + ROUNDS * 30,
   );
+
+  it.each(FOUND)("goes right again: $what", async ({ seed, shape }) => {
+    expect(await runDelivery(seed, shape)).toEqual([]);
+  });
 });
