@@ -2,7 +2,7 @@ export { Checkpoint } from "./checkpoint.ts";
 export type { Change, CheckpointStore, ContentMark, FileEntry, Json, StoredState } from "./checkpoint-store.ts";
 export { exportRows, importRows } from "./export-rows.ts";
 export { type Contributor, GroupCommit, type GroupCommitOptions } from "./group-commit.ts";
-export { isStrayCommitRejection } from "./lmdb-environment.ts";
+export { isCommitComplaint, isStrayCommitRejection } from "./lmdb-environment.ts";
 export {
   type CheckpointReader,
   type LmdbStoreOptions,

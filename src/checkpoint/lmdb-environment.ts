@@ -179,6 +179,15 @@ export function isStrayCommitRejection(error: unknown): boolean {
   return error instanceof Error && "commitError" in error && error.message.startsWith("Commit failed");
 }
 
+/**
+ * True for what lmdb passes to `console.error`, with its stack, when a commit fails: the committer gets the same error
+ * and says it once.
+ */
+export function isCommitComplaint(printed: unknown): boolean {
+  if (!(printed instanceof Error) || !("code" in printed) || typeof printed.code !== "number") return false;
+  return /\/lmdb\/(write\.js|dist\/)/.test(printed.stack ?? "");
+}
+
 const SIZE_KEY = "size";
 
 /** LMDB takes 1978 bytes. */
@@ -234,5 +243,5 @@ async function causeOf(error: unknown): Promise<Error> {
   const name = getSystemErrorName(-code);
   // LMDB reports a write that was cut short as an input/output error; on a full disk that is the usual one.
   const hint = name === "EIO" ? "EIO, an input/output error or no space left on the disk" : name;
-  return Object.assign(new Error(`${hint} (${reason.message})`, { cause: reason }), { code: name });
+  return Object.assign(new Error(`${hint} (${reason.message})`), { code: name });
 }

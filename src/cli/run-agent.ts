@@ -24,9 +24,10 @@ const STATUS_MS = 500;
  * line belong to it. Resolves with the exit code.
  */
 export async function runAgent(plan: Plan, options: RunAgentOptions, io: CliIo): Promise<number> {
-  const [{ openAgent }, { createLogger }] = await Promise.all([
+  const [{ openAgent }, { createLogger }, { isCommitComplaint }] = await Promise.all([
     import("../agent/agent.ts"),
     import("../telemetry/pino-log.ts"),
+    import("../checkpoint/index.ts"),
   ]);
   const isTerminal = io.stderr.isTTY === true;
   const line = isTerminal
@@ -61,6 +62,12 @@ export async function runAgent(plan: Plan, options: RunAgentOptions, io: CliIo):
     reload: () => void agent?.command({ command: "reload" }).catch(() => {}),
     rotate: () => void agent?.command({ command: "rotate" }).catch(() => {}),
   });
+  const print = console.error;
+  console.error = (...printed: unknown[]) => {
+    // What LMDB itself has written to standard error lacks the end of its line.
+    if (isCommitComplaint(printed[0])) io.stderr.write("\n");
+    else print.apply(console, printed);
+  };
   try {
     agent = await openAgent({
       plan,
@@ -82,6 +89,7 @@ export async function runAgent(plan: Plan, options: RunAgentOptions, io: CliIo):
       line?.clear();
     }
   } finally {
+    console.error = print;
     signals.close();
   }
 }
