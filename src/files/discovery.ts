@@ -58,8 +58,8 @@ export class Discovery {
 
   /** True while something is still to be found out that another pass may settle. */
   get isUnsettled(): boolean {
-    if (this.#agenda.again.size > 0 || this.#agenda.detached.size > 0 || this.#agenda.missingSince.size > 0)
-      return true;
+    const { again, detached, missingSince, doubted } = this.#agenda;
+    if (again.size > 0 || detached.size > 0 || missingSince.size > 0 || doubted.size > 0) return true;
     for (const use of this.#options.registry.paths.values()) if (use.kind === "waiting") return true;
     return false;
   }
@@ -177,6 +177,7 @@ export class Discovery {
       const state = await this.#identify(group);
       if (state !== undefined) found.push(state);
     }
+    await this.#lookAtAllDoubted();
     for (const path of unmatched) this.#agenda.touch(path);
     await this.#attempt(
       () => this.#line.arrange(),

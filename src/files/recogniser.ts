@@ -62,7 +62,7 @@ export class Recogniser {
     | { kind: "waiting"; reason: string }
     | { kind: "new" }
   > {
-    const { rotateWaitMs, isOnce, events } = this.#options;
+    const { rotateWaitMs, isOnce } = this.#options;
     const candidates = this.#candidates(path);
     const unread = await this.#unreadOriginal(path, group);
     if (unread !== undefined) return { kind: "copy", of: unread, common: group.stat.size, isProven: true };
@@ -92,12 +92,14 @@ export class Recogniser {
     if (!isOnce && this.#unsettled.quietMs(path, group) < rotateWaitMs) {
       return { kind: "waiting", reason: `it may become a copy of ${pathToText(isShorterThan.path)}` };
     }
-    const text = pathToText(path);
-    events.emit("repeat", `${text} may be a part of what was read as ${pathToText(isShorterThan.path)}; it is read`, {
-      file: text,
-      bytes: group.stat.size,
-    });
+    this.#tellRepeat(path, isShorterThan, group.stat.size);
     return { kind: "new" };
+  }
+
+  #tellRepeat(path: BytePath, state: FileState, bytes: number): void {
+    const text = pathToText(path);
+    const message = `${text} may hold some of what was read as ${pathToText(state.path)}; it is read`;
+    this.#options.events.emit("repeat", message, { file: text, bytes });
   }
 
   /** The live file that this is a copy of, where nothing of it has been read yet that could be compared. */
@@ -127,6 +129,8 @@ export class Recogniser {
     const twin = this.#options.rotation.formatOf(path) === undefined ? undefined : path.slice(0, path.lastIndexOf("."));
     const family = [...this.#options.registry.family(path)].filter((state) => {
       if (state.fingerprint.length === 0 || state.copyOf !== undefined || !isOfFamily(path, state)) return false;
+      // Nothing was given out of it: whoever holds the same is to be read.
+      if (state.phase === "finished" && state.offset === 0) return false;
       if (base === path)
         return this.#whereabouts.isHomeless(state) && !this.#options.readers.holds(state) && state.phase !== "finished";
       return twin !== undefined || this.#whereabouts.isGone(state) || state.paths.has(base);
@@ -148,9 +152,16 @@ export class Recogniser {
       for (const state of this.#candidates(sibling.path)) {
         const comparison = await this.#evidence.compareContent(content, sibling.stat.size, isPlain, state);
         if (comparison === "match") {
-          const isLonger = !isPlain && state.phase === "finished" && this.#whereabouts.isGone(state);
-          if (isLonger) this.#takeArchive(state, sibling);
-          return true;
+          const mayBeLonger = state.phase === "finished" && (!isPlain || sibling.stat.size > state.size);
+          if (!mayBeLonger) return true;
+          if (this.#whereabouts.isGone(state)) {
+            this.#takeOver(state, sibling);
+            return true;
+          }
+          // Both exist: what is longer than a tombstone holds something that nobody has read.
+          if (!isPlain) return true;
+          this.#tellRepeat(sibling.path, state, state.size);
+          return false;
         }
         if (comparison === "shorter" && isPlain && (await this.#evidence.isPrefix(content, sibling.stat.size, state)))
           return true;
@@ -166,8 +177,8 @@ export class Recogniser {
     }
   }
 
-  /** A tombstone was compressed, perhaps with bytes that came late. */
-  #takeArchive(state: FileState, sibling: SiblingFile): void {
+  /** A tombstone lies under another name, perhaps with bytes that came late. */
+  #takeOver(state: FileState, sibling: SiblingFile): void {
     this.#options.registry.setId(state, sibling.id);
     state.relocate(sibling.path);
     this.#options.registry.addName(state, sibling.path);

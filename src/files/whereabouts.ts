@@ -38,6 +38,9 @@ export class Whereabouts {
     this.#agenda.detached.delete(state);
     this.#agenda.missingSince.delete(state);
     this.forgetCopy(group.id);
+    // An archive of a tombstone may hold bytes that came late.
+    const isPacked = state.id !== group.id && this.#options.rotation.formatOf(path) !== undefined;
+    if (isPacked && state.phase === "finished") this.#agenda.doubted.add(state);
     this.#options.registry.setId(state, group.id);
     this.#options.registry.setPath(path, { kind: "file", id: group.id, stat: group.stat, state });
     state.fileSystem = group.id.slice(0, group.id.indexOf("\0"));

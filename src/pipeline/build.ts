@@ -58,7 +58,7 @@ async function openStages(environment: PipelineEnvironment, opened: AsyncDisposa
     const transform = await openTransform(environment, planned);
     opened.push({ [Symbol.asyncDispose]: async () => transform[Symbol.asyncDispose]?.() });
     const input = createInput(environment, plan, planned.name);
-    const runner = transformRunner(environment, abortTransforms.signal, planned, transform, input);
+    const runner = transformRunner(environment, committer, abortTransforms.signal, planned, transform, input);
     parts.transforms.set(planned.name, { planned, transform, runner, input });
   }
 

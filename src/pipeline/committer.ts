@@ -89,6 +89,9 @@ export class Committer {
     if (bytes > 0 && this.#uncommittedBytes >= this.#options.commitBytes) this.#startCycles();
   };
 
+  /** Somebody waits for what sinks hold until their commit. */
+  readonly hurry = (): void => this.#startCycles();
+
   /** A cycle for one sink, now; resolves when it is through, or `signal` aborts. */
   readonly commitNow = async (runner: SinkRunner, signal: AbortSignal): Promise<void> => {
     const cycle = this.#cycles.get(runner) ?? this.#startCycle(runner);

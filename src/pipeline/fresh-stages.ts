@@ -53,7 +53,7 @@ export class Fresh {
     for (const planned of transforms.added) {
       const transform = fresh.transforms.get(planned)!;
       const input = createInput(environment, next, planned.name);
-      const runner = transformRunner(environment, abortTransforms, planned, transform, input);
+      const runner = transformRunner(environment, committer, abortTransforms, planned, transform, input);
       fresh.transformParts.set(planned.name, { planned, transform, runner, input });
     }
     return fresh;

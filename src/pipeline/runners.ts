@@ -32,6 +32,7 @@ export function sinkRunner(
 
 export function transformRunner(
   environment: PipelineEnvironment,
+  committer: Committer,
   abort: AbortSignal,
   planned: PlannedTransform,
   transform: Transform,
@@ -44,6 +45,7 @@ export function transformRunner(
     deadLetters: environment.deadLetters,
     log: environment.log.child({ component: planned.name }),
     abort,
+    onFull: committer.hurry,
   });
 }
 

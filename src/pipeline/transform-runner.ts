@@ -5,6 +5,7 @@ import type { Transform } from "../stage/contract.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { DeadLetterBox } from "./dead-letter-box.ts";
 import { forward } from "./edge.ts";
+import { MadeEvents } from "./made-events.ts";
 import { endBatch, type Route, type Routed } from "./route.ts";
 import type { Tap } from "./tap.ts";
 
@@ -14,8 +15,10 @@ export interface TransformRunnerOptions {
   readonly input: Receiver<Routed>;
   readonly deadLetters: DeadLetterBox;
   readonly log: Logger;
-  /** Gives up waiting for the dead letter store. */
+  /** Gives up waiting for the dead letter store, and for room. */
   readonly abort: AbortSignal;
+  /** It waits for the events that it made: what a sink holds until a commit is to be committed now. */
+  readonly onFull: () => void;
 }
 
 /** Drains its input through one transform, in order; what is left out or refused is settled here. */
@@ -24,6 +27,7 @@ export class TransformRunner {
   readonly #options: TransformRunnerOptions;
   #transform: Transform;
   #isWorking = false;
+  readonly #made = new MadeEvents();
   /** Every way into this transform; what they feed is closed at the end. */
   routes: readonly Route[] = [];
   deadLetters = 0;
@@ -65,7 +69,9 @@ export class TransformRunner {
   }
 
   async #apply(batch: Batch, route: Route): Promise<void> {
-    const { deadLetters, log, name, abort } = this.#options;
+    const { deadLetters, log, name, abort, onFull } = this.#options;
+    await this.#made.room(batch, abort, onFull);
+    if (abort.aborted) return batch.memory.release();
     const records = batch.records;
     let result: Awaited<ReturnType<Transform["apply"]>>;
     this.isApplying = true;
@@ -90,7 +96,7 @@ export class TransformRunner {
       new Set([...kept.map((record) => record.index), ...rejected.map(({ record }) => record.index)]).size;
     if (kept.length === 0) return endBatch(batch, route.lanes, "filtered", filtered);
     if (filtered > 0) for (const lane of route.lanes) lane.count("filtered", filtered);
-    const left = kept === records ? batch : batch.withRecords(kept);
+    const left = (kept === records ? batch : batch.withRecords(kept)).withMemory(this.#made.charge(batch, kept.length));
     this.tap?.(left);
     await forward(left, route.next, log);
   }

@@ -59,6 +59,11 @@ export class Batch {
     return new Batch(this.origin, this.ranges, this.memory, undefined, records, this.#byteLength);
   }
 
+  /** The same, in other memory: what somebody else counts. */
+  withMemory(memory: Memory): Batch {
+    return new Batch(this.origin, this.ranges, memory, this.lines, this.#records, this.#byteLength);
+  }
+
   /** Records in it. */
   get count(): number {
     return this.lines === undefined ? this.#records!.length : this.lines.count;

@@ -254,12 +254,6 @@ export class Agent {
     this.#child.kill(name);
   }
 
-  /** From now on no file takes anything from it beyond so many bytes: EFBIG. */
-  limitFileSizes(bytes: number): void {
-    const run = spawnSync("prlimit", ["--pid", String(this.#child.pid), `--fsize=${bytes}`], { encoding: "utf8" });
-    if (run.status !== 0) throw new Error(`prlimit failed: ${run.error ?? run.stderr}`);
-  }
-
   /** SIGKILL. */
   kill(): void {
     if (!this.#isOver) this.#child.kill("SIGKILL");

@@ -1,9 +1,19 @@
-import { appendFileSync, closeSync, existsSync, openSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
+import { readShape } from "../../src/checkpoint/store-pages.ts";
 import { type Agent, CrashMachine, type Exit, orSkip, unprivileged, until } from "./machine.ts";
 
 const WITH_BROKEN_STAGES = fileURLToPath(new URL("./tailrace-with-broken-stages.mjs", import.meta.url));
@@ -58,6 +68,14 @@ function expectReport(agent: Agent, stages: readonly string[]): void {
 
 const reportOf = (agent: Agent, stage: string) =>
   agent.log.findLast(({ component, msg }) => component === stage && / records /.test(msg));
+
+/** Cuts off what the store has allocated for later commits, so that the next big one must have more of the disk. */
+function giveUpRoom(store: string): void {
+  const file = openSync(store, "r+");
+  const { lastPage, pageBytes } = readShape(file);
+  ftruncateSync(file, (lastPage + 1) * pageBytes);
+  closeSync(file);
+}
 
 /** A server that answers with `status`, or, while that is 0, not at all. */
 async function server(status: number) {
@@ -338,33 +356,38 @@ describe("agent › an error while it shuts down", () => {
     expect(reportOf(agent, "app")).toMatchObject({ uncommitted_bytes: 21, unread_bytes: 0 });
   });
 
-  it("ends with 1 when the last commit fails; what it did not save is read again", async () => {
+  const manyFiles = Array.from({ length: 300 }, (_, file) => `${file}.log`);
+
+  it("ends with 1 when the last commit fails; what it did not save is neither lost nor doubled", async (context) => {
     await using machine = new CrashMachine();
-    using target = await server(200);
-    const config = configured(machine, fileSource(machine) + target.sink("app"));
-    writeFileSync(join(machine.logs, "a.log"), lines(1, 1));
-    expect((await machine.agent(config, "--once").end()).code).toBe(0);
-    const agent = machine.agent(config);
-    await until(() => agent.hasSaid("a.log is read from"), "the start");
-    // From now on the disk takes not a byte from it. (A full one still takes a commit that finds room in the store.)
-    agent.limitFileSizes(0);
-    appendFileSync(join(machine.logs, "a.log"), lines(2, 3));
-    await until(() => agent.hasSaid("the checkpoint cannot be written"), "a commit that fails");
+    // Too small for the reserve, whose very purpose is this commit.
+    const disk = orSkip(context, machine.disk("small", 15 << 20), "the right to mount a tmpfs");
+    const stateDir = join(disk.path, "state");
+    const config = configured(machine, fileSource(machine) + fileSink(machine, "app"), stateDir);
+    for (const name of manyFiles) writeFileSync(join(machine.logs, name), `${name} first\n`);
+    const first = await machine.agent(config, "--once").end();
+    expect(first.code, first.stderr).toBe(0);
+    giveUpRoom(join(stateDir, "checkpoints", "data.mdb"));
+    // One commit of everything, at the end.
+    const agent = machine.agent(config, "--set", "checkpoint.commit_interval_ms=60000");
+    await until(() => agent.hasSaid("memory ceiling"), "the start");
+    disk.fill();
+    for (const name of manyFiles) appendFileSync(join(machine.logs, name), `${name} second\n`);
+    await until(() => agent.isOver || machine.outputLines().length === 600, "all second lines");
     agent.signal("SIGTERM");
     const exit = await agent.end();
-    expectFailure(agent, exit, /^checkpoint: the checkpoint could not be written to .*EFBIG/);
-    expect(reportOf(agent, "app")).toMatchObject({ uncommitted_bytes: 14, unread_bytes: 0 });
+    expectFailure(agent, exit, /^checkpoint: the checkpoint could not be written to .*ENOSPC/);
+    const bytes = manyFiles.join(" second\n").length + " second\n".length;
+    expect(reportOf(agent, "app")).toMatchObject({ uncommitted_bytes: bytes, unread_bytes: 0 });
+    expect(reportOf(agent, "out")).toMatchObject({ delivered: 300, acknowledged: 0 });
+    disk.free();
     const again = machine.agent(config, "--once");
     expect((await again.end()).code, again.stderr).toBe(0);
-    expect(target.state.bodies).toEqual([lines(1, 1), lines(2, 3), lines(2, 3)]);
+    expect(machine.outputLines().sort()).toEqual(
+      manyFiles.flatMap((name) => [`${name} first`, `${name} second`]).sort(),
+    );
     expect(reportOf(again, "app")).toMatchObject({ uncommitted_bytes: 0, unread_bytes: 0 });
   });
-
-  // A store that need not grow commits on a full disk too; with so many new files it must.
-  const writeManyFiles = (machine: CrashMachine) => {
-    for (let file = 0; file < 300; file += 1) writeFileSync(join(machine.logs, `${file}.log`), `file ${file}\n`);
-  };
-  const ofManyFiles = Array.from({ length: 300 }, (_, file) => `file ${file}`);
 
   it("saves everything on a full disk with the reserve, and ends with 0", async (context) => {
     await using machine = new CrashMachine();
@@ -378,7 +401,8 @@ describe("agent › an error while it shuts down", () => {
       "the reserve",
     );
     disk.fill();
-    writeManyFiles(machine);
+    // A store that need not grow commits on a full disk too; with so many new files it must.
+    for (const name of manyFiles) writeFileSync(join(machine.logs, name), `${name}\n`);
     await until(() => agent.hasSaid("the checkpoint cannot be written"), "a commit that fails");
     agent.signal("SIGTERM");
     const exit = await agent.end();
@@ -386,7 +410,7 @@ describe("agent › an error while it shuts down", () => {
     expect(reportOf(agent, "app")).toMatchObject({ uncommitted_bytes: 0 });
     disk.free();
     expect((await machine.agent(config, "--once").end()).code).toBe(0);
-    expect(machine.outputLines().sort()).toEqual([...ofManyFiles].sort());
+    expect(machine.outputLines().sort()).toEqual([...manyFiles].sort());
   });
 });
 
