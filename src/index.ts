@@ -31,7 +31,7 @@ export {
   StageError,
   TailraceError,
 } from "./errors.ts";
-export { TailerManager, type TailerManagerOptions } from "./files/tailer-manager.ts";
+export { TailerManager, type TailerManagerOptions } from "./files/index.ts";
 export {
   Batch,
   DataRecord,

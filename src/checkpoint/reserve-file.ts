@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { open, stat } from "node:fs/promises";
+import { open, stat, statfs } from "node:fs/promises";
 import { errnoOf } from "../errors.ts";
 import { removeFile, statePaths, syncFolder } from "./state-directory.ts";
 
@@ -7,6 +7,8 @@ import { removeFile, statePaths, syncFolder } from "./state-directory.ts";
 export const RESERVE_BYTES = 16 * 1024 * 1024;
 
 const CHUNK_BYTES = 1024 * 1024;
+/** What must be left beside the reserve, in parts of it. */
+const HEAD_ROOM = 0.25;
 
 /**
  * Makes sure that the state directory holds a reserve: a file whose only use is that it can be given up. Its bytes are
@@ -22,6 +24,8 @@ export async function keepReserve(stateDir: string, options: { bytes?: number } 
     const file = await open(reserve, "w", 0o600);
     try {
       await file.chmod(0o600);
+      // Taking the last bytes, if only for a moment, would make others fail that start beside us.
+      if ((await freeBytes(dir)) < bytes * (1 + HEAD_ROOM)) return await giveUp(stateDir);
       for (let written = 0; written < bytes; written += CHUNK_BYTES) {
         await file.writeFile(randomBytes(Math.min(CHUNK_BYTES, bytes - written)));
       }
@@ -33,10 +37,21 @@ export async function keepReserve(stateDir: string, options: { bytes?: number } 
     await syncFolder(dir);
     return true;
   } catch (error) {
-    await releaseReserve(stateDir);
+    await giveUp(stateDir);
     if (isNoRoom(error)) return false;
     throw error;
   }
+}
+
+async function giveUp(stateDir: string): Promise<false> {
+  await releaseReserve(stateDir);
+  return false;
+}
+
+/** What an unprivileged process may still write. */
+async function freeBytes(folder: string): Promise<number> {
+  const { bavail, bsize } = await statfs(folder);
+  return bavail * bsize;
 }
 
 /** Gives the reserve up; when it resolves, its blocks are free. The next `keepReserve` makes it again. */

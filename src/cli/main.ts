@@ -14,6 +14,7 @@ import { register as registerSchema } from "./schema.ts";
 import { register as registerTail } from "./tail.ts";
 import { register as registerTap } from "./tap.ts";
 import { register as registerValidate } from "./validate.ts";
+import { register as registerWhy } from "./why.ts";
 
 /** Every command that is built, in the order of `--help`. Each loads what is heavy when it runs, not before. */
 const REGISTER: readonly ((program: Command, io: CliIo) => void)[] = [
@@ -23,6 +24,7 @@ const REGISTER: readonly ((program: Command, io: CliIo) => void)[] = [
   registerExplain,
   registerGraph,
   registerCheckpoints,
+  registerWhy,
   registerAudit,
   registerTap,
   registerDlq,

@@ -35,6 +35,14 @@ export class Agenda {
     for (const name of state.names) this.touch(name);
   }
 
+  /** Nothing more is to be found out about this file. */
+  drop(state: FileState): void {
+    this.detached.delete(state);
+    this.missingSince.delete(state);
+    this.doubted.delete(state);
+    this.copies.delete(state);
+  }
+
   reborn(id: FileId): void {
     this.rebornIds.add(id);
   }

@@ -108,6 +108,25 @@ export class Discovery {
     this.#whereabouts.truncated(state);
   }
 
+  /** The file is as if it had never been seen; not to be called during a pass. */
+  forget(state: FileState): void {
+    const { registry } = this.#options;
+    for (const path of registry.copiesOf(state)) registry.removePath(path);
+    for (const copy of [...registry.states]) {
+      if (copy.copyOf === state.key && copy.id !== undefined) this.#whereabouts.forgetCopy(copy.id);
+    }
+    this.#whereabouts.unfollow(state);
+    registry.remove(state);
+    for (const path of state.paths) {
+      registry.removePath(path);
+      this.#agenda.again.add(path);
+    }
+    this.#agenda.drop(state);
+    // Whoever waits for it goes on.
+    state.phase = "finished";
+    state.isCaughtUp = true;
+  }
+
   /** See `Copies.settle`. */
   settleCopies(): Promise<void> {
     return this.#copies.settle();

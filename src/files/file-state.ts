@@ -87,6 +87,8 @@ export class FileState {
   predecessor: FileState | undefined;
   /** The last one that was a predecessor, also when that is past. */
   linkedTo: FileState | undefined;
+  /** It is taken to be where its inode is, but that could not be opened: its content may as well be in a copy. */
+  isUnproven = false;
   /** An older sibling may yet turn out to be a generation that comes first. */
   isBlocked = false;
   /** Its reading has begun in this process: it waits for nobody any more. */

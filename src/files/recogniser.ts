@@ -50,6 +50,7 @@ export class Recogniser {
     if (isPlain && isUntouched && state.names.includes(path)) return true;
     const comparison = await this.#evidence.compare(path, state);
     // What cannot be opened now is proved by the tailer that opens it.
+    state.isUnproven = comparison === "unreadable";
     return comparison === "match" || comparison === "unreadable";
   }
 
@@ -133,7 +134,7 @@ export class Recogniser {
       if (state.phase === "finished" && state.offset === 0) return false;
       if (base === path)
         return this.#whereabouts.isHomeless(state) && !this.#options.readers.holds(state) && state.phase !== "finished";
-      return twin !== undefined || this.#whereabouts.isGone(state) || state.paths.has(base);
+      return twin !== undefined || this.#whereabouts.isGone(state) || state.isUnproven || state.paths.has(base);
     });
     const urgency = (state: FileState) => (this.#whereabouts.isHomeless(state) && state.phase !== "finished" ? 1 : 0);
     return family.sort(

@@ -14,7 +14,7 @@ import {
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type Line, TailBench, texts } from "./tail-bench.test-kit.ts";
-import type { TailerManagerOptions } from "./tailer-manager.ts";
+import type { TailerManagerOptions } from "./tailer-manager-options.ts";
 
 let bench: TailBench;
 beforeEach(() => {

@@ -139,6 +139,24 @@ export class Rotation {
     return format === undefined ? handle : new ArchiveContent(handle, format);
   }
 
+  /** Opens the content of a file where it was last; undefined: another file is there. */
+  async openAs(state: FileState): Promise<Content | undefined> {
+    const path = state.location!;
+    const handle = await this.#fileSystem.open(path, "read");
+    try {
+      const stat = await handle.stat();
+      if (stat.kind !== "file" || this.#ids.idOf(stat) !== state.id) {
+        await handle.close();
+        return undefined;
+      }
+    } catch (error) {
+      await handle.close().catch(() => undefined);
+      throw error;
+    }
+    const format = this.formatOf(path);
+    return format === undefined ? handle : new ArchiveContent(handle, format);
+  }
+
   /** Whether an archive is finished; a file that is none always is. */
   async isWhole(path: BytePath): Promise<boolean> {
     const format = this.formatOf(path);

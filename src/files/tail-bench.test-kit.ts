@@ -12,7 +12,8 @@ import { nodeFileSystem } from "../runtime/node-file-system.ts";
 import { systemRandom } from "../runtime/random.ts";
 import type { SourceContext, SourcePositions } from "../stage/contract.ts";
 import { silentLogger } from "../telemetry/log.ts";
-import { TailerManager, type TailerManagerOptions } from "./tailer-manager.ts";
+import { TailerManager } from "./tailer-manager.ts";
+import type { TailerManagerOptions } from "./tailer-manager-options.ts";
 
 /** Positions in memory. What is settled is committed when `commit` is called; it survives restarts of the manager. */
 export class MemoryPositions implements SourcePositions {

@@ -1,72 +1,26 @@
 import type { Receiver, Sender } from "../channel/index.ts";
-import { errnoOf, toError } from "../errors.ts";
-import { Backoff } from "../runtime/backoff.ts";
-import { type BytePath, pathFromText, pathToText } from "../runtime/byte-path.ts";
+import { errnoOf } from "../errors.ts";
+import { pathToText } from "../runtime/byte-path.ts";
 import { CancellationToken } from "../runtime/cancellation-token.ts";
 import type { Source, SourceContext, SourceStatus } from "../stage/contract.ts";
-import { ArchiveContent, formatOf } from "./archive.ts";
-import type { Content } from "./content.ts";
+import { DeliveredFiles } from "./delivered-files.ts";
 import { openFileLimit } from "./descriptor-limit.ts";
+import { type Running, whomToClose } from "./descriptor-room.ts";
 import { Discovery } from "./discovery.ts";
 import { FileIds } from "./file-id.ts";
 import { FileRegistry } from "./file-registry.ts";
+import { type FileFacts, FileReport, type FileStatus, statusOf } from "./file-report.ts";
 import type { FileState } from "./file-state.ts";
+import { FileTroubles } from "./file-troubles.ts";
 import { PathPatterns } from "./glob.ts";
+import { HINT_DELAY_MS, LoopPace } from "./loop-pace.ts";
 import type { Readers } from "./readers.ts";
 import { Rotation } from "./rotation.ts";
-import {
-  type Ending,
-  type ReadCounters,
-  Tailer,
-  type TailerEnd,
-  type TailerOptions,
-  type TailerPayload,
-} from "./tailer.ts";
+import { Tailer } from "./tailer.ts";
+import type { TailerManagerOptions } from "./tailer-manager-options.ts";
+import type { Ending, ReadCounters, TailerEnd, TailerOptions, TailerPayload } from "./tailer-options.ts";
 import { Tombstones } from "./tombstones.ts";
 import { Watcher } from "./watcher.ts";
-
-export interface TailerManagerOptions {
-  /** Globs, absolute or from the working folder. */
-  readonly include: readonly string[];
-  readonly exclude: readonly string[];
-  /** For files that have no checkpoint and were there before the start. */
-  readonly readFrom: "beginning" | "end";
-  readonly maxLineBytes: number;
-  readonly lineDelimiter: Buffer;
-  /** WHATWG label. */
-  readonly encoding: string;
-  readonly maxBatchBytes: number;
-  readonly scanIntervalMs: number;
-  readonly idleScanIntervalMs: number;
-  /** 0: off. */
-  readonly partialLineTimeoutMs: number;
-  readonly rotateWaitMs: number;
-  readonly archives: boolean;
-  readonly maxOpenFiles: number;
-  readonly tombstoneDays: number;
-  /** 0: off. */
-  readonly ignoreOlderMs: number;
-  /** 0: never. */
-  readonly removeAfterMs: number;
-}
-
-/** Where one file stands. */
-export interface FileStatus {
-  readonly key: string;
-  readonly generation: number;
-  readonly path: string;
-  /** All names it was seen under. */
-  readonly names: readonly string[];
-  readonly phase: FileState["phase"];
-  /** Everything below it has been read and sent. */
-  readonly position: number;
-  readonly size: number;
-  readonly lagBytes: number;
-  readonly trouble: string | undefined;
-}
-
-/** Notifications come in bursts, one for each write: what they announce is looked at together. */
-const HINT_DELAY_MS = 25;
 
 /**
  * Archives that are read at once: each holds a decompressor, with a window of up to 128 MiB, outside of the in-flight
@@ -76,14 +30,6 @@ const MAX_OPEN_ARCHIVES = 4;
 
 /** A descriptor of a file quiet for so long is closed; the next change opens it again. */
 const IDLE_CLOSE_MS = 60_000;
-
-interface Running {
-  readonly tailer: Tailer;
-  readonly token: CancellationToken;
-  readonly ended: Promise<void>;
-  /** Monotonic; when it last reached the end of its file. */
-  idleSinceMs: number;
-}
 
 /**
  * The source of files (design "TailerManager channel ownership"): it creates THE channel, gives each Tailer a clone of
@@ -109,16 +55,17 @@ export class TailerManager implements Source {
   /** Those that must tell when they have sent what is there now. */
   readonly #toMark = new Set<FileState>();
   /** Gone with their files: one that never could be read again is not told of. */
-  readonly #backoffs = new WeakMap<FileState, Backoff>();
+  readonly #troubles: FileTroubles;
+  readonly #delivered: DeliveredFiles;
+  readonly #report: FileReport;
   readonly #tombstones: Tombstones;
   #maxOpenFiles: number;
   #watcher: Watcher | undefined;
   #discovery: Discovery | undefined;
   #token = new CancellationToken();
   #isOnce = false;
-  #nudge: (() => void) | undefined;
-  #isNudged = false;
-  #hintedMs: number | undefined;
+  #pace: LoopPace | undefined;
+  #isPassing = false;
 
   constructor(options: TailerManagerOptions, context: SourceContext) {
     this.#options = options;
@@ -134,6 +81,25 @@ export class TailerManager implements Source {
       keepMs: options.tombstoneDays * 86_400_000,
       seenAtMs: (path) => this.#watcher?.seenAtMs(path) ?? 0,
     });
+    this.#troubles = new FileTroubles(context);
+    this.#delivered = new DeliveredFiles({
+      ...context,
+      registry: this.#registry,
+      rotation: this.#rotation,
+      ids: this.#ids,
+      removeAfterMs: options.removeAfterMs,
+    });
+    this.#report = new FileReport({
+      ...context,
+      registry: this.#registry,
+      rotation: this.#rotation,
+      ids: this.#ids,
+      patterns: this.#patterns,
+      rotateWaitMs: options.rotateWaitMs,
+      maxOpenFiles: () => this.#maxOpenFiles,
+      tailerOf: (state) => this.#running.get(state)?.tailer,
+      folderTrouble: (folder) => this.#watcher?.troubleOf(folder),
+    });
     const { sender, receiver } = context.channel();
     this.#sender = sender;
     this.output = receiver;
@@ -141,23 +107,27 @@ export class TailerManager implements Source {
 
   /** See `Source`. Rejects only if the channel it was given is unusable; files that cannot be read are tried again. */
   async run({ signal, once }: { signal: AbortSignal; once: boolean }): Promise<void> {
-    const { clock, positions } = this.#context;
+    const { clock } = this.#context;
     this.#isOnce = once;
     this.#token = CancellationToken.following(signal);
     this.#maxOpenFiles = Math.min(this.#maxOpenFiles, await openFileLimit(this.#context.fileSystem));
+    const pace = new LoopPace(clock, this.#token.signal);
+    this.#pace = pace;
     const discovery = this.#open();
     try {
       discovery.load();
       let lastTidyMs = clock.monotonic();
       while (!this.#token.isCancelled && !this.#sender.isClosed) {
+        this.#isPassing = true;
         await discovery.pass();
+        this.#isPassing = false;
         this.#startReady();
         if (clock.monotonic() - lastTidyMs >= this.#options.scanIntervalMs) {
           lastTidyMs = clock.monotonic();
           await this.#tidy();
         }
         if (once && this.#isDone()) break;
-        await this.#nextTurn(lastTidyMs);
+        await pace.next(lastTidyMs + this.#options.scanIntervalMs);
       }
     } finally {
       this.#token.cancel();
@@ -166,7 +136,6 @@ export class TailerManager implements Source {
       this.#tombstones.note(this.#registry.states);
       this.#sender.close();
       this.#token[Symbol.dispose]();
-      void positions;
     }
   }
 
@@ -183,17 +152,38 @@ export class TailerManager implements Source {
 
   /** Every file that is read, and every tombstone. */
   files(): FileStatus[] {
-    return [...this.#registry.states].map((state) => ({
-      key: state.key,
-      generation: state.generation,
-      path: pathToText(state.path),
-      names: state.names.map(pathToText),
-      phase: state.phase,
-      position: state.offset,
-      size: state.size,
-      lagBytes: state.phase === "finished" ? 0 : state.lagBytes,
-      trouble: state.trouble?.error.message,
-    }));
+    return [...this.#registry.states].map(statusOf);
+  }
+
+  /**
+   * Why the file at `path` is, or is not, being read, and where it stands: `answer` in plain words, and what it rests on
+   * (positions in bytes). Paths as text; bytes that are no UTF-8 as events show them (`\xNN`).
+   */
+  async why(path: string): Promise<FileFacts> {
+    return this.#report.why(path);
+  }
+
+  /**
+   * Forgets the files whose newest name is `path`, with their positions: what is there is read as a new file, from 0.
+   *
+   * @returns how many files were forgotten
+   * @throws CheckpointError if that cannot be made durable; they stay known then
+   */
+  async reset(path: string): Promise<number> {
+    const name = this.#report.pathOf(path);
+    const states = [...this.#registry.states].filter((state) => state.names[state.names.length - 1] === name);
+    if (states.length === 0) return 0;
+    // Not in the middle of a pass: it holds on to what it knows of the files.
+    while (this.#isPassing) await this.#context.clock.sleep(5, { signal: this.#token.signal });
+    for (const state of states) await this.#stop(state);
+    await this.#context.positions.save(new Map(states.map((state) => [state.key, undefined])));
+    for (const state of states) {
+      this.#ready.delete(state);
+      this.#toMark.delete(state);
+      this.#discovery?.forget(state);
+    }
+    this.#pace?.nudge();
+    return states.length;
   }
 
   /** Descriptors that are open for reading. */
@@ -222,10 +212,7 @@ export class TailerManager implements Source {
       log,
       scanIntervalMs,
       idleScanIntervalMs,
-      onHint: () => {
-        this.#hintedMs ??= clock.monotonic();
-        this.#wakeLoop();
-      },
+      onHint: () => this.#pace?.hint(),
     });
     const readers: Readers = {
       holds: (state) => this.#running.get(state)?.tailer.isOpen ?? false,
@@ -262,36 +249,6 @@ export class TailerManager implements Source {
     return this.#discovery;
   }
 
-  /** Until the next scan is due, a notification came, or a tailer ended. */
-  async #nextTurn(lastTidyMs: number): Promise<void> {
-    const { clock } = this.#context;
-    if (!this.#isNudged) {
-      const waitMs = Math.max(1, lastTidyMs + this.#options.scanIntervalMs - clock.monotonic());
-      await new Promise<void>((resolve) => {
-        const done = () => {
-          timer.cancel();
-          this.#token.signal.removeEventListener("abort", done);
-          this.#nudge = undefined;
-          resolve();
-        };
-        const timer = clock.after(waitMs, done);
-        this.#token.signal.addEventListener("abort", done, { once: true });
-        this.#nudge = done;
-        if (this.#token.isCancelled) done();
-      });
-    }
-    this.#isNudged = false;
-    if (this.#hintedMs !== undefined) {
-      await clock.sleep(HINT_DELAY_MS, { signal: this.#token.signal });
-      this.#hintedMs = undefined;
-    }
-  }
-
-  #wakeLoop(): void {
-    this.#isNudged = true;
-    this.#nudge?.();
-  }
-
   /** Once a scan: close what is idle, note what was learned, forget what is old. */
   async #tidy(): Promise<void> {
     const nowMs = this.#context.clock.monotonic();
@@ -302,13 +259,16 @@ export class TailerManager implements Source {
     await this.#discovery?.settleCopies();
     this.#tombstones.note(this.#registry.states);
     await this.#tombstones.prune((state) => this.#running.has(state));
-    if (this.#options.removeAfterMs > 0) await this.#removeOld();
+    await this.#delivered.remove();
   }
 
   /** `--once`: nothing is left to read or to find out. */
   #isDone(): boolean {
     return (
-      this.#running.size === 0 && this.#ready.size === 0 && !this.#isNudged && this.#discovery?.isUnsettled === false
+      this.#running.size === 0 &&
+      this.#ready.size === 0 &&
+      this.#pace?.isNudged === false &&
+      this.#discovery?.isUnsettled === false
     );
   }
 
@@ -365,7 +325,7 @@ export class TailerManager implements Source {
       const isArchive = this.#isArchive(state);
       if (isArchive && archives >= MAX_OPEN_ARCHIVES) continue;
       if (this.#running.size >= this.#maxOpenFiles) {
-        this.#makeRoom();
+        whomToClose(this.#running)?.token.cancel();
         break;
       }
       this.#ready.delete(state);
@@ -395,30 +355,6 @@ export class TailerManager implements Source {
     return trouble !== undefined && this.#context.clock.monotonic() - trouble.sinceMs >= this.#options.rotateWaitMs;
   }
 
-  /**
-   * Asks the tailer that has been idle for the longest time to close; a rotated one only if no live one is idle. One
-   * whose file has no name that is known is closed last of all, that is never: nobody could open it again. While all are
-   * such, nothing new is started.
-   */
-  #makeRoom(): void {
-    let oldest: Running | undefined;
-    let isOldestLive = false;
-    for (const [state, running] of this.#running) {
-      if (running.token.isCancelled) return;
-      // One that holds its place for a file that is not open takes the descriptor that this file needs.
-      const isInTheWay =
-        running.tailer.isHeld && state.predecessor !== undefined && !this.#running.has(state.predecessor);
-      const mayClose = isInTheWay || (running.tailer.isIdle && !running.tailer.hasEndMark);
-      if (!mayClose || state.location === undefined) continue;
-      const isLive = state.phase === "live";
-      if (isOldestLive && !isLive) continue;
-      if (oldest !== undefined && isLive === isOldestLive && oldest.idleSinceMs <= running.idleSinceMs) continue;
-      oldest = running;
-      isOldestLive = isLive;
-    }
-    oldest?.token.cancel();
-  }
-
   #endingOf(state: FileState): Ending {
     if (this.#isOnce) return "at_end";
     if (state.phase === "live") return this.#isArchive(state) ? "at_end" : "never";
@@ -428,7 +364,7 @@ export class TailerManager implements Source {
   }
 
   #isArchive(state: FileState): boolean {
-    return this.#options.archives && state.location !== undefined && formatOf(state.location) !== undefined;
+    return state.location !== undefined && this.#rotation.formatOf(state.location) !== undefined;
   }
 
   #start(state: FileState): void {
@@ -449,7 +385,7 @@ export class TailerManager implements Source {
       partialLineTimeoutMs: this.#options.partialLineTimeoutMs,
       rotateWaitMs: this.#options.rotateWaitMs,
       counters: this.counters,
-      open: (which) => this.#openContent(which),
+      open: (which) => this.#rotation.openAs(which),
       onCaughtUp: (which) => {
         which.isCaughtUp = true;
         this.#startReady();
@@ -457,8 +393,7 @@ export class TailerManager implements Source {
       onIdle: (which) => {
         const running = this.#running.get(which);
         if (running !== undefined) running.idleSinceMs = clock.monotonic();
-        this.#backoffs.delete(which);
-        if (which.trouble !== undefined) this.#mended(which);
+        this.#troubles.mended(which);
         if (this.#ready.size > 0) this.#startReady();
       },
     };
@@ -478,27 +413,9 @@ export class TailerManager implements Source {
       }
       this.#ended(state, end);
       this.#startReady();
-      if (this.#isOnce || this.#discovery?.isUnsettled) this.#wakeLoop();
+      if (this.#isOnce || this.#discovery?.isUnsettled) this.#pace?.nudge();
     });
     this.#running.set(state, { tailer, token, ended, idleSinceMs: clock.monotonic() });
-  }
-
-  async #openContent(state: FileState): Promise<Content | undefined> {
-    const { fileSystem } = this.#context;
-    const path = state.location!;
-    const handle = await fileSystem.open(path, "read");
-    try {
-      const stat = await handle.stat();
-      if (stat.kind !== "file" || this.#ids.idOf(stat) !== state.id) {
-        await handle.close();
-        return undefined;
-      }
-    } catch (error) {
-      await handle.close().catch(() => undefined);
-      throw error;
-    }
-    const format = this.#options.archives ? formatOf(path) : undefined;
-    return format === undefined ? handle : new ArchiveContent(handle, format);
   }
 
   #ended(state: FileState, end: TailerEnd): void {
@@ -531,8 +448,7 @@ export class TailerManager implements Source {
     this.#ready.add(state);
     // Not before somebody has looked.
     state.notBeforeMs = this.#context.clock.monotonic() + 2 * HINT_DELAY_MS;
-    this.#hintedMs ??= this.#context.clock.monotonic();
-    this.#wakeLoop();
+    this.#pace?.hint();
   }
 
   #finished(state: FileState): void {
@@ -554,68 +470,11 @@ export class TailerManager implements Source {
 
   /** Tried again, ever more rarely; the position stays. */
   #failed(state: FileState, error: Error): void {
-    const { clock, random, events } = this.#context;
     if (["ENOENT", "ENOTDIR"].includes(errnoOf(error) ?? "")) {
       this.#moved(state);
       return;
     }
-    let backoff = this.#backoffs.get(state);
-    if (backoff === undefined) {
-      backoff = new Backoff({ initialMs: 250, maxMs: 30_000 }, random);
-      this.#backoffs.set(state, backoff);
-    }
-    state.notBeforeMs = clock.monotonic() + backoff.next();
+    this.#troubles.failed(state, error);
     this.#ready.add(state);
-    const code = errnoOf(error);
-    const text = pathToText(state.location ?? state.path);
-    if (state.trouble === undefined || errnoOf(state.trouble.error) !== code) {
-      events.emit(
-        "file_unreadable",
-        `${text} cannot be read (${error.message}); its position ${state.offset} is kept`,
-        {
-          file: text,
-          offset: state.offset,
-          error: error.message,
-        },
-      );
-    }
-    state.trouble = { error, sinceMs: state.trouble?.sinceMs ?? clock.monotonic() };
-  }
-
-  #mended(state: FileState): void {
-    const text = pathToText(state.location ?? state.path);
-    state.trouble = undefined;
-    this.#context.events.emit("file_readable", `${text} can be read again`, { file: text });
-  }
-
-  // ------------------------------------------------------------ removing
-
-  /** `remove_after_ms`: a file that was quiet for so long and is committed to its end is deleted. */
-  async #removeOld(): Promise<void> {
-    const { clock, positions, fileSystem, log } = this.#context;
-    for (const [path, use] of [...this.#registry.paths]) {
-      if (use.kind !== "file") continue;
-      const { state, stat } = use;
-      if (clock.now() - stat.modifiedMs < this.#options.removeAfterMs || state.lagBytes > 0) continue;
-      const committed = Math.max(positions.committedOf(state.key), state.start);
-      if (this.#isArchive(state) ? state.phase !== "finished" || committed < state.size : committed < stat.size)
-        continue;
-      try {
-        const now = fileSystem.statSync(path);
-        // Only exactly what was read; a name that leads elsewhere by now is none of ours.
-        if (now === undefined || this.#ids.idOf(now) !== state.id || now.size !== stat.size) continue;
-        if (now.modifiedMs !== stat.modifiedMs) continue;
-        await fileSystem.unlink(path);
-        log.info({ file: pathToText(path) }, "deleted a file that was delivered and quiet for remove_after_ms");
-      } catch (error) {
-        log.warn({ file: pathToText(path), error: toError(error).message }, "cannot delete a delivered file");
-      }
-    }
-  }
-
-  /** What is known of a path, given as text. */
-  stateAt(path: string): FileState | undefined {
-    const use = this.#registry.paths.get(pathFromText(path) as BytePath);
-    return use?.kind === "file" ? use.state : undefined;
   }
 }

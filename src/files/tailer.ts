@@ -5,68 +5,14 @@ import { Batch } from "../record/batch.ts";
 import type { Lines } from "../record/lines.ts";
 import { Backoff } from "../runtime/backoff.ts";
 import { pathToText } from "../runtime/byte-path.ts";
-import type { Clock } from "../runtime/clock.ts";
 import type { FileStat } from "../runtime/file-system.ts";
-import type { Lease, MemoryBudget } from "../runtime/memory-budget.ts";
-import type { Random } from "../runtime/random.ts";
-import type { SourcePositions } from "../stage/contract.ts";
-import type { EventSink } from "../telemetry/events.ts";
-import type { Logger } from "../telemetry/log.ts";
+import type { Lease } from "../runtime/memory-budget.ts";
 import { type Content, readFully, UNKNOWN_SIZE } from "./content.ts";
+import { growFingerprint, hasGuard, hasShrunk, holeLength, learnFingerprint, proveContent } from "./content-proof.ts";
 import type { FileState } from "./file-state.ts";
-import { contentMark, FINGERPRINT_BYTES, GUARD_BYTES, marksMatch } from "./fingerprint.ts";
-
-/** The batch that a Tailer emits: whole lines of one file, and the byte range that they came from. */
-export type TailerPayload = Batch;
-
-/** What tailers have read, over all files of the source. */
-export interface ReadCounters {
-  /** Delimiters included. */
-  bytes: number;
-  records: number;
-  /** Lines longer than `max_line_bytes`, each counted once. */
-  cutLines: number;
-  /** Bytes of holes after truncations. */
-  holeBytes: number;
-}
-
-export interface TailerOptions {
-  readonly budget: MemoryBudget;
-  readonly positions: SourcePositions;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly events: EventSink;
-  readonly log: Logger;
-  readonly host: string;
-  readonly delimiter: Buffer;
-  readonly encoding: string;
-  readonly maxLineBytes: number;
-  readonly maxBatchBytes: number;
-  readonly partialLineTimeoutMs: number;
-  readonly rotateWaitMs: number;
-  readonly counters: ReadCounters;
-  /** Opens the content where the state says it is; undefined: something else is there now. */
-  readonly open: (state: FileState) => Promise<Content | undefined>;
-  /** All that was there when the end was marked has been sent. */
-  readonly onCaughtUp: (state: FileState) => void;
-  /** Nothing is left to read at the moment; the descriptor may be wanted elsewhere. */
-  readonly onIdle: (state: FileState) => void;
-}
-
-/**
- * Why a tailer ended:
- * - `stopped`: cancelled, or nobody receives any more; it can go on from `state.offset`
- * - `finished`: nothing more will come
- * - `truncated`: the content before `state.offset` is not what was read: cut, replaced or rewritten
- * - `moved`: another file lies there now
- * - `failed`: the file cannot be opened or read; it can go on from `state.offset`
- */
-export type TailerEnd =
-  | { readonly kind: "stopped" | "finished" | "truncated" | "moved" }
-  | { readonly kind: "failed"; readonly error: Error };
-
-/** When a tailer ends by itself: never; when its file was quiet for `rotate_wait_ms`; at the end of the content. */
-export type Ending = "never" | "when_quiet" | "at_end";
+import { contentMark, GUARD_BYTES } from "./fingerprint.ts";
+import type { Ending, TailerEnd, TailerOptions, TailerPayload } from "./tailer-options.ts";
+import { WakeSignal } from "./wake-signal.ts";
 
 type ReadOutcome = "more" | "end" | "truncated" | "stopped";
 
@@ -102,9 +48,9 @@ export class Tailer {
   #limit: number | undefined;
   #endMark: number | "unset" | undefined;
   #isReleased: boolean;
-  #isWoken = false;
-  #wakeWaiter: (() => void) | undefined;
+  readonly #wakes: WakeSignal;
   #isIdle = false;
+  #waitsFor: string | undefined;
 
   constructor(
     state: FileState,
@@ -117,6 +63,7 @@ export class Tailer {
     this.#options = options;
     this.#sender = sender;
     this.#signal = signal;
+    this.#wakes = new WakeSignal(options.clock, signal);
     this.#ending = start.ending;
     this.#isReleased = !start.isHeld;
     this.#want = options.maxBatchBytes;
@@ -137,10 +84,15 @@ export class Tailer {
     return !this.#isReleased;
   }
 
+  /** What keeps it from reading on, in plain words; undefined: nothing. */
+  get waitsFor(): string | undefined {
+    if (this.isHeld) return "an older file of the same path is read first";
+    return this.#isIdle ? "more data: it is read to its end" : this.#waitsFor;
+  }
+
   /** The file may have changed. */
   wake(): void {
-    this.#isWoken = true;
-    this.#wakeWaiter?.();
+    this.#wakes.wake();
   }
 
   /** One that was started held has its file open, and begins to read now. */
@@ -172,13 +124,16 @@ export class Tailer {
     try {
       const opened = await this.#open();
       if (opened !== "ready") return { kind: opened };
-      while (!this.#isReleased && !this.#signal.aborted) await this.#waitForChange(undefined);
+      while (!this.#isReleased && !this.#signal.aborted) await this.#wakes.wait(undefined);
       // It may have grown, or shrunk, while it was held.
       this.#size = undefined;
       for (;;) {
         if (this.#signal.aborted) return { kind: "stopped" };
         if (!this.#options.positions.hasRoom(this.state.key)) {
-          await this.#options.positions.roomFor(this.state.key, { signal: this.#signal });
+          const { positions } = this.#options;
+          await this.#waiting("sinks: too many of its batches have ended out of order or not at all", () =>
+            positions.roomFor(this.state.key, { signal: this.#signal }),
+          );
           continue;
         }
         const outcome = await this.#read();
@@ -210,11 +165,11 @@ export class Tailer {
       state.rangeFrom = state.offset > 0 ? 0 : undefined;
       state.startAt = undefined;
     }
-    if (stat.size < state.offset || this.#hasShrunk(stat)) return "truncated";
-    if (!(await this.#verify(this.#content))) return "truncated";
+    if (stat.size < state.offset || hasShrunk(this.state, stat)) return "truncated";
+    if (!(await proveContent(state, this.#content))) return "truncated";
     this.#takeStat(stat);
     if (state.start > 0 && !state.isSaved) {
-      await this.#growFingerprint(this.#content);
+      await growFingerprint(state, this.#content);
       // Where reading begins must survive, or a restart would begin elsewhere.
       if (!(await this.#save())) return "truncated";
     }
@@ -231,26 +186,6 @@ export class Tailer {
       resumesAfter: this.#whatPrecedes(),
     });
     return "ready";
-  }
-
-  /** Of a file of which nothing was given out no guard tells a truncation; that there was more before does. */
-  #hasShrunk(stat: FileStat): boolean {
-    const { state } = this;
-    return state.offset === 0 && stat.size < Math.max(state.size, state.readEnd);
-  }
-
-  /** Proves that what was read before is still there, and takes the guard bytes of this process. */
-  async #verify(content: Content): Promise<boolean> {
-    const { state } = this;
-    const length = Math.min(GUARD_BYTES, state.offset);
-    const guard = Buffer.alloc(length);
-    // Before the marks: if the content is right after this read, it was right during it.
-    if ((await readFully(content, guard, 0, length, state.offset - length)) < length) return false;
-    if (state.guard.length > 0 && !state.guard.equals(guard)) return false;
-    const { identity } = state;
-    if (identity.fingerprint.length > 0 && (await marksMatch(content, identity)) !== "match") return false;
-    state.guard = guard;
-    return true;
   }
 
   #whatPrecedes(): "line" | "cut" | "partial" {
@@ -270,37 +205,21 @@ export class Tailer {
   async #skipHole(content: Content, size: number): Promise<void> {
     const { state } = this;
     const { events, counters, maxBatchBytes } = this.#options;
-    const chunk = Buffer.alloc(Math.min(size, maxBatchBytes));
-    const zeros = Buffer.alloc(chunk.length);
-    let at = 0;
-    while (at < size) {
-      const count = await content.read(chunk, 0, chunk.length, at);
-      if (count === 0) break;
-      if (chunk.compare(zeros, 0, count, 0, count) !== 0) {
-        at += chunk.findIndex((byte) => byte !== 0);
-        break;
-      }
-      at += count;
-    }
+    const bytes = await holeLength(content, size, maxBatchBytes);
     // Nothing but NUL bytes: perhaps the data is yet to come. It is looked at again when there is more.
-    if (at === 0 || at >= size) return;
-    state.start = at;
-    state.offset = at;
-    state.readEnd = at;
+    if (bytes === 0 || bytes >= size) return;
+    state.start = bytes;
+    state.offset = bytes;
+    state.readEnd = bytes;
     state.rangeFrom = 0;
-    state.guard = Buffer.alloc(Math.min(GUARD_BYTES, at));
-    await this.#growFingerprint(content);
+    state.guard = Buffer.alloc(Math.min(GUARD_BYTES, bytes));
+    await growFingerprint(state, content);
     // Durable first, so that a replay skips the same bytes.
     await this.#save();
-    counters.holeBytes += at;
-    events.emit(
-      "hole_skipped",
-      `${pathToText(state.path)} starts with a hole of ${at} bytes after its truncation; skipped`,
-      {
-        file: pathToText(state.path),
-        bytes: at,
-      },
-    );
+    counters.holeBytes += bytes;
+    const file = pathToText(state.path);
+    const message = `${file} starts with a hole of ${bytes} bytes after its truncation; skipped`;
+    events.emit("hole_skipped", message, { file, bytes });
   }
 
   // ------------------------------------------------------------ reading
@@ -311,7 +230,7 @@ export class Tailer {
     const content = this.#content!;
     if (this.#size === undefined) {
       const stat = await content.stat();
-      if (this.#hasShrunk(stat)) return "truncated";
+      if (hasShrunk(this.state, stat)) return "truncated";
       this.#takeStat(stat);
     }
     const size = this.#limit === undefined ? this.#size! : Math.min(this.#size!, this.#limit);
@@ -319,13 +238,15 @@ export class Tailer {
     if (size <= state.readEnd) {
       // A shorter unfinished line: what was read of it was never given out.
       state.readEnd = size;
-      return (await this.#isUnchanged(content)) ? this.#reachedEnd() : "truncated";
+      return (await hasGuard(state, content)) ? this.#reachedEnd() : "truncated";
     }
     const guardBytes = state.guard.length;
     // The guard counts into the batch size, so that the buffer is one of the pool.
     const wanted = Math.min(size - state.offset, Math.max(1, this.#want - guardBytes));
     const total = guardBytes + wanted;
-    const lease = await budget.lease(total, { signal: this.#signal });
+    const lease = await this.#waiting("memory: the in-flight budget is used up", () =>
+      budget.lease(total, { signal: this.#signal }),
+    );
     if (lease === undefined) return "stopped";
     let isOurs = true;
     try {
@@ -334,7 +255,12 @@ export class Tailer {
       const readAtMs = clock.now();
       const stat = await content.stat();
       const end = bufferStart + count;
-      if (count < guardBytes || stat.size < end || this.#hasShrunk(stat) || !startsWith(lease.buffer, state.guard))
+      if (
+        count < guardBytes ||
+        stat.size < end ||
+        hasShrunk(this.state, stat) ||
+        !startsWith(lease.buffer, state.guard)
+      )
         return "truncated";
       this.#takeStat(stat);
       if (count === guardBytes && wanted > 0 && stat.size > state.offset && stat.size !== UNKNOWN_SIZE) {
@@ -346,7 +272,7 @@ export class Tailer {
         state.readEnd = end;
         state.changedAtMs = clock.monotonic();
       }
-      if (!(await this.#learnFingerprint(content, lease.buffer, count, bufferStart))) return "truncated";
+      if (!(await learnFingerprint(state, content, lease.buffer, count, bufferStart))) return "truncated";
       const cutBefore = this.#framer.cutLines;
       const pieces = this.#framer.frame(lease.buffer, guardBytes, count, readAtMs);
       counters.cutLines += this.#framer.cutLines - cutBefore;
@@ -379,16 +305,6 @@ export class Tailer {
     return count;
   }
 
-  /** Verifies the guard alone: the file was touched but has not grown. */
-  async #isUnchanged(content: Content): Promise<boolean> {
-    const { state } = this;
-    const { guard } = state;
-    if (guard.length === 0) return true;
-    const bytes = Buffer.allocUnsafe(guard.length);
-    const count = await readFully(content, bytes, 0, guard.length, state.offset - guard.length);
-    return count === guard.length && bytes.equals(guard);
-  }
-
   /** Room for the longest line, so that the framer always gets on. */
   #longestRead(): number {
     const { maxLineBytes, delimiter } = this.#options;
@@ -418,29 +334,6 @@ export class Tailer {
     this.#options.onCaughtUp(this.state);
   }
 
-  /** The first bytes are taken from the read itself where it holds them. False: they are not the ones known. */
-  async #learnFingerprint(content: Content, buffer: Buffer, count: number, bufferStart: number): Promise<boolean> {
-    const { state } = this;
-    const known = state.fingerprint.length;
-    if (known >= FINGERPRINT_BYTES || known >= state.readEnd) return true;
-    if (bufferStart > 0) return this.#growFingerprint(content);
-    if (count <= known) return true;
-    if (known > 0 && contentMark(buffer.subarray(0, known)).hash !== state.fingerprint.hash) return false;
-    state.fingerprint = contentMark(buffer.subarray(0, Math.min(count, FINGERPRINT_BYTES)));
-    return true;
-  }
-
-  async #growFingerprint(content: Content): Promise<boolean> {
-    const { state } = this;
-    const bytes = Buffer.allocUnsafe(FINGERPRINT_BYTES);
-    const count = await readFully(content, bytes, 0, FINGERPRINT_BYTES, 0);
-    const known = state.fingerprint.length;
-    if (count < known) return false;
-    if (known > 0 && contentMark(bytes.subarray(0, known)).hash !== state.fingerprint.hash) return false;
-    state.fingerprint = contentMark(bytes.subarray(0, count));
-    return true;
-  }
-
   // ------------------------------------------------------------ sending
 
   /** Sends the pieces; takes over the lease. `guard`: the bytes before the end of the last piece. */
@@ -455,7 +348,11 @@ export class Tailer {
       const range = state.rangeFrom === undefined ? undefined : { start: state.rangeFrom, end };
       const batch = Batch.ofLines(state.origin, piece, lease, range);
       try {
-        if (this.#sender.trySend(batch) !== "sent") await this.#sender.send(batch, { signal: this.#signal });
+        if (this.#sender.trySend(batch) !== "sent") {
+          await this.#waiting("the channel: what comes after it is slower", () =>
+            this.#sender.send(batch, { signal: this.#signal }),
+          );
+        }
       } catch (error) {
         // What was not taken is still ours; it is read again.
         for (let left = index; left < pieces.length; left += 1) lease.release();
@@ -481,7 +378,9 @@ export class Tailer {
     const backoff = new Backoff({ initialMs: 100, maxMs: 5000 }, random);
     while (!this.#signal.aborted) {
       try {
-        await positions.save(new Map([[state.key, state.toEntry()]]));
+        await this.#waiting("the checkpoint store: its entry is to be durable first", () =>
+          positions.save(new Map([[state.key, state.toEntry()]])),
+        );
         state.isSaved = true;
         return true;
       } catch (error) {
@@ -516,7 +415,7 @@ export class Tailer {
     }
     this.#isIdle = true;
     this.#options.onIdle(state);
-    await this.#waitForChange(waitMs);
+    await this.#wakes.wait(waitMs);
     this.#isIdle = false;
     this.#size = undefined;
     return false;
@@ -568,24 +467,13 @@ export class Tailer {
     }
   }
 
-  /** Resolves when woken, after `ms`, or on cancellation. */
-  #waitForChange(ms: number | undefined): Promise<void> {
-    if (this.#isWoken || this.#signal.aborted) {
-      this.#isWoken = false;
-      return Promise.resolve();
+  async #waiting<T>(what: string, wait: () => Promise<T>): Promise<T> {
+    this.#waitsFor = what;
+    try {
+      return await wait();
+    } finally {
+      this.#waitsFor = undefined;
     }
-    return new Promise((resolve) => {
-      const done = () => {
-        timer?.cancel();
-        this.#signal.removeEventListener("abort", done);
-        this.#wakeWaiter = undefined;
-        this.#isWoken = false;
-        resolve();
-      };
-      const timer = ms === undefined ? undefined : this.#options.clock.after(ms, done);
-      this.#signal.addEventListener("abort", done, { once: true });
-      this.#wakeWaiter = done;
-    });
   }
 }
 

@@ -1,5 +1,9 @@
 import { z } from "zod";
+import { PathPatterns } from "../files/glob.ts";
 import { TailerManager } from "../files/tailer-manager.ts";
+import { whyAtRest } from "../files/why.ts";
+import { pathFromText } from "../runtime/byte-path.ts";
+import { nodeFileSystem } from "../runtime/node-file-system.ts";
 import { defineSource } from "../stage/define.ts";
 import { encodeDelimiter, encodingLabel, encodingName, lineDelimiter, maxLineBytes } from "../stage/text-options.ts";
 
@@ -63,6 +67,10 @@ export const fileSource = defineSource({
       .describe("Delete files that are delivered to the end and quiet for so long; 0: never."),
     encoding: encodingLabel(),
   }),
+  whyAtRest({ include, exclude }, path, stored) {
+    const bytes = pathFromText(path);
+    return whyAtRest(bytes, new PathPatterns(include, exclude), stored, nodeFileSystem.statSync(bytes));
+  },
   async open(options, context) {
     const encoding = encodingName(options.encoding);
     return new TailerManager(

@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import type { FileEntry } from "../checkpoint/checkpoint-store.ts";
 import type { Sink, SinkContext, Source, SourceContext, StageContext, Transform } from "./contract.ts";
 
 /**
@@ -15,6 +16,8 @@ export interface SourceDefinition<Options extends z.ZodType = z.ZodType> {
   /** Whether its origins can be read again from a position; states the guarantee in `validate`. */
   readonly replay: "replayable" | "acknowledged" | "fleeting";
   open(options: z.infer<Options>, context: SourceContext): Promise<Source>;
+  /** `Source.why` while no agent runs: from what is stored. */
+  whyAtRest?(options: z.infer<Options>, path: string, stored: StoredFiles): object;
 }
 
 export interface TransformDefinition<Options extends z.ZodType = z.ZodType> {
@@ -44,6 +47,13 @@ export interface SinkDefinition<Options extends z.ZodType = z.ZodType> {
   open(options: z.infer<Options>, context: SinkContext): Promise<Sink>;
   /** `validate --live`: tries the target and changes nothing. Rejects with what is wrong. */
   probe?(options: z.infer<Options>, context: StageContext): Promise<void>;
+}
+
+/** What the checkpoint knows of the files of one source. */
+export interface StoredFiles {
+  readonly entries: ReadonlyMap<string, FileEntry>;
+  /** Lowest committed prefix over the sinks that have a position of it; 0 where none has. */
+  committedOf(fileKey: string): number;
 }
 
 export type StageDefinition = SourceDefinition | TransformDefinition | SinkDefinition;

@@ -68,6 +68,11 @@ ${options.more ?? ""}
     return agent;
   }
 
+  /** A folder among the logs. */
+  folderOfLogs(name: string): string {
+    return this.#make(join("logs", name));
+  }
+
   /** A disk of its own of so many bytes below the folder; undefined where this process may not mount one. */
   disk(name: string, bytes: number): Disk | undefined {
     const disk = Disk.mount(this.#make(name), bytes);
