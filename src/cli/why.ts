@@ -53,11 +53,11 @@ async function answersFor(path: string, options: Options, io: CliIo): Promise<An
   });
 }
 
-function textOf(path: string, { source, answer, path: _, is_read: __, ...facts }: Answer): string {
+function textOf(path: string, { source, answer, path: _, ...facts }: Answer): string {
   const lines = [`${source}: ${path}: ${answer}`];
   for (const [name, value] of Object.entries(facts)) {
     const shown = Array.isArray(value) ? value.join(", ") : String(value);
-    lines.push(`  ${name.padEnd(10)} ${shown}`);
+    lines.push(`  ${name.padEnd(11)} ${shown}`);
   }
   return `${lines.join("\n")}\n`;
 }

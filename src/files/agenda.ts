@@ -31,6 +31,12 @@ export class Agenda {
     this.families.add(familyOf(path).base);
   }
 
+  /** The path that this one was rotated from is to be looked at in the same pass. */
+  lookAtBase(path: BytePath): void {
+    const { base } = familyOf(path);
+    if (base !== path) this.again.add(base);
+  }
+
   touchAll(state: FileState): void {
     for (const name of state.names) this.touch(name);
   }

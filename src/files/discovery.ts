@@ -162,7 +162,11 @@ export class Discovery {
     const unmatched = watcher.takeUnmatched();
     for (const path of [...sightings.map((sighting) => sighting.path), ...unmatched]) await this.#copies.consider(path);
     this.#agenda.groups.clear();
-    for (const sighting of sightings) this.#sort(sighting);
+    for (const sighting of sightings) {
+      this.#sort(sighting);
+      // Together with what its path is now: a rotation changes both, and each may be noticed first.
+      if (sighting.stat !== undefined) this.#agenda.lookAtBase(sighting.path);
+    }
     this.#sortAgain();
     await this.#lookAtAllDoubted();
     this.#sortAgain();

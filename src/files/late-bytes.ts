@@ -48,7 +48,12 @@ export class LateBytes {
         this.#listings.set(base, siblings);
       }
       const sibling = state.id === undefined ? undefined : siblings.get(state.id);
-      if (sibling === undefined || (state.fingerprint.length === 0 && sibling.path !== lastName(state))) continue;
+      if (sibling === undefined) continue;
+      const { id, stat, path } = sibling;
+      if (!(await this.#recogniser.isStill(state, { id, stat, paths: [path], isLink: false }))) {
+        this.#agenda.reborn(id);
+        continue;
+      }
       this.#whereabouts.follow(state, sibling);
       this.#whereabouts.changed(state, sibling.stat);
       return;
@@ -90,8 +95,4 @@ export class LateBytes {
     }
     state.location = undefined;
   }
-}
-
-function lastName(state: FileState): BytePath {
-  return state.names[state.names.length - 1]!;
 }

@@ -46,12 +46,17 @@ export class Recogniser {
     }
     if (isPlain && group.stat.size < leastSize(state)) return false;
     // Not touched since it was last seen: not worth a look inside.
-    const isUntouched = group.stat.size === state.size && group.stat.modifiedMs < state.lastSeenMs - 2000;
-    if (isPlain && isUntouched && state.names.includes(path)) return true;
+    if (isPlain) {
+      const isUntouched = group.stat.size === state.size && group.stat.modifiedMs < state.lastSeenMs - 2000;
+      if (isUntouched && state.names.includes(path)) return true;
+    } else if (state.names[state.names.length - 1] === path && group.stat.modifiedMs <= state.lastSeenMs) {
+      // An archive has the time of what is in it; one of a younger generation would be younger.
+      return true;
+    }
     const comparison = await this.#evidence.compare(path, state);
-    // What cannot be opened now is proved by the tailer that opens it.
+    // What cannot be opened now is proved by the tailer that opens it; a tombstone has none.
     state.isUnproven = comparison === "unreadable";
-    return comparison === "match" || comparison === "unreadable";
+    return comparison === "match" || (comparison === "unreadable" && state.phase !== "finished");
   }
 
   async recognise(

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { PathPatterns } from "../files/glob.ts";
 import { TailerManager } from "../files/tailer-manager.ts";
-import { whyAtRest } from "../files/why.ts";
+import { whyAtRest } from "../files/why-at-rest.ts";
 import { pathFromText } from "../runtime/byte-path.ts";
 import { nodeFileSystem } from "../runtime/node-file-system.ts";
 import { defineSource } from "../stage/define.ts";

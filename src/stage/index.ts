@@ -24,6 +24,7 @@ export {
   type SinkDefinition,
   type SourceDefinition,
   type StageDefinition,
+  type StoredFiles,
   type TransformDefinition,
 } from "./define.ts";
 export { encoding, retryOptions, secret, timeoutMs } from "./options.ts";

@@ -300,3 +300,59 @@ describe("tailrace tap", () => {
     expect([limit.code, limit.err]).toEqual([2, expect.stringContaining("whole number")]);
   });
 });
+
+describe("tailrace why", () => {
+  const answers = (out: string) => JSON.parse(out) as { source: string; answer: string; position?: number }[];
+
+  it("answers of a running agent and of one at rest, always with exit 0", async () => {
+    await using workplace = new Workplace();
+    const log = join(workplace.logs, "a.log");
+    const before = await workplace.run("why", log, "--json");
+    expect(before.code, before.err).toBe(0);
+    expect(answers(before.out)).toMatchObject([{ source: "app", answer: expect.stringContaining("nothing is there") }]);
+    expect(existsSync(join(workplace.folder, "state"))).toBe(false);
+    const agent = await workplace.agent();
+    await until(() => workplace.delivered() === 1, "the line");
+    const running = await workplace.run("why", log, "--json");
+    expect(running.code, running.err).toBe(0);
+    expect(answers(running.out)).toMatchObject([
+      { source: "app", path: log, position: 6, answer: expect.stringContaining("being read, at byte 6 of 6") },
+    ]);
+    const other = await workplace.run("why", join(workplace.logs, "a.txt"));
+    expect([other.code, other.out]).toEqual([0, expect.stringContaining("no include pattern matches it")]);
+    agent.child.kill("SIGTERM");
+    expect(await agent.ended, agent.err).toBe(0);
+    workplace.append("and more\n");
+    const rest = await workplace.run("why", log);
+    expect(rest.code, rest.err).toBe(0);
+    expect(rest.out).toContain("the next one goes on at byte 6, with 9 bytes to read");
+  });
+});
+
+describe("tailrace checkpoints", () => {
+  it("reads a file anew after a reset, on a running agent too", async () => {
+    await using workplace = new Workplace();
+    const agent = await workplace.agent();
+    await until(() => workplace.delivered() === 1, "the line");
+    const reset = await workplace.run("checkpoints", "reset", join(workplace.logs, "a.log"));
+    expect([reset.code, reset.err]).toEqual([0, expect.stringContaining("is read as a new file again")]);
+    await until(() => workplace.delivered() === 2, "the line again");
+    agent.child.kill("SIGTERM");
+    expect(await agent.ended, agent.err).toBe(0);
+    const again = await workplace.run("checkpoints", "reset", join(workplace.logs, "a.log"));
+    expect([again.code, again.err]).toEqual([0, expect.stringContaining("is read as a new file again")]);
+    expect((await workplace.run("run", "--once")).code).toBe(0);
+    expect(workplace.delivered()).toBe(3);
+  });
+
+  it("forgets a sink at rest only, and says when there is none", async () => {
+    await using workplace = new Workplace();
+    const agent = await workplace.agent();
+    const refused = await workplace.run("checkpoints", "forget", "out");
+    expect([refused.code, refused.err]).toEqual([2, expect.stringContaining("stop it before")]);
+    agent.child.kill("SIGTERM");
+    expect(await agent.ended, agent.err).toBe(0);
+    expect(await workplace.run("checkpoints", "forget", "out")).toMatchObject({ code: 0 });
+    expect(await workplace.run("checkpoints", "forget", "out")).toMatchObject({ code: 1 });
+  });
+});
