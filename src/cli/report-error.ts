@@ -1,4 +1,4 @@
-import { ConfigError, describeMistake, TailraceError, toError } from "../errors.ts";
+import { ConfigError, describeMistake, errnoOf, TailraceError, toError } from "../errors.ts";
 import { maskUrls } from "../telemetry/redact.ts";
 import { type CliIo, coloursFor } from "./io.ts";
 
@@ -18,9 +18,16 @@ export function reportError(thrown: unknown, io: CliIo): number {
   }
   if (isDebug) tell(stackOf(error));
   else if (error instanceof TailraceError && error.code !== "TR_INTERNAL") tell(oneLine(error.message));
+  else if (HALF_LOADED.has(errnoOf(error) ?? ""))
+    tell(
+      `a part of the program cannot be loaded (${oneLine(error.message)}); too few files may be open at once (see \`ulimit -n\`, 256 will do), or the installation is not whole (\`npm ci\`)`,
+    );
   else tell(`${oneLine(error.message || error.name)} (unexpected; TAILRACE_DEBUG=1 shows where)`);
   return 1;
 }
+
+/** Node opens the files of a library side by side; where it may not, it says of some that it cannot find them. */
+const HALF_LOADED: ReadonlySet<string> = new Set(["EMFILE", "ENFILE", "ERR_MODULE_NOT_FOUND"]);
 
 const oneLine = (text: string): string => text.replace(/\s*\n\s*/g, " ");
 

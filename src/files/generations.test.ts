@@ -1,5 +1,7 @@
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import { SimBench } from "./sim-bench.test-kit.ts";
+
+vi.mock("node:zlib", async () => (await import("../testing/sim-zlib.ts")).syncZlib());
 
 let bench: SimBench;
 beforeEach(() => {

@@ -80,6 +80,10 @@ export class Recogniser {
       for (const state of candidates) {
         const comparison = await this.#evidence.compareContent(content, group.stat.size, isPlain, state);
         if (comparison === "match") {
+          if (this.#isOtherThatBeginsAlike(state, isPlain, group.stat.size)) {
+            this.#tellRepeat(path, state, state.size);
+            continue;
+          }
           if (this.#whereabouts.isHomeless(state) && !this.#options.readers.holds(state))
             return { kind: "file", state };
           const shared = await this.#evidence.commonLength(content, isPlain ? group.stat.size : undefined, state);
@@ -158,16 +162,9 @@ export class Recogniser {
       for (const state of this.#candidates(sibling.path)) {
         const comparison = await this.#evidence.compareContent(content, sibling.stat.size, isPlain, state);
         if (comparison === "match") {
-          const mayBeLonger = state.phase === "finished" && (!isPlain || sibling.stat.size > state.size);
-          if (!mayBeLonger) return true;
-          if (this.#whereabouts.isGone(state)) {
-            this.#takeOver(state, sibling);
-            return true;
-          }
-          // Both exist: what is longer than a tombstone holds something that nobody has read.
-          if (!isPlain) return true;
-          this.#tellRepeat(sibling.path, state, state.size);
-          return false;
+          if (this.#isOtherThatBeginsAlike(state, isPlain, sibling.stat.size)) continue;
+          if (!isPlain && state.phase === "finished" && this.#whereabouts.isGone(state)) this.#takeOver(state, sibling);
+          return true;
         }
         if (comparison === "shorter" && isPlain && (await this.#evidence.isPrefix(content, sibling.stat.size, state)))
           return true;
@@ -183,7 +180,15 @@ export class Recogniser {
     }
   }
 
-  /** A tombstone lies under another name, perhaps with bytes that came late. */
+  /**
+   * A file that was read to its end was a file of its own, with another inode number; a plain one that begins with all
+   * of it and is longer is more likely a younger one (with the same header) than a copy that went on.
+   */
+  #isOtherThatBeginsAlike(state: FileState, isPlain: boolean, size: number): boolean {
+    return isPlain && state.phase === "finished" && size > state.size;
+  }
+
+  /** A tombstone was compressed, perhaps with bytes that came late. */
   #takeOver(state: FileState, sibling: SiblingFile): void {
     this.#options.registry.setId(state, sibling.id);
     state.relocate(sibling.path);

@@ -124,6 +124,20 @@ describe("MemoryBudget", () => {
     third.release();
   });
 
+  it("uses larger buffers again too, as long as pool and leases fit the budget together", async () => {
+    const budget = new MemoryBudget(100, 16);
+    const first = (await budget.lease(40))!;
+    first.release();
+    const second = (await budget.lease(40))!;
+    expect(second.buffer).toBe(first.buffer);
+    second.release();
+    // Beside 70 there is no room for the 40 that nobody uses.
+    (await budget.lease(70))!.release();
+    const third = (await budget.lease(40))!;
+    expect(third.buffer).not.toBe(first.buffer);
+    third.release();
+  });
+
   it("never has more out than its total, save for one oversize lease alone, and ends with everyone served", async () => {
     const actions = fc.array(
       fc.oneof(

@@ -80,6 +80,11 @@ ${options.more ?? ""}
     return disk;
   }
 
+  /** What another command of the program prints. */
+  ask(...args: readonly string[]): string {
+    return spawnSync(process.execPath, [AGENT, ...args], { cwd: this.folder, encoding: "utf8" }).stdout;
+  }
+
   async writer(options: WriterOptions): Promise<Writer> {
     const journal = this.#make("journal");
     this.#writer = await Writer.start({ ...options, folder: this.logs, journal });

@@ -259,7 +259,7 @@ describe("tailrace tap", () => {
       /^note: ([\d,]+) records were left out, beside ([\d,]+) shown/.exec(tap.err) ?? [];
     const number = (text: string) => Number(text.replaceAll(",", ""));
     expect(number(shown)).toBe(messages(tap.out).length);
-    expect(number(skipped)).toBeGreaterThan(100_000);
+    expect(number(skipped)).toBeGreaterThan(1000);
     expect(number(shown) + number(skipped)).toBeLessThanOrEqual(workplace.delivered());
   });
 

@@ -2,7 +2,7 @@ import { describe, expect, it, vi } from "vitest";
 import { actionsOf, runSchedule, shorten } from "./schedule.ts";
 
 vi.mock("node:zlib", async () => {
-  const { syncZlib } = await vi.importActual<typeof import("./sync-zlib.ts")>("./sync-zlib.ts");
+  const { syncZlib } = await import("../../src/testing/sim-zlib.ts");
   return syncZlib();
 });
 

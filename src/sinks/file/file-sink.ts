@@ -231,11 +231,17 @@ export class FileSink implements Sink {
       this.#isFailed = true;
       throw error;
     }
-    const { message } = toError(error);
+    const message = this.#reasonOf(toError(error));
     // A record's own values may name what can never be an output. The one output of a fixed path somebody can mend.
     const isImpossible = error instanceof RefusedPath || IMPOSSIBLE_PATHS.has(errnoOf(error) ?? "");
     if (isImpossible && this.#template.fixed === undefined) return rejected(message);
     return retry(message, { afterMs: TROUBLE_MS });
+  }
+
+  /** A call on a descriptor that failed does not say of which file. */
+  #reasonOf(error: Error): string {
+    const isNameless = errnoOf(error) !== undefined && !("path" in error);
+    return isNameless ? `${this.#options.path}: ${error.message}` : error.message;
   }
 
   // ------------------------------------------------------------ the barrier
