@@ -40,7 +40,7 @@ function sources(folder: string): string[] {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) =>
     entry.isDirectory()
       ? sources(join(folder, entry.name))
-      : entry.name.endsWith(".ts") && !entry.name.endsWith(".test.ts")
+      : entry.name.endsWith(".ts") && !/\.test(-kit)?\.ts$/.test(entry.name)
         ? [join(folder, entry.name)]
         : [],
   );
