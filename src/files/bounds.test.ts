@@ -93,24 +93,24 @@ describe("FileState", () => {
 
 describe("Tombstones", () => {
   it("are removed, with their positions, when they are older than tombstone_days and have no name any more", async () => {
-    const registry = new FileRegistry();
+    const fileRegistry = new FileRegistry();
     const clock = new ManualClock();
     const positions = new MemoryPositions();
     const saved: string[][] = [];
     positions.save = async (entries) => void saved.push([...entries.keys()]);
-    const tombstones = new Tombstones({ registry, positions, clock, keepMs: 14 * 86_400_000, seenAtMs: () => 0 });
+    const tombstones = new Tombstones({ fileRegistry, positions, clock, keepMs: 14 * 86_400_000, seenAtMs: () => 0 });
     for (let day = 0; day < 30; day += 1) {
       for (let file = 0; file < 5; file += 1) {
         const key = `${day}/${file}`;
-        registry.add(
+        fileRegistry.add(
           new FileState("in", key, entry({ tombstoneSinceMs: clock.now(), names: [`/log/${key}`] }), 0, true),
         );
       }
       await clock.advance(86_400_000);
       await tombstones.prune(() => false);
-      expect(registry.size).toBeLessThanOrEqual(14 * 5);
+      expect(fileRegistry.size).toBeLessThanOrEqual(14 * 5);
     }
-    expect(saved.flat()).toHaveLength(30 * 5 - registry.size);
+    expect(saved.flat()).toHaveLength(30 * 5 - fileRegistry.size);
   });
 });
 

@@ -41,10 +41,10 @@ export class Copies {
   setAside(group: Group, of: FileState, { common, isProven }: Common): void {
     const { clock } = this.#options;
     for (const path of group.paths) {
-      const before = this.#options.registry.paths.get(path);
+      const before = this.#options.fileRegistry.paths.get(path);
       const isSame = before?.kind === "copy" && before.id === group.id && before.stat.size === group.stat.size;
       const sinceMs = isSame ? before.sinceMs : clock.monotonic();
-      this.#options.registry.setPath(path, {
+      this.#options.fileRegistry.setPath(path, {
         kind: "copy",
         id: group.id,
         stat: group.stat,
@@ -62,7 +62,7 @@ export class Copies {
    */
   async remember(path: BytePath, file: { id: FileId; stat: FileStat }, of: FileState, common: number): Promise<void> {
     const { positions, clock, patterns } = this.#options;
-    const known = this.#options.registry.byId(file.id);
+    const known = this.#options.fileRegistry.byId(file.id);
     if (this.#options.rotation.formatOf(path) !== undefined || common === 0 || !of.isSaved) return;
     if (known !== undefined && known.copyOf === undefined) return;
     const content = await this.#options.rotation.open(path);
@@ -88,7 +88,7 @@ export class Copies {
 
   /** After a restart: a file that is stored as a copy and has not changed is one still. */
   recall(copy: FileState, group: Group): boolean {
-    const original = this.#options.registry.get(copy.copyOf!);
+    const original = this.#options.fileRegistry.get(copy.copyOf!);
     if (original === undefined) return false;
     this.setAside(group, original, { common: copy.start, isProven: true });
     copy.location = preferredPath(group.paths);
@@ -98,8 +98,8 @@ export class Copies {
   /** A copy that was set aside now is the only one. */
   take(state: FileState): boolean {
     if (this.#options.readers.holds(state)) return false;
-    for (const path of this.#options.registry.copiesOf(state)) {
-      const use = this.#options.registry.paths.get(path);
+    for (const path of this.#options.fileRegistry.copiesOf(state)) {
+      const use = this.#options.fileRegistry.paths.get(path);
       if (use?.kind !== "copy") continue;
       const isPlain = this.#options.rotation.formatOf(path) === undefined;
       if (isPlain && use.stat.size < state.offset) continue;
@@ -116,9 +116,9 @@ export class Copies {
    */
   async settle(): Promise<void> {
     const { clock, positions, rotateWaitMs, ids, readers } = this.#options;
-    for (const path of this.#options.registry.copyPaths) {
-      const use = this.#options.registry.paths.get(path);
-      if (use?.kind === "copy" && use.of.isSaved && this.#options.registry.byId(use.id) === undefined) {
+    for (const path of this.#options.fileRegistry.copyPaths) {
+      const use = this.#options.fileRegistry.paths.get(path);
+      if (use?.kind === "copy" && use.of.isSaved && this.#options.fileRegistry.byId(use.id) === undefined) {
         await this.remember(path, use, use.of, use.common).catch(() => undefined);
       }
       if (
@@ -130,7 +130,7 @@ export class Copies {
         continue;
       if (clock.monotonic() - use.sinceMs < rotateWaitMs || use.of.phase === "missing") continue;
       if (Math.max(positions.committedOf(use.of.key), use.of.start) < use.common) continue;
-      const state = this.#options.registry.byId(use.id);
+      const state = this.#options.fileRegistry.byId(use.id);
       const { stat } = lookAt(this.#options.fileSystem, path);
       if (state?.copyOf === undefined || stat === undefined || ids.idOf(stat) !== use.id) continue;
       state.copyOf = undefined;
@@ -140,7 +140,7 @@ export class Copies {
       state.rangeFrom = 0;
       state.size = stat.size;
       state.paths.add(path);
-      this.#options.registry.setPath(path, { kind: "file", id: use.id, stat, state });
+      this.#options.fileRegistry.setPath(path, { kind: "file", id: use.id, stat, state });
       this.#newFiles.announce(state);
       readers.rotate(state);
     }
@@ -150,7 +150,7 @@ export class Copies {
   async lookAt(copy: FileState): Promise<void> {
     this.#agenda.copies.delete(copy);
     const path = copy.location;
-    const original = this.#options.registry.get(copy.copyOf ?? "");
+    const original = this.#options.fileRegistry.get(copy.copyOf ?? "");
     const { stat } = path === undefined ? { stat: undefined } : lookAt(this.#options.fileSystem, path);
     const isSame = stat !== undefined && this.#options.ids.idOf(stat) === copy.id;
     if (isSame && stat.size === copy.size) return;
@@ -171,7 +171,7 @@ export class Copies {
     if (found === undefined || found === "unknown") return found === "unknown";
     if (this.#options.patterns.judge(found.sibling.path).kind === "included") return true;
     copy.location = found.sibling.path;
-    this.#options.registry.addName(copy, found.sibling.path);
+    this.#options.fileRegistry.addName(copy, found.sibling.path);
     this.#whereabouts.lookAfter(copy, found.sibling.path);
     return true;
   }
@@ -182,9 +182,13 @@ export class Copies {
    */
   async consider(path: BytePath): Promise<void> {
     const { base } = familyOf(path);
-    if (base === path || this.#options.registry.paths.has(path) || this.#options.rotation.formatOf(path) !== undefined)
+    if (
+      base === path ||
+      this.#options.fileRegistry.paths.has(path) ||
+      this.#options.rotation.formatOf(path) !== undefined
+    )
       return;
-    const state = this.#options.registry.ownerOf(base);
+    const state = this.#options.fileRegistry.ownerOf(base);
     if (state === undefined || state.phase !== "live" || state.fingerprint.length === 0) return;
     if ((await this.relation(path, base, state)) !== "replaced") return;
     await this.#options.readers.stop(state);
@@ -204,7 +208,7 @@ export class Copies {
       const original = fileSystem.statSync(base);
       if (copy?.kind !== "file" || original?.kind !== "file" || copy.size === 0) return "none";
       const id = ids.idOf(copy);
-      const known = this.#options.registry.byId(id);
+      const known = this.#options.fileRegistry.byId(id);
       if (ids.idOf(original) !== state.id || (known !== undefined && known.copyOf === undefined)) return "none";
       const copied = await rotation.open(path);
       const current = await rotation.open(base);

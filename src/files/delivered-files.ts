@@ -10,7 +10,7 @@ import type { FileState } from "./file-state.ts";
 import type { Rotation } from "./rotation.ts";
 
 interface DeliveredFilesOptions {
-  readonly registry: FileRegistry;
+  readonly fileRegistry: FileRegistry;
   readonly rotation: Rotation;
   readonly ids: FileIds;
   readonly positions: SourcePositions;
@@ -30,9 +30,9 @@ export class DeliveredFiles {
   }
 
   async remove(): Promise<void> {
-    const { registry, clock, log, removeAfterMs } = this.#options;
+    const { fileRegistry, clock, log, removeAfterMs } = this.#options;
     if (removeAfterMs === 0) return;
-    for (const [path, use] of [...registry.paths]) {
+    for (const [path, use] of [...fileRegistry.paths]) {
       if (use.kind !== "file" || clock.now() - use.stat.modifiedMs < removeAfterMs) continue;
       if (!this.#isDelivered(path, use.state, use.stat)) continue;
       try {

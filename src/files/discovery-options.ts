@@ -14,7 +14,7 @@ import type { Watcher } from "./watcher.ts";
 /** What discovery and its parts work with. */
 export interface DiscoveryOptions {
   readonly source: string;
-  readonly registry: FileRegistry;
+  readonly fileRegistry: FileRegistry;
   readonly rotation: Rotation;
   readonly watcher: Watcher;
   readonly patterns: PathPatterns;

@@ -60,7 +60,7 @@ export class Discovery {
   get isUnsettled(): boolean {
     const { again, detached, missingSince, doubted } = this.#agenda;
     if (again.size > 0 || detached.size > 0 || missingSince.size > 0 || doubted.size > 0) return true;
-    for (const use of this.#options.registry.paths.values()) if (use.kind === "waiting") return true;
+    for (const use of this.#options.fileRegistry.paths.values()) if (use.kind === "waiting") return true;
     return false;
   }
 
@@ -75,19 +75,19 @@ export class Discovery {
       (a, b) => Number(b.phase === "finished") - Number(a.phase === "finished") || a.lastSeenMs - b.lastSeenMs,
     );
     for (const state of states) {
-      this.#options.registry.add(state);
-      if (state.id !== undefined) this.#options.registry.setId(state, state.id);
+      this.#options.fileRegistry.add(state);
+      if (state.id !== undefined) this.#options.fileRegistry.setId(state, state.id);
     }
     // An inode number leads to one file only: the others have lost it to a truncation or to reuse.
     for (const state of states)
-      if (state.id !== undefined && this.#options.registry.byId(state.id) !== state) state.id = undefined;
+      if (state.id !== undefined && this.#options.fileRegistry.byId(state.id) !== state) state.id = undefined;
     const byAge = [...states].sort((a, b) => (a.order ?? 0) - (b.order ?? 0) || a.lastSeenMs - b.lastSeenMs);
     for (const state of byAge) {
-      if (state.copyOf === undefined) for (const name of state.names) this.#options.registry.setOwner(name, state);
+      if (state.copyOf === undefined) for (const name of state.names) this.#options.fileRegistry.setOwner(name, state);
     }
     // The newest name is the surest: who was last seen there is its owner, whoever had it before.
     for (const state of byAge) {
-      if (state.copyOf === undefined) this.#options.registry.setOwner(state.names[state.names.length - 1]!, state);
+      if (state.copyOf === undefined) this.#options.fileRegistry.setOwner(state.names[state.names.length - 1]!, state);
     }
     for (const state of states) {
       if (state.copyOf !== undefined) {
@@ -110,15 +110,15 @@ export class Discovery {
 
   /** The file is as if it had never been seen; not to be called during a pass. */
   forget(state: FileState): void {
-    const { registry } = this.#options;
-    for (const path of registry.copiesOf(state)) registry.removePath(path);
-    for (const copy of [...registry.states]) {
+    const { fileRegistry } = this.#options;
+    for (const path of fileRegistry.copiesOf(state)) fileRegistry.removePath(path);
+    for (const copy of [...fileRegistry.states]) {
       if (copy.copyOf === state.key && copy.id !== undefined) this.#whereabouts.forgetCopy(copy.id);
     }
     this.#whereabouts.unfollow(state);
-    registry.remove(state);
+    fileRegistry.remove(state);
     for (const path of state.paths) {
-      registry.removePath(path);
+      fileRegistry.removePath(path);
       this.#agenda.again.add(path);
     }
     this.#agenda.drop(state);
@@ -243,7 +243,7 @@ export class Discovery {
       this.#sortFollowed(followed, stat);
       return;
     }
-    const use = this.#options.registry.paths.get(path);
+    const use = this.#options.fileRegistry.paths.get(path);
     // Looked at for the sake of a file that is no longer there.
     if (use === undefined && this.#options.patterns.judge(path).kind !== "included") return;
     if (error !== undefined) {
@@ -253,7 +253,7 @@ export class Discovery {
     if (stat === undefined) {
       if (use?.kind === "file") this.#whereabouts.lose(use.state, path);
       if (use?.kind === "copy") this.#whereabouts.forgetCopy(use.id);
-      this.#options.registry.removePath(path);
+      this.#options.fileRegistry.removePath(path);
       return;
     }
     const id = ids.idOf(stat);
@@ -268,7 +268,7 @@ export class Discovery {
     const group = this.#agenda.groups.get(id);
     if (group !== undefined) group.paths.push(path);
     else this.#agenda.groups.set(id, { id, stat, paths: [path], isLink: sighting.isLink });
-    if (use !== undefined && use.kind !== "file") this.#options.registry.removePath(path);
+    if (use !== undefined && use.kind !== "file") this.#options.fileRegistry.removePath(path);
     if (sighting.isLink) this.#agenda.groups.get(id)!.isLink = true;
   }
 
@@ -291,7 +291,7 @@ export class Discovery {
   /** If the inode is known and the content is right, its paths are names of that file. */
   async #attach(group: Group): Promise<void> {
     const { readers } = this.#options;
-    const state = this.#options.registry.byId(group.id);
+    const state = this.#options.fileRegistry.byId(group.id);
     if (state === undefined) return;
     if (state.copyOf !== undefined) {
       if (group.stat.size === state.size && this.#copies.recall(state, group)) this.#agenda.groups.delete(group.id);
@@ -305,7 +305,7 @@ export class Discovery {
       // The inode number was given to another file, or the file was rewritten.
       this.#agenda.reborn(group.id);
       this.#agenda.touchAll(state);
-      this.#options.registry.setId(state, undefined);
+      this.#options.fileRegistry.setId(state, undefined);
       this.#whereabouts.unfollow(state);
       state.location = undefined;
       if (state.phase !== "finished") {
@@ -322,7 +322,7 @@ export class Discovery {
   async #identify(group: Group): Promise<FileState | undefined> {
     const path = preferredPath(group.paths);
     const { readers } = this.#options;
-    const known = this.#options.registry.byId(group.id);
+    const known = this.#options.fileRegistry.byId(group.id);
     if (known !== undefined && known.copyOf === undefined) {
       // Found by another way in this very pass.
       for (const each of group.paths) this.#whereabouts.adopt(known, each, group);

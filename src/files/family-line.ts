@@ -50,7 +50,7 @@ export class FamilyLine {
   }
 
   async #arrange(home: BytePath): Promise<boolean> {
-    const { registry, rotation } = this.#options;
+    const { fileRegistry, rotation } = this.#options;
     const members = this.#membersOf(home);
     const only = members.length === 1 ? members[0] : undefined;
     if (members.length === 0 || only?.paths.has(home)) {
@@ -65,9 +65,9 @@ export class FamilyLine {
     let isSettled = true;
     let isBlocked = false;
     for (const [rank, sibling] of siblings.entries()) {
-      const known = registry.byId(sibling.id);
+      const known = fileRegistry.byId(sibling.id);
       // What cannot be told yet may be a generation of its own: what is younger waits.
-      isBlocked ||= registry.paths.get(sibling.path)?.kind === "waiting";
+      isBlocked ||= fileRegistry.paths.get(sibling.path)?.kind === "waiting";
       if (known !== undefined) {
         known.isBlocked = isBlocked && ranks.has(known);
         if (ranks.has(known) && known.order === undefined) this.#number(known, rank, sibling.stat.modifiedMs, ranks);
@@ -82,7 +82,7 @@ export class FamilyLine {
       this.#number(missed, rank, sibling.stat.modifiedMs, ranks);
       this.#settleUnread(missed);
     }
-    const current = registry.ownerOf(home);
+    const current = fileRegistry.ownerOf(home);
     if (current?.paths.has(home)) current.isBlocked = isBlocked;
     for (const member of members) {
       if (member.order === undefined) this.#number(member, ranks.get(member) ?? siblings.length, undefined, ranks);
@@ -92,18 +92,18 @@ export class FamilyLine {
   }
 
   #membersOf(home: BytePath): FileState[] {
-    return [...this.#options.registry.family(home)].filter((state) => state.copyOf === undefined);
+    return [...this.#options.fileRegistry.family(home)].filter((state) => state.copyOf === undefined);
   }
 
   #ranksOf(home: BytePath, members: readonly FileState[], siblings: readonly SiblingFile[]): Map<FileState, number> {
-    const { registry } = this.#options;
+    const { fileRegistry } = this.#options;
     // A number of undefined rank: nothing on disk says where it stands.
     const ranks = new Map<FileState, number>();
     for (const [rank, sibling] of siblings.entries()) {
-      const state = registry.byId(sibling.id);
+      const state = fileRegistry.byId(sibling.id);
       if (state !== undefined && members.includes(state)) ranks.set(state, rank);
     }
-    const owner = registry.ownerOf(home);
+    const owner = fileRegistry.ownerOf(home);
     if (owner?.paths.has(home)) ranks.set(owner, siblings.length);
     for (const member of members) if (!ranks.has(member)) ranks.set(member, Number.NaN);
     return ranks;
@@ -111,14 +111,14 @@ export class FamilyLine {
 
   /** Whether a sibling that nobody knows is a generation that came and went unseen; undefined: cannot be told now. */
   async #isMissed(sibling: SiblingFile, rank: number, home: BytePath, ranks: Ranks): Promise<boolean | undefined> {
-    const { registry, patterns } = this.#options;
+    const { fileRegistry, patterns } = this.#options;
     // What matches is found by itself.
     if (patterns.judge(sibling.path).kind === "included") return false;
     const isYounger =
       this.#agenda.rebornIds.has(sibling.id) ||
       [...ranks].some(([member, at]) => isBefore(member, at, rank, sibling.stat.modifiedMs));
     if (!isYounger) return false;
-    const owner = registry.ownerOf(home);
+    const owner = fileRegistry.ownerOf(home);
     const current = owner?.paths.has(home) ? owner : undefined;
     const isKnown = await this.#recogniser.isKnownContent(sibling, current);
     return isKnown === undefined ? undefined : !isKnown;

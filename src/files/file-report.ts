@@ -53,7 +53,7 @@ export interface FileFacts {
 }
 
 interface FileReportOptions {
-  readonly registry: FileRegistry;
+  readonly fileRegistry: FileRegistry;
   readonly rotation: Rotation;
   readonly ids: FileIds;
   readonly patterns: PathPatterns;
@@ -91,19 +91,19 @@ export class FileReport {
 
   /** The path that a text stands for: as it is, or, where a known one is shown that way, with `\\xNN` for its bytes. */
   pathOf(text: string): BytePath {
-    const { registry } = this.#options;
+    const { fileRegistry } = this.#options;
     const path = pathFromText(text);
-    if (!text.includes("\\x") || registry.paths.has(path)) return path;
-    for (const known of registry.paths.keys()) if (pathToText(known) === text) return known;
-    for (const state of registry.states) for (const name of state.names) if (pathToText(name) === text) return name;
+    if (!text.includes("\\x") || fileRegistry.paths.has(path)) return path;
+    for (const known of fileRegistry.paths.keys()) if (pathToText(known) === text) return known;
+    for (const state of fileRegistry.states) for (const name of state.names) if (pathToText(name) === text) return name;
     return path;
   }
 
   why(text: string): FileFacts {
-    const { registry, patterns } = this.#options;
+    const { fileRegistry, patterns } = this.#options;
     const path = this.pathOf(text);
     const verdict = patterns.judge(path);
-    const use = registry.paths.get(path);
+    const use = fileRegistry.paths.get(path);
     const state = use?.kind === "file" ? use.state : this.#stateAt(path, use);
     const by = verdict.kind === "unmatched" ? {} : { pattern_by: verdict.by };
     const facts = state === undefined ? {} : this.#factsOf(state);
@@ -113,10 +113,10 @@ export class FileReport {
 
   /** A file that is looked at under this name though no pattern matches it, or was last seen under it. */
   #stateAt(path: BytePath, use: PathUse | undefined): FileState | undefined {
-    const { registry } = this.#options;
+    const { fileRegistry } = this.#options;
     if (use !== undefined) return undefined;
     let last: FileState | undefined;
-    for (const state of registry.family(path)) {
+    for (const state of fileRegistry.family(path)) {
       if (state.copyOf !== undefined) continue;
       if (state.location === path) return state;
       if (state.names[state.names.length - 1] === path && (last?.order ?? 0) <= (state.order ?? 0)) last = state;

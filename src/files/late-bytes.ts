@@ -58,12 +58,14 @@ export class LateBytes {
       this.#whereabouts.changed(state, sibling.stat);
       return;
     }
-    this.#options.registry.setId(state, undefined);
+    this.#options.fileRegistry.setId(state, undefined);
   }
 
   /** True if no younger file was seen at one of its paths. */
   isOwner(state: FileState): boolean {
-    return state.names.some((name) => familyOf(name).base === name && this.#options.registry.ownerOf(name) === state);
+    return state.names.some(
+      (name) => familyOf(name).base === name && this.#options.fileRegistry.ownerOf(name) === state,
+    );
   }
 
   /** A tombstone is longer or shorter than it was: late bytes, or another file on its inode number. */
@@ -87,7 +89,7 @@ export class LateBytes {
     }
     if (state.id !== undefined) this.#agenda.reborn(state.id);
     this.#agenda.touchAll(state);
-    this.#options.registry.setId(state, undefined);
+    this.#options.fileRegistry.setId(state, undefined);
     this.#whereabouts.unfollow(state);
     for (const path of [...state.paths]) {
       this.#whereabouts.detachPath(state, path);

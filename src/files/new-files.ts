@@ -23,13 +23,13 @@ export class NewFiles {
   /** A file that nobody has seen before. */
   async found(path: BytePath, group: Group): Promise<FileState | undefined> {
     const { clock, ignoreOlderMs, readFrom } = this.#options;
-    const before = this.#options.registry.ownerOf(path);
+    const before = this.#options.fileRegistry.ownerOf(path);
     const isSuccessor = before !== undefined;
     const ageMs = clock.now() - group.stat.modifiedMs;
     if (!isSuccessor && ignoreOlderMs > 0 && ageMs > ignoreOlderMs) {
       const reason = `it was last modified ${Math.round(ageMs / 1000)} s ago, and ignore_older_ms is ${ignoreOlderMs}`;
       for (const each of group.paths) {
-        this.#options.registry.setPath(each, { kind: "ignored", id: group.id, stat: group.stat, reason });
+        this.#options.fileRegistry.setPath(each, { kind: "ignored", id: group.id, stat: group.stat, reason });
       }
       return undefined;
     }
@@ -40,11 +40,11 @@ export class NewFiles {
     const isLate = !this.#agenda.isFirstPass || isSuccessor || this.#options.rotation.formatOf(path) !== undefined;
     if (readFrom === "end" && !isLate) state.startAt = group.stat.size;
     for (const each of group.paths) {
-      this.#options.registry.setPath(each, { kind: "file", id: group.id, stat: group.stat, state });
+      this.#options.fileRegistry.setPath(each, { kind: "file", id: group.id, stat: group.stat, state });
       state.paths.add(each);
     }
     state.location = path;
-    for (const name of names) this.#options.registry.setOwner(name, state);
+    for (const name of names) this.#options.fileRegistry.setOwner(name, state);
     for (const name of names) this.#agenda.touch(name);
     this.announce(state);
     return state;
@@ -75,8 +75,8 @@ export class NewFiles {
     );
     state.changedAtMs = clock.monotonic();
     if (this.#options.rotation.formatOf(names[names.length - 1]!) === undefined) state.size = file.stat.size;
-    this.#options.registry.add(state);
-    this.#options.registry.setId(state, file.id);
+    this.#options.fileRegistry.add(state);
+    this.#options.fileRegistry.setId(state, file.id);
     return state;
   }
 

@@ -42,7 +42,7 @@ export class Recogniser {
       if (state.phase === "finished" && state.location !== path) return false;
       const { base } = familyOf(path);
       const sibling = { path, stat: group.stat, id: group.id, format: undefined, hasPlainTwin: false };
-      return base === path || (await this.isKnownContent(sibling, this.#options.registry.ownerOf(base))) === false;
+      return base === path || (await this.isKnownContent(sibling, this.#options.fileRegistry.ownerOf(base))) === false;
     }
     if (isPlain && group.stat.size < leastSize(state)) return false;
     // Not touched since it was last seen: not worth a look inside.
@@ -115,7 +115,7 @@ export class Recogniser {
   /** The live file that this is a copy of, where nothing of it has been read yet that could be compared. */
   async #unreadOriginal(path: BytePath, group: Group): Promise<FileState | undefined> {
     const { base } = familyOf(path);
-    const state = base === path ? undefined : this.#options.registry.ownerOf(base);
+    const state = base === path ? undefined : this.#options.fileRegistry.ownerOf(base);
     if (state === undefined || !state.paths.has(base) || state.fingerprint.length > 0) return undefined;
     const { stat } = group;
     const content = await this.#options.rotation.open(path);
@@ -137,7 +137,7 @@ export class Recogniser {
   #candidates(path: BytePath): FileState[] {
     const { base } = familyOf(path);
     const twin = this.#options.rotation.formatOf(path) === undefined ? undefined : path.slice(0, path.lastIndexOf("."));
-    const family = [...this.#options.registry.family(path)].filter((state) => {
+    const family = [...this.#options.fileRegistry.family(path)].filter((state) => {
       if (state.fingerprint.length === 0 || state.copyOf !== undefined || !isOfFamily(path, state)) return false;
       // Nothing was given out of it: whoever holds the same is to be read.
       if (state.phase === "finished" && state.offset === 0) return false;
@@ -190,9 +190,9 @@ export class Recogniser {
 
   /** A tombstone was compressed, perhaps with bytes that came late. */
   #takeOver(state: FileState, sibling: SiblingFile): void {
-    this.#options.registry.setId(state, sibling.id);
+    this.#options.fileRegistry.setId(state, sibling.id);
     state.relocate(sibling.path);
-    this.#options.registry.addName(state, sibling.path);
+    this.#options.fileRegistry.addName(state, sibling.path);
     this.#whereabouts.lookAfter(state, sibling.path);
     this.#agenda.doubted.add(state);
   }

@@ -49,7 +49,7 @@ export class Search {
         isReborn = true;
         this.#agenda.reborn(id);
         this.#agenda.touchAll(state);
-        this.#options.registry.setId(state, undefined);
+        this.#options.fileRegistry.setId(state, undefined);
       },
     });
     if (isReborn) await readers.stop(state);
@@ -80,7 +80,7 @@ export class Search {
     }
     state.location = undefined;
     if (state.phase === "finished") {
-      this.#options.registry.setId(state, undefined);
+      this.#options.fileRegistry.setId(state, undefined);
       return;
     }
     this.#miss(state, true);
@@ -88,7 +88,7 @@ export class Search {
 
   /** A sibling that is surely another file: the home of one that is known and was not set aside as a copy. */
   #isOther(sibling: SiblingFile, state: FileState): boolean {
-    const known = this.#options.registry.byId(sibling.id);
+    const known = this.#options.fileRegistry.byId(sibling.id);
     if (known === undefined || known === state || known.copyOf !== undefined) return false;
     return known.paths.size > 0 || this.#options.readers.holds(known) || known.location === sibling.path;
   }
@@ -147,12 +147,12 @@ export class Search {
     state.isCaughtUp = true;
     state.tombstoneSinceMs ??= clock.now();
     this.#agenda.touchAll(state);
-    this.#options.registry.setId(state, undefined);
+    this.#options.fileRegistry.setId(state, undefined);
     if (state.isSaved) positions.saveLazily(new Map([[state.key, state.toEntry()]]));
   }
 
   #hasSuccessor(state: FileState): boolean {
-    const owner = this.#options.registry.ownerOf(state.path);
+    const owner = this.#options.fileRegistry.ownerOf(state.path);
     return owner !== undefined && owner !== state;
   }
 }

@@ -46,7 +46,7 @@ export class TailerManager implements Source {
   readonly #options: TailerManagerOptions;
   readonly #context: SourceContext;
   readonly #sender: Sender<TailerPayload>;
-  readonly #registry = new FileRegistry();
+  readonly #fileRegistry = new FileRegistry();
   readonly #ids: FileIds;
   readonly #patterns: PathPatterns;
   readonly #rotation: Rotation;
@@ -75,7 +75,7 @@ export class TailerManager implements Source {
     this.#rotation = new Rotation(context.fileSystem, this.#ids, options.archives);
     this.#maxOpenFiles = Math.max(1, options.maxOpenFiles);
     this.#tombstones = new Tombstones({
-      registry: this.#registry,
+      fileRegistry: this.#fileRegistry,
       positions: context.positions,
       clock: context.clock,
       keepMs: options.tombstoneDays * 86_400_000,
@@ -84,14 +84,14 @@ export class TailerManager implements Source {
     this.#troubles = new FileTroubles(context);
     this.#delivered = new DeliveredFiles({
       ...context,
-      registry: this.#registry,
+      fileRegistry: this.#fileRegistry,
       rotation: this.#rotation,
       ids: this.#ids,
       removeAfterMs: options.removeAfterMs,
     });
     this.#report = new FileReport({
       ...context,
-      registry: this.#registry,
+      fileRegistry: this.#fileRegistry,
       rotation: this.#rotation,
       ids: this.#ids,
       patterns: this.#patterns,
@@ -133,7 +133,7 @@ export class TailerManager implements Source {
       this.#token.cancel();
       await Promise.all([...this.#running.values()].map((running) => running.ended));
       this.#watcher?.close();
-      this.#tombstones.note(this.#registry.states);
+      this.#tombstones.note(this.#fileRegistry.states);
       this.#sender.close();
       this.#token[Symbol.dispose]();
     }
@@ -142,7 +142,7 @@ export class TailerManager implements Source {
   status(): SourceStatus {
     let files = 0;
     let lagBytes = 0;
-    for (const state of this.#registry.states) {
+    for (const state of this.#fileRegistry.states) {
       if (state.phase === "finished") continue;
       files += 1;
       lagBytes += state.lagBytes;
@@ -152,7 +152,7 @@ export class TailerManager implements Source {
 
   /** Every file that is read, and every tombstone. */
   files(): FileStatus[] {
-    return [...this.#registry.states].map(statusOf);
+    return [...this.#fileRegistry.states].map(statusOf);
   }
 
   /**
@@ -171,7 +171,7 @@ export class TailerManager implements Source {
    */
   async reset(path: string): Promise<number> {
     const name = this.#report.pathOf(path);
-    const states = [...this.#registry.states].filter((state) => state.names[state.names.length - 1] === name);
+    const states = [...this.#fileRegistry.states].filter((state) => state.names[state.names.length - 1] === name);
     if (states.length === 0) return 0;
     // Not in the middle of a pass: it holds on to what it knows of the files.
     while (this.#isPassing) await this.#context.clock.sleep(5, { signal: this.#token.signal });
@@ -227,7 +227,7 @@ export class TailerManager implements Source {
     };
     this.#discovery = new Discovery({
       source: name,
-      registry: this.#registry,
+      fileRegistry: this.#fileRegistry,
       rotation: this.#rotation,
       watcher: this.#watcher,
       patterns: this.#patterns,
@@ -257,7 +257,7 @@ export class TailerManager implements Source {
       if (running.tailer.isIdle && isQuiet && state.phase === "live") running.token.cancel();
     }
     await this.#discovery?.settleCopies();
-    this.#tombstones.note(this.#registry.states);
+    this.#tombstones.note(this.#fileRegistry.states);
     await this.#tombstones.prune((state) => this.#running.has(state));
     await this.#delivered.remove();
   }
@@ -460,7 +460,7 @@ export class TailerManager implements Source {
     state.phase = "finished";
     state.tombstoneSinceMs = clock.now();
     // It had no name any more: its inode number is free for another file.
-    if (state.location === undefined) this.#registry.setId(state, undefined);
+    if (state.location === undefined) this.#fileRegistry.setId(state, undefined);
     const text = pathToText(state.path);
     events.emit("file_finished", `${text} was read to its end at byte ${state.offset}`, {
       file: text,

@@ -9,7 +9,7 @@ import type { FileState } from "./file-state.ts";
 const PRUNE_EVERY_MS = 3_600_000;
 
 interface TombstonesOptions {
-  readonly registry: FileRegistry;
+  readonly fileRegistry: FileRegistry;
   readonly positions: SourcePositions;
   readonly clock: Clock;
   readonly keepMs: number;
@@ -51,17 +51,17 @@ export class Tombstones {
 
   /** Removes tombstones older than `tombstone_days`, with their positions. */
   async prune(isInUse: (state: FileState) => boolean): Promise<void> {
-    const { registry, positions, clock, keepMs } = this.#options;
+    const { fileRegistry, positions, clock, keepMs } = this.#options;
     const nowMs = clock.monotonic();
     if (this.#prunedAtMs !== undefined && nowMs - this.#prunedAtMs < PRUNE_EVERY_MS) return;
     this.#prunedAtMs = nowMs;
     const gone = new Map<string, undefined>();
-    for (const state of [...registry.states]) {
+    for (const state of [...fileRegistry.states]) {
       if (state.phase !== "finished" || state.tombstoneSinceMs === undefined || isInUse(state)) continue;
       // One that still has a name is needed to know that it was read.
       if (state.paths.size > 0 || clock.now() - state.tombstoneSinceMs < keepMs) continue;
       gone.set(state.key, undefined);
-      registry.remove(state);
+      fileRegistry.remove(state);
     }
     if (gone.size > 0) await positions.save(gone).catch(() => undefined);
   }

@@ -16,7 +16,7 @@ export class UnsettledPaths {
   }
 
   unreadable(path: BytePath, error: Error): void {
-    const use = this.#options.registry.paths.get(path);
+    const use = this.#options.fileRegistry.paths.get(path);
     if (use?.kind === "unreadable") return;
     const text = pathToText(path);
     this.#options.events.emit(
@@ -28,7 +28,8 @@ export class UnsettledPaths {
       },
     );
     // A file that is known stays: its tailer tries again by itself.
-    if (use === undefined || use.kind !== "file") this.#options.registry.setPath(path, { kind: "unreadable", error });
+    if (use === undefined || use.kind !== "file")
+      this.#options.fileRegistry.setPath(path, { kind: "unreadable", error });
   }
 
   readable(path: BytePath): void {
@@ -56,13 +57,13 @@ export class UnsettledPaths {
   wait(group: Group, reason: string): void {
     const { clock } = this.#options;
     for (const path of group.paths) {
-      const before = this.#options.registry.paths.get(path);
+      const before = this.#options.fileRegistry.paths.get(path);
       const isSame =
         before?.kind === "waiting" &&
         before.id === group.id &&
         before.stat.size === group.stat.size &&
         before.reason === reason;
-      this.#options.registry.setPath(path, {
+      this.#options.fileRegistry.setPath(path, {
         kind: "waiting",
         id: group.id,
         stat: group.stat,
@@ -74,21 +75,21 @@ export class UnsettledPaths {
 
   /** How long a waiting group has not changed, milliseconds. */
   quietMs(path: BytePath, group: Group): number {
-    const before = this.#options.registry.paths.get(path);
+    const before = this.#options.fileRegistry.paths.get(path);
     if (before?.kind !== "waiting" || before.id !== group.id || before.stat.size !== group.stat.size) return 0;
     return this.#options.clock.monotonic() - before.sinceMs;
   }
 
   /** What could not be told before, and whether it can be now. */
   reconsider(): void {
-    for (const [path, use] of [...this.#options.registry.paths]) {
+    for (const [path, use] of [...this.#options.fileRegistry.paths]) {
       const isOpen = use.kind === "copy" ? !use.isProven : use.kind === "waiting" || use.kind === "unreadable";
       if (!isOpen) continue;
       const sighting = lookAt(this.#options.fileSystem, path);
       if (sighting.error !== undefined) continue;
       if (use.kind === "unreadable") this.readable(path);
       if (sighting.stat === undefined) {
-        this.#options.registry.removePath(path);
+        this.#options.fileRegistry.removePath(path);
         continue;
       }
       const id = this.#options.ids.idOf(sighting.stat);

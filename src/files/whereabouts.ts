@@ -9,7 +9,7 @@ import type { SiblingFile } from "./rotation.ts";
 import { type Group, lookAt } from "./sighting.ts";
 
 /**
- * Which path leads to which file: every change of that is made here, so that registry, watcher and agenda never disagree.
+ * Which path leads to which file: every change of that is made here, so that fileRegistry, watcher and agenda never disagree.
  *
  *     adopt    a path that matches leads to the file
  *     follow   the file lies under a rotated name, which need not match; it is looked at there
@@ -41,15 +41,15 @@ export class Whereabouts {
     // An archive of a tombstone may hold bytes that came late.
     const isPacked = state.id !== group.id && this.#options.rotation.formatOf(path) !== undefined;
     if (isPacked && state.phase === "finished") this.#agenda.doubted.add(state);
-    this.#options.registry.setId(state, group.id);
-    this.#options.registry.setPath(path, { kind: "file", id: group.id, stat: group.stat, state });
+    this.#options.fileRegistry.setId(state, group.id);
+    this.#options.fileRegistry.setPath(path, { kind: "file", id: group.id, stat: group.stat, state });
     state.fileSystem = group.id.slice(0, group.id.indexOf("\0"));
     state.inode = String(group.stat.inode);
     state.paths.add(path);
     state.relocate(path);
-    this.#options.registry.addName(state, path);
-    if (state.phase !== "finished" || this.#options.registry.ownerOf(path) === undefined)
-      this.#options.registry.setOwner(path, state);
+    this.#options.fileRegistry.addName(state, path);
+    if (state.phase !== "finished" || this.#options.fileRegistry.ownerOf(path) === undefined)
+      this.#options.fileRegistry.setOwner(path, state);
     this.#agenda.touch(path);
     const isRotated = !this.isAtHome(state);
     if (state.phase === "finished") {
@@ -79,7 +79,7 @@ export class Whereabouts {
 
   detachPath(state: FileState, path: BytePath): void {
     state.paths.delete(path);
-    this.#options.registry.removePath(path);
+    this.#options.fileRegistry.removePath(path);
     if (state.location === path && state.paths.size > 0) state.location = [...state.paths][0]!;
   }
 
@@ -92,11 +92,11 @@ export class Whereabouts {
       return;
     }
     this.forgetCopy(sibling.id);
-    this.#options.registry.setId(state, sibling.id);
+    this.#options.fileRegistry.setId(state, sibling.id);
     state.fileSystem = sibling.id.slice(0, sibling.id.indexOf("\0"));
     state.inode = String(sibling.stat.inode);
     state.relocate(sibling.path);
-    this.#options.registry.addName(state, sibling.path);
+    this.#options.fileRegistry.addName(state, sibling.path);
     this.lookAfter(state, sibling.path);
   }
 
@@ -145,7 +145,7 @@ export class Whereabouts {
       this.detachPath(state, path);
       this.#agenda.again.add(path);
     }
-    this.#options.registry.setId(state, undefined);
+    this.#options.fileRegistry.setId(state, undefined);
     this.unfollow(state);
     state.location = undefined;
     this.#agenda.detached.add(state);
@@ -188,10 +188,10 @@ export class Whereabouts {
 
   /** The file is no copy, or its original's only home: what was stored of it as a copy goes. */
   forgetCopy(id: FileId): void {
-    const copy = this.#options.registry.byId(id);
+    const copy = this.#options.fileRegistry.byId(id);
     if (copy === undefined || copy.copyOf === undefined) return;
     this.unfollow(copy);
-    this.#options.registry.remove(copy);
+    this.#options.fileRegistry.remove(copy);
     // Dying before this is durable leaves an entry that nothing refers to; the next start finds and drops it.
     this.#options.positions.save(new Map([[copy.key, undefined]])).catch(() => undefined);
   }
