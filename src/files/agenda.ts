@@ -1,4 +1,5 @@
 import type { BytePath } from "../runtime/byte-path.ts";
+import type { FileStat } from "../runtime/file-system.ts";
 import { familyOf } from "./family.ts";
 import type { FileId } from "./file-id.ts";
 import type { FileState } from "./file-state.ts";
@@ -22,6 +23,7 @@ export class Agenda {
   readonly families = new Set<BytePath>();
   /** Inode numbers that belonged to a known file and now hold something else: surely younger than it. */
   readonly rebornIds = new Set<FileId>();
+  readonly #idsAt = new Map<BytePath, FileId>();
   isFirstPass = true;
   /** Wall clock, before the look that this pass is about. */
   lookedAtMs = 0;
@@ -29,6 +31,33 @@ export class Agenda {
   /** Something in the family of this path has changed. */
   touch(path: BytePath): void {
     this.families.add(familyOf(path).base);
+  }
+
+  startPass(): void {
+    this.groups.clear();
+    this.#idsAt.clear();
+  }
+
+  /** An inode was seen at a path. */
+  enter(path: BytePath, id: FileId, stat: FileStat, isLink: boolean): void {
+    this.#idsAt.set(path, id);
+    let group = this.groups.get(id);
+    if (group === undefined) {
+      group = { id, stat, paths: [], isLink: false };
+      this.groups.set(id, group);
+    }
+    if (!group.paths.includes(path)) group.paths.push(path);
+    group.isLink ||= isLink;
+  }
+
+  /** The path was looked at anew: what was seen there before, in this pass, counts no more. */
+  withdraw(path: BytePath): void {
+    const id = this.#idsAt.get(path);
+    const paths = id === undefined ? undefined : this.groups.get(id)?.paths;
+    const at = paths?.indexOf(path) ?? -1;
+    if (id === undefined || paths === undefined || at < 0) return;
+    paths.splice(at, 1);
+    if (paths.length === 0) this.groups.delete(id);
   }
 
   /** The path that this one was rotated from is to be looked at in the same pass. */

@@ -161,7 +161,7 @@ export class Discovery {
     // Before anything is read: a copy that appeared may be the only sign of a truncation.
     const unmatched = watcher.takeUnmatched();
     for (const path of [...sightings.map((sighting) => sighting.path), ...unmatched]) await this.#copies.consider(path);
-    this.#agenda.groups.clear();
+    this.#agenda.startPass();
     for (const sighting of sightings) {
       this.#sort(sighting);
       // Together with what its path is now: a rotation changes both, and each may be noticed first.
@@ -238,6 +238,7 @@ export class Discovery {
   #sort(sighting: Sighting): void {
     const { ids } = this.#options;
     const { path, stat, error } = sighting;
+    this.#agenda.withdraw(path);
     const followed = this.#whereabouts.followedAt(path);
     if (followed !== undefined) {
       this.#sortFollowed(followed, stat);
@@ -265,11 +266,8 @@ export class Discovery {
     }
     if (use?.kind === "unreadable") this.#unsettled.readable(path);
     if (use?.kind === "file") this.#whereabouts.lose(use.state, path);
-    const group = this.#agenda.groups.get(id);
-    if (group !== undefined) group.paths.push(path);
-    else this.#agenda.groups.set(id, { id, stat, paths: [path], isLink: sighting.isLink });
+    this.#agenda.enter(path, id, stat, sighting.isLink);
     if (use !== undefined && use.kind !== "file") this.#options.fileRegistry.removePath(path);
-    if (sighting.isLink) this.#agenda.groups.get(id)!.isLink = true;
   }
 
   #sortFollowed(state: FileState, stat: FileStat | undefined): void {

@@ -5,6 +5,7 @@ import type { FileState } from "./file-state.ts";
 import type { NewFiles } from "./new-files.ts";
 import type { Recogniser } from "./recogniser.ts";
 import type { SiblingFile } from "./rotation.ts";
+import { lookAt } from "./sighting.ts";
 
 /** Time stamps of files are as coarse as 2 s on some file systems, and the kernel's clock for them lags behind. */
 const COARSE_TIME_MS = 2_100;
@@ -60,6 +61,11 @@ export class FamilyLine {
     }
     const siblings = await rotation.siblings(home);
     if (siblings === undefined) return false;
+    if (this.#hasUnknown(home)) {
+      // A sibling may be a copy of what is there now, so that is found out first.
+      this.#agenda.again.add(home);
+      return false;
+    }
     const ranks = this.#ranksOf(home, members, siblings);
     const isWanted = members.some((member) => member.names.includes(home));
     let isSettled = true;
@@ -89,6 +95,15 @@ export class FamilyLine {
     }
     this.#link(this.#membersOf(home));
     return isSettled && !isBlocked;
+  }
+
+  /** A file lies at the path that was not there when this pass began. */
+  #hasUnknown(home: BytePath): boolean {
+    const { fileRegistry, patterns, fileSystem, ids } = this.#options;
+    if (patterns.judge(home).kind !== "included") return false;
+    const { stat } = lookAt(fileSystem, home);
+    const use = fileRegistry.paths.get(home);
+    return stat !== undefined && (use === undefined || (use.kind !== "unreadable" && use.id !== ids.idOf(stat)));
   }
 
   #membersOf(home: BytePath): FileState[] {

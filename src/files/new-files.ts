@@ -40,8 +40,7 @@ export class NewFiles {
     const isLate = !this.#agenda.isFirstPass || isSuccessor || this.#options.rotation.formatOf(path) !== undefined;
     if (readFrom === "end" && !isLate) state.startAt = group.stat.size;
     for (const each of group.paths) {
-      this.#options.fileRegistry.setPath(each, { kind: "file", id: group.id, stat: group.stat, state });
-      state.paths.add(each);
+      this.#whereabouts.claim(each, state, group);
     }
     state.location = path;
     for (const name of names) this.#options.fileRegistry.setOwner(name, state);

@@ -16,8 +16,8 @@ export interface SimRun {
   readonly manager: TailerManager;
   readonly files: SimFileSystem;
   readonly lines: string[];
-  /** Most bytes that were leased from the budget at once. */
-  readonly leasedBytes: () => number;
+  /** Lets what comes after the channel go on, where it was started held. */
+  goOn(): void;
   /** SIGTERM: what was read is settled and committed. */
   stop(): Promise<void>;
   /** SIGKILL: what was not committed is forgotten. */
@@ -46,7 +46,7 @@ export class SimBench {
 
   async start(
     options: Partial<TailerManagerOptions> = {},
-    run: { settles?: boolean; files?: SimFileSystemOptions; budgetBytes?: number } = {},
+    run: { settles?: boolean; files?: SimFileSystemOptions; budgetBytes?: number; isHeld?: boolean } = {},
   ): Promise<SimRun> {
     const clock = this.clock.process();
     const files = new SimFileSystem(this.disk, { clock, deadCalls: "hang", ...run.files });
@@ -90,13 +90,17 @@ export class SimBench {
     const lines: string[] = [];
     const abort = new AbortController();
     let settles = run.settles !== false;
-    let mostBytes = 0;
+    let goOn: () => void = () => {};
+    const held = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    if (run.isHeld !== true) goOn();
     const reading = (async () => {
       for await (const batch of manager.output) {
         const pieces = batch.lines!;
         for (let index = 0; index < batch.count; index += 1) lines.push(pieces.textOf(index));
-        mostBytes = Math.max(mostBytes, budget.usedBytes);
         batch.memory.release();
+        await held;
         if (settles) {
           positions.settle(batch);
           positions.commit();
@@ -109,7 +113,7 @@ export class SimBench {
       manager,
       files,
       lines,
-      leasedBytes: () => mostBytes,
+      goOn: () => goOn(),
       stop: async () => {
         abort.abort();
         await this.clock.run(ended, { what: "the graceful end" });

@@ -50,6 +50,7 @@ export class MemoryPositions implements SourcePositions {
   async save(entries: ReadonlyMap<string, FileEntry | undefined>): Promise<void> {
     this.saves += 1;
     for (const [key, entry] of entries) {
+      this.lazy.delete(key);
       if (entry === undefined) this.stored.delete(key);
       else this.stored.set(key, entry);
     }

@@ -176,7 +176,12 @@ export class TailerManager implements Source {
     // Not in the middle of a pass: it holds on to what it knows of the files.
     while (this.#isPassing) await this.#context.clock.sleep(5, { signal: this.#token.signal });
     for (const state of states) await this.#stop(state);
-    await this.#context.positions.save(new Map(states.map((state) => [state.key, undefined])));
+    try {
+      await this.#context.positions.save(new Map(states.map((state) => [state.key, undefined])));
+    } catch (error) {
+      for (const state of states) this.#read(state);
+      throw error;
+    }
     for (const state of states) {
       this.#ready.delete(state);
       this.#toMark.delete(state);

@@ -92,10 +92,7 @@ export class UnsettledPaths {
         this.#options.fileRegistry.removePath(path);
         continue;
       }
-      const id = this.#options.ids.idOf(sighting.stat);
-      const group = this.#agenda.groups.get(id);
-      if (group === undefined) this.#agenda.groups.set(id, { id, stat: sighting.stat, paths: [path], isLink: false });
-      else if (!group.paths.includes(path)) group.paths.push(path);
+      this.#agenda.enter(path, this.#options.ids.idOf(sighting.stat), sighting.stat, false);
     }
   }
 }

@@ -31,6 +31,14 @@ export class Whereabouts {
     return this.#followed.get(path);
   }
 
+  /** Enters `path` as one of the file; whoever had it before has lost it. */
+  claim(path: BytePath, state: FileState, { id, stat }: Pick<Group, "id" | "stat">): void {
+    const before = this.#options.fileRegistry.paths.get(path);
+    if (before?.kind === "file" && before.state !== state) this.lose(before.state, path);
+    this.#options.fileRegistry.setPath(path, { kind: "file", id, stat, state });
+    state.paths.add(path);
+  }
+
   /** `path` leads to `state` from now on. */
   adopt(state: FileState, path: BytePath, group: Group): void {
     const { readers, clock } = this.#options;
@@ -42,10 +50,9 @@ export class Whereabouts {
     const isPacked = state.id !== group.id && this.#options.rotation.formatOf(path) !== undefined;
     if (isPacked && state.phase === "finished") this.#agenda.doubted.add(state);
     this.#options.fileRegistry.setId(state, group.id);
-    this.#options.fileRegistry.setPath(path, { kind: "file", id: group.id, stat: group.stat, state });
+    this.claim(path, state, group);
     state.fileSystem = group.id.slice(0, group.id.indexOf("\0"));
     state.inode = String(group.stat.inode);
-    state.paths.add(path);
     state.relocate(path);
     this.#options.fileRegistry.addName(state, path);
     if (state.phase !== "finished" || this.#options.fileRegistry.ownerOf(path) === undefined)
