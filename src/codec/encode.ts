@@ -47,10 +47,10 @@ export function encodeRecords(records: readonly DataRecord[], encoding: Encoding
   // Neighbours nearly always share their source bytes: what depends on those alone is made once for a run of them.
   let run: Run | undefined;
   for (const record of records) {
-    if (isNothing(record.lines)) continue;
-    if (record.isUntouched) {
-      if (run?.lines !== record.lines)
-        run = { lines: record.lines, isValid: isValidUtf8(record.lines), json: undefined };
+    const { pieces } = record;
+    if (pieces.form === "lines" && isNothing(pieces)) continue;
+    if (pieces.form === "lines" && record.isUntouched) {
+      if (run?.lines !== pieces) run = { lines: pieces, isValid: isValidUtf8(pieces), json: undefined };
       writeUntouched(writer, record, run, encoding, tally);
     } else {
       writer.writeText(`${encoding === "json" ? JSON.stringify(record.event) : messageOf(record)}\n`);
@@ -72,9 +72,10 @@ function writeUntouched(
   encoding: Encoding,
   tally?: EncodeTally,
 ): void {
-  const { lines, index } = record;
+  const { index } = record;
+  const { lines } = run;
   if (!run.isValid) {
-    if (tally !== undefined && hasInvalid(record)) tally.replacedRecords += 1;
+    if (tally !== undefined && hasInvalid(lines, index)) tally.replacedRecords += 1;
     writer.writeText(`${encoding === "json" ? JSON.stringify(record.event) : lines.textOf(index)}\n`);
     return;
   }
@@ -132,20 +133,28 @@ function rawOfRecords(records: readonly DataRecord[]): Buffer[] {
   };
   let previous: DataRecord | undefined;
   for (const record of records) {
-    if (previous?.lines === record.lines && previous.index === record.index) continue;
+    const { pieces } = record;
+    if (previous?.pieces === pieces && previous.index === record.index) continue;
     previous = record;
-    const start = record.lines.startOf(record.index) - record.lines.offset;
-    const end = record.lines.endOf(record.index) - record.lines.offset;
-    if (lines !== record.lines || start !== to) {
+    if (pieces.form === "messages") {
       flush();
-      lines = record.lines;
+      lines = undefined;
+      if (record.bytes.length > 0) parts.push(record.bytes);
+      parts.push(pieces.delimiter);
+      continue;
+    }
+    const start = pieces.startOf(record.index) - pieces.offset;
+    const end = pieces.endOf(record.index) - pieces.offset;
+    if (lines !== pieces || start !== to) {
+      flush();
+      lines = pieces;
       from = start;
     }
     to = end;
-    if (needsDelimiter(record.lines)) {
+    if (needsDelimiter(pieces)) {
       flush();
       lines = undefined;
-      parts.push(record.lines.delimiter);
+      parts.push(pieces.delimiter);
     }
   }
   flush();
@@ -167,8 +176,7 @@ function isValidUtf8(lines: Lines): boolean {
   return lines.encoding === "utf-8" && isUtf8(lines.bytes);
 }
 
-function hasInvalid(record: DataRecord): boolean {
-  const { lines, index } = record;
+function hasInvalid(lines: Lines, index: number): boolean {
   return lines.encoding === "utf-8" ? !isUtf8(lines.bytesOf(index)) : lines.textOf(index).includes("\ufffd");
 }
 

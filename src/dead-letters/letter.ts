@@ -52,7 +52,7 @@ export function letterOf(
   record: DataRecord,
   about: { readonly component: string; readonly reason: string; readonly attempts: number; readonly nowMs: number },
 ): DeadLetter {
-  const { lines, origin } = record;
+  const { pieces, origin } = record;
   // Asking for the event makes the record a touched one.
   const { isUntouched } = record;
   return {
@@ -61,7 +61,7 @@ export function letterOf(
     reason: about.reason,
     attempts: about.attempts,
     time: new Date(about.nowMs).toISOString(),
-    event: isUntouched ? lines.eventOf(record.index, origin) : record.event,
+    event: isUntouched ? pieces.eventOf(record.index, origin) : record.event,
     raw: record.bytes.toString("base64"),
     record: {
       id: record.id,
@@ -72,12 +72,12 @@ export function letterOf(
       offset: record.offset,
       split: record.split,
       isUntouched,
-      kind: lines.kind,
-      delimiterBytes: lines.delimiterBytes,
-      delimiter: lines.delimiter.toString("base64"),
-      encoding: lines.encoding,
-      readAtMs: lines.readAtMs,
-      host: lines.host,
+      kind: pieces.kind,
+      delimiterBytes: pieces.delimiterBytes,
+      delimiter: pieces.delimiter.toString("base64"),
+      encoding: pieces.encoding,
+      readAtMs: pieces.readAtMs,
+      host: pieces.host,
     },
   };
 }

@@ -1,5 +1,6 @@
 import { DataRecord } from "./data-record.ts";
 import type { Lines } from "./lines.ts";
+import type { Messages } from "./messages.ts";
 import type { Origin } from "./origin.ts";
 import type { Range } from "./position.ts";
 
@@ -52,6 +53,15 @@ export class Batch {
   static ofLines(origin: Origin, lines: Lines, memory: Memory = plainMemory, range?: Range): Batch {
     const span = range ?? { start: lines.offset, end: lines.offset + lines.bytes.length };
     return new Batch(origin, [span], memory, lines, undefined, lines.bytes.length);
+  }
+
+  /**
+   * A batch of messages. `range` is what of the origin ends with it: from where it was read to behind the last message, so
+   * that numbers which hold no message end as well. `byteLength`: memory that the messages take, bodies and events.
+   */
+  static ofMessages(origin: Origin, messages: Messages, range: Range, byteLength: number, memory = plainMemory): Batch {
+    const records = Array.from({ length: messages.count }, (_, index) => new DataRecord(origin, messages, index));
+    return new Batch(origin, [range], memory, undefined, records, byteLength);
   }
 
   /** The same ranges and memory with other records: what a transform leaves. */

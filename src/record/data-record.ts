@@ -1,4 +1,5 @@
 import type { Lines } from "./lines.ts";
+import type { Messages } from "./messages.ts";
 import type { Origin } from "./origin.ts";
 import type { Range } from "./position.ts";
 
@@ -12,17 +13,17 @@ export type EventFields = { [field: string]: unknown };
 export class DataRecord {
   /** Where the record came from; its range in it is `range`. */
   readonly origin: Origin;
-  /** The source bytes this record is a part of. */
-  readonly lines: Lines;
-  /** Index of the record within `lines`. */
+  /** What was read together with this record: the source bytes it is a part of, or the messages it is one of. */
+  readonly pieces: Lines | Messages;
+  /** Index of the record within `pieces`. */
   readonly index: number;
   /** Which of several events that a transform made of one record; 0 for the first or only one. */
   readonly split: number;
   #event: EventFields | undefined;
 
-  constructor(origin: Origin, lines: Lines, index: number, event?: EventFields, split = 0) {
+  constructor(origin: Origin, pieces: Lines | Messages, index: number, event?: EventFields, split = 0) {
     this.origin = origin;
-    this.lines = lines;
+    this.pieces = pieces;
     this.index = index;
     this.split = split;
     this.#event = event;
@@ -30,17 +31,17 @@ export class DataRecord {
 
   /** The record's own bytes, without the delimiter. A view: valid until the batch has settled. */
   get bytes(): Buffer {
-    return this.lines.bytesOf(this.index);
+    return this.pieces.bytesOf(this.index);
   }
 
-  /** Source offset of the record's first byte. */
+  /** Source offset of the record's first byte; the number of a message. */
   get offset(): number {
-    return this.lines.startOf(this.index);
+    return this.pieces.startOf(this.index);
   }
 
-  /** The source range that ends when this record ends (delimiter included). */
+  /** The source range that ends when this record ends (the delimiter of a line included). */
   get range(): Range {
-    return { start: this.lines.startOf(this.index), end: this.lines.endOf(this.index) };
+    return { start: this.pieces.startOf(this.index), end: this.pieces.endOf(this.index) };
   }
 
   /** Stable over restarts: hash(file key, generation) + `:` + offset, and `.N` for the N-th further event of a split. */
@@ -51,17 +52,17 @@ export class DataRecord {
 
   /** The event. Treat it as read-only: branches share it. Transforms make a new one: `record.with({ ...record.event, level })`. */
   get event(): EventFields {
-    this.#event ??= this.lines.eventOf(this.index, this.origin);
+    this.#event ??= this.pieces.eventOf(this.index, this.origin);
     return this.#event;
   }
 
-  /** True while no transform has replaced the event: the bytes alone say everything. */
+  /** True while no transform has replaced the event of a line: the bytes alone say everything. Never for a message. */
   get isUntouched(): boolean {
-    return this.#event === undefined;
+    return this.#event === undefined && this.pieces.form === "lines";
   }
 
   /** The same record (id, range, bytes) with another event. */
   with(event: EventFields, split = this.split): DataRecord {
-    return new DataRecord(this.origin, this.lines, this.index, event, split);
+    return new DataRecord(this.origin, this.pieces, this.index, event, split);
   }
 }

@@ -5,7 +5,7 @@ import type { DataRecord, EventFields } from "./data-record.ts";
  * still shared (in an untouched record that is text and numbers only, so there it is all new, and made without a copy).
  */
 export function freshEvent(record: DataRecord): EventFields {
-  return record.isUntouched ? record.lines.eventOf(record.index, record.origin) : { ...record.event };
+  return record.isUntouched ? record.pieces.eventOf(record.index, record.origin) : { ...record.event };
 }
 
 /** Sets an own field whatever its name: assigning `__proto__` would change the prototype instead. */

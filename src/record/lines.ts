@@ -15,6 +15,7 @@ const NEWLINE = Buffer.from("\n");
 
 /** A stretch of source bytes holding `count` records back to back, with an index of where each one ends. */
 export class Lines {
+  readonly form = "lines";
   /** The bytes, delimiters included. Valid until the batch has settled; they may be in pooled memory. */
   readonly bytes: Buffer;
   /** Source offset of `bytes[0]`. */

@@ -39,7 +39,8 @@ export const json = defineTransform({
 
 /** The text to parse, without making an event where the line itself is the text. */
 function textOf(record: DataRecord, field: string): unknown {
-  if (record.isUntouched && field === "message") return record.lines.textOf(record.index);
+  const { pieces } = record;
+  if (record.isUntouched && field === "message" && pieces.form === "lines") return pieces.textOf(record.index);
   return Object.hasOwn(record.event, field) ? record.event[field] : undefined;
 }
 

@@ -125,9 +125,9 @@ function isObject(value: unknown): value is { [key: string]: unknown } {
 
 /** The event's time, milliseconds; the time of reading where a transform left none that can be read. */
 function timeOf(record: DataRecord): number {
-  if (record.isUntouched) return record.lines.readAtMs;
+  if (record.isUntouched) return record.pieces.readAtMs;
   const timestamp = record.event["timestamp"];
   const ms =
     typeof timestamp === "number" ? timestamp : typeof timestamp === "string" ? Date.parse(timestamp) : Number.NaN;
-  return Number.isFinite(ms) && Math.abs(ms) <= 8.64e15 ? ms : record.lines.readAtMs;
+  return Number.isFinite(ms) && Math.abs(ms) <= 8.64e15 ? ms : record.pieces.readAtMs;
 }
