@@ -8,25 +8,32 @@ import type { StageContext } from "../stage/index.ts";
 import { silentLogger } from "../telemetry/log.ts";
 import { maskUrls } from "../telemetry/redact.ts";
 
-/** What trying one sink gave. */
+/** What trying one source or sink gave. */
 export interface Reached {
-  readonly sink: string;
+  readonly component: string;
   readonly reachable: boolean;
-  /** Why not; or, of a sink that needs no trying, why that is. */
+  /** Why not; or, of one that needs no trying, why that is. */
   readonly reason?: string;
 }
 
-/** A sink that says nothing for this long is unreachable, milliseconds; its own `timeout_ms` may be shorter. */
+/** One that says nothing for this long is unreachable, milliseconds; its own `timeout_ms` may be shorter. */
 const LONGEST_MS = 10_000;
 
-/** Tries every sink at once, in the order of the configuration. Nothing is changed at any of them. */
-export function probeSinks(plan: Plan, longestMs: number = LONGEST_MS): Promise<Reached[]> {
-  return Promise.all(plan.sinks.map((sink) => probe(sink, plan, longestMs)));
+/**
+ * Tries every sink, and every source that has something to try, at once, in the order of the configuration. Nothing is
+ * changed at any of them.
+ */
+export function probeAll(plan: Plan, longestMs: number = LONGEST_MS): Promise<Reached[]> {
+  const sources = plan.sources.filter(({ definition }) => definition.probe !== undefined);
+  return Promise.all([...sources, ...plan.sinks].map((one) => probe(one, plan, longestMs)));
 }
 
-async function probe(sink: Plan["sinks"][number], plan: Plan, longestMs: number): Promise<Reached> {
-  const { name, definition, options } = sink;
-  if (definition.probe === undefined) return { sink: name, reachable: true, reason: "there is nothing to try" };
+async function probe(
+  { name, definition, options }: Plan["sources"][number] | Plan["sinks"][number],
+  plan: Plan,
+  longestMs: number,
+): Promise<Reached> {
+  if (definition.probe === undefined) return { component: name, reachable: true, reason: "there is nothing to try" };
   const context: StageContext = {
     name,
     log: silentLogger,
@@ -40,11 +47,11 @@ async function probe(sink: Plan["sinks"][number], plan: Plan, longestMs: number)
   let timer: NodeJS.Timeout | undefined;
   const tooLong = new Promise<Reached>((resolve) => {
     const reason = `no answer within ${longestMs} ms`;
-    timer = setTimeout(() => resolve({ sink: name, reachable: false, reason }), longestMs);
+    timer = setTimeout(() => resolve({ component: name, reachable: false, reason }), longestMs);
   });
   const tried = definition.probe(options, context).then(
-    () => ({ sink: name, reachable: true }),
-    (thrown: unknown) => ({ sink: name, reachable: false, reason: reasonOf(thrown, name) }),
+    () => ({ component: name, reachable: true }),
+    (thrown: unknown) => ({ component: name, reachable: false, reason: reasonOf(thrown, name) }),
   );
   try {
     return await Promise.race([tried, tooLong]);

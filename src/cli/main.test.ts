@@ -179,13 +179,15 @@ describe("validate", () => {
 
   it("gives up on a sink that never answers", async () => {
     const { loadPlanFromOptions } = await import("./config-options.ts");
-    const { probeSinks } = await import("./live.ts");
+    const { probeAll } = await import("./live.ts");
     write(
       "tailrace.toml",
       SMALL.replace('type = "file"\ninputs', 'type = "tryable"\nanswer = "never"\ninputs').replace(/path.*\n/, ""),
     );
     const { plan } = await loadPlanFromOptions({ config: [], set: [] }, ioInto([], []));
-    expect(await probeSinks(plan, 20)).toEqual([{ sink: "out", reachable: false, reason: "no answer within 20 ms" }]);
+    expect(await probeAll(plan, 20)).toEqual([
+      { component: "out", reachable: false, reason: "no answer within 20 ms" },
+    ]);
   });
 });
 

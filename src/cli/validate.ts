@@ -19,11 +19,11 @@ Exit code: 0 all right, 2 a mistake in the configuration, 1 with --live somethin
 
 type ValidateOptions = ConfigOptions & { live?: boolean; json?: boolean };
 
-/** `tailrace validate`: parse and check; with `--live` try every sink. */
+/** `tailrace validate`: parse and check; with `--live` try every source and sink. */
 export function register(program: Command, io: CliIo): void {
   const command = program.command("validate").description("parse and check the configuration");
   withConfigOptions(command)
-    .option("--live", "also try to reach every sink")
+    .option("--live", "also try to reach every source and sink")
     .option("--json", "print JSON")
     .addHelpText("after", EXAMPLES)
     .action(action(io, (_, options: ValidateOptions) => validate(options, io)));
@@ -33,7 +33,7 @@ async function validate(options: ValidateOptions, io: CliIo): Promise<number> {
   const { guarantees } = await import("../config/index.ts");
   const { plan } = await loadOrTell(options, io);
   const paths = guarantees(plan);
-  const reached = options.live ? await (await import("./live.ts")).probeSinks(plan) : undefined;
+  const reached = options.live ? await (await import("./live.ts")).probeAll(plan) : undefined;
   if (options.json) {
     const live = reached === undefined ? {} : { live: reached.map((one) => ({ ...one, reason: one.reason ?? null })) };
     io.stdout.write(`${JSON.stringify({ valid: true, paths, ...live }, null, 2)}\n`);
@@ -74,8 +74,8 @@ function printPaths(paths: readonly PathGuarantee[], io: CliIo): void {
 }
 
 /** What was tried, and failed: a diagnostic. */
-function printReached({ sink, reachable, reason }: Reached, io: CliIo): void {
+function printReached({ component, reachable, reason }: Reached, io: CliIo): void {
   const paint = coloursFor(io.stderr, io.env);
   const verdict = reachable ? paint.green("reachable") : paint.red("unreachable");
-  io.stderr.write(`${sink}: ${verdict}${reason === undefined ? "" : `: ${maskUrls(reason)}`}\n`);
+  io.stderr.write(`${component}: ${verdict}${reason === undefined ? "" : `: ${maskUrls(reason)}`}\n`);
 }

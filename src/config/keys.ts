@@ -103,6 +103,7 @@ function channelsPlan(config: GeneralConfig): ChannelsPlan {
     eventPublisher: named("shared", "event_publisher"),
     eventStream: named("api", "event_stream"),
     tap: named("tap"),
+    ofStages: (section) => named(...section.split(".")),
     input(component) {
       const size = inputs.get(component);
       if (size === undefined) throw new Error(`${component} is no transform and no sink, so that it has no input`);

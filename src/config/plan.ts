@@ -1,5 +1,5 @@
 import type { OverflowPolicy } from "../channel/index.ts";
-import type { SinkDefinition, SourceDefinition, TransformDefinition } from "../stage/index.ts";
+import type { SinkDefinition, SourceDefinition, StageChannelSection, TransformDefinition } from "../stage/index.ts";
 
 /** A checked configuration: plain data that the agent builds from. Nothing in it needs another look. */
 export interface Plan {
@@ -98,6 +98,8 @@ export interface ChannelsPlan {
   readonly eventStream: ChannelSize;
   /** Records on their way to each `tailrace tap`. */
   readonly tap: ChannelSize;
+  /** A designed channel that stages make: its path below `mpsc_channels`, with dots. */
+  ofStages(section: StageChannelSection | "worker.in_process_events"): ChannelSize;
   /** A component's own input. */
   input(component: string): ChannelSize;
   /** Fraction of 1. */

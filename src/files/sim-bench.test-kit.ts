@@ -4,6 +4,7 @@ import { MemoryBudget } from "../runtime/memory-budget.ts";
 import type { SourceContext } from "../stage/contract.ts";
 import { silentLogger } from "../telemetry/log.ts";
 import { ManualClock } from "../testing/manual-clock.ts";
+import { memoryStageChannels } from "../testing/memory-stage-channels.ts";
 import { SeededRandom } from "../testing/seeded-random.ts";
 import { SimDisk } from "../testing/sim-disk.ts";
 import { SimFileSystem, type SimFileSystemOptions } from "../testing/sim-file-system.ts";
@@ -64,6 +65,7 @@ export class SimBench {
       channel: () => channel<Batch>({ capacity: 1, recordsOf: (batch) => batch.count }),
       budget,
       positions,
+      channels: memoryStageChannels(),
     };
     const manager = new TailerManager(
       {

@@ -12,6 +12,7 @@ import { nodeFileSystem } from "../runtime/node-file-system.ts";
 import { systemRandom } from "../runtime/random.ts";
 import type { SourceContext, SourcePositions } from "../stage/contract.ts";
 import { silentLogger } from "../telemetry/log.ts";
+import { memoryStageChannels } from "../testing/memory-stage-channels.ts";
 import { TailerManager } from "./tailer-manager.ts";
 import type { TailerManagerOptions } from "./tailer-manager-options.ts";
 
@@ -136,6 +137,7 @@ export class TailBench {
       channel: () => channel<Batch>({ capacity: run.capacity ?? 2, recordsOf: (batch) => batch.count }),
       budget: new MemoryBudget(run.budgetBytes ?? 8 * 1024 * 1024, 262144),
       positions,
+      channels: memoryStageChannels(),
     };
     const manager = new TailerManager(
       {

@@ -9,6 +9,7 @@ import type { PipelineEnvironment } from "./environment.ts";
 import { CLEAN_STOP } from "./known-sinks.ts";
 import type { Routed } from "./route.ts";
 import type { PipelineSourcePositions } from "./source-positions.ts";
+import { stageChannels } from "./stage-channels.ts";
 
 export type PlannedSource = Plan["sources"][number];
 export type PlannedTransform = Plan["transforms"][number];
@@ -46,6 +47,7 @@ export function openSink(environment: PipelineEnvironment, planned: PlannedSink)
   return openStage(name, () =>
     definition.open(options, {
       ...stageContext(environment, name),
+      channels: stageChannels(environment),
       marks: new Map([...checkpoint.marksOf(name)].filter(([mark]) => mark !== CLEAN_STOP)),
       saveMarks: (marks: Marks) =>
         groupCommit.submit(
@@ -72,6 +74,7 @@ export function openSource(
   return openStage(name, () =>
     definition.open(options, {
       ...stageContext(environment, name),
+      channels: stageChannels(environment),
       budget: environment.budget,
       positions,
       channel: () =>

@@ -9,6 +9,7 @@ import { nodeFileSystem } from "../runtime/node-file-system.ts";
 import { systemRandom } from "../runtime/random.ts";
 import type { SourceContext, SourcePositions } from "../stage/contract.ts";
 import { silentLogger } from "../telemetry/log.ts";
+import { memoryStageChannels } from "../testing/memory-stage-channels.ts";
 import { StdinSource, stdinSource } from "./stdin.ts";
 
 setFlagsFromString("--expose-gc");
@@ -25,6 +26,7 @@ function bench(input: AsyncIterable<Buffer>, options: { maxLineBytes?: number; b
     fileSystem: nodeFileSystem,
     host: "test",
     stateDir: "/nonexistent",
+    channels: memoryStageChannels(),
     channel: () => channel<Batch>({ capacity: 2, recordsOf: (batch) => batch.count }),
     budget,
     positions: {} as SourcePositions,

@@ -1,4 +1,4 @@
-import type { Receiver, Sender } from "../channel/index.ts";
+import type { Broadcast, ChannelOptions, Receiver, Sender } from "../channel/index.ts";
 import type { FileEntry, Json } from "../checkpoint/checkpoint-store.ts";
 import type { Batch } from "../record/batch.ts";
 import type { DataRecord } from "../record/data-record.ts";
@@ -24,6 +24,37 @@ export interface StageContext {
   readonly host: string;
   /** The folder of `tailrace`'s own state; for what must survive but is no position (cut-off bytes of an output). */
   readonly stateDir: string;
+}
+
+/** A designed channel that stages make, as below `[mpsc_channels]`; its last two names are its metric labels. */
+export type StageChannelSection =
+  | "orchestration.event_listeners"
+  | "task_readiness.event_channel"
+  | "worker.command_processor"
+  | "shared.ffi";
+
+/**
+ * The designed channels that all stages of a process share. There is one object of it for a process: stages that share
+ * a channel find each other by it (a WeakMap), and the first one makes it. A channel that is still in use cannot be
+ * made a second time; one whose ends are closed can.
+ */
+export interface StageChannels {
+  /** Makes the channel of `section`, with its configured size and policy. `why`: what it carries, in a sentence. */
+  create<T>(
+    section: StageChannelSection,
+    options: { readonly why: string } & Pick<ChannelOptions<T>, "onDrop" | "priorityLanes" | "coalesce" | "onSlowSend">,
+  ): { readonly sender: Sender<T>; readonly receiver: Receiver<T>; readonly size: StageChannelSize };
+  /** Makes `worker.in_process_events`. */
+  createBroadcast<T>(section: "worker.in_process_events", options: { readonly why: string }): Broadcast<T>;
+}
+
+/** As configured. */
+export interface StageChannelSize {
+  /** Messages. */
+  readonly bufferSize: number;
+  readonly sendTimeoutMs: number;
+  /** Fraction of 1 at which the channel counts as nearly full. */
+  readonly warningThreshold: number;
 }
 
 // ---------------------------------------------------------------- sources
@@ -64,6 +95,7 @@ export interface SourceFile {
 }
 
 export interface SourceContext extends StageContext {
+  readonly channels: StageChannels;
   /** Makes the source's one output channel from its configured size; call it once. */
   channel(): { sender: Sender<Batch>; receiver: Receiver<Batch> };
   /** Memory that batches are read into: the in-flight budget of the whole process. */
@@ -192,6 +224,7 @@ export interface Sink {
 }
 
 export interface SinkContext extends StageContext {
+  readonly channels: StageChannels;
   /** The sink's committed marks. */
   readonly marks: ReadonlyMap<string, Json>;
   /** Makes marks durable now, outside of a barrier (an intent before its first effect); resolves when flushed. */

@@ -16,6 +16,8 @@ export interface SourceDefinition<Options extends z.ZodType = z.ZodType> {
   /** Whether its origins can be read again from a position; states the guarantee in `validate`. */
   readonly replay: "replayable" | "acknowledged" | "fleeting";
   open(options: z.infer<Options>, context: SourceContext): Promise<Source>;
+  /** `validate --live`: tries the upstream, or what else it needs, and changes nothing. Rejects with what is wrong. */
+  probe?(options: z.infer<Options>, context: StageContext): Promise<void>;
   /** `Source.why` while no agent runs: from what is stored. */
   whyAtRest?(options: z.infer<Options>, path: string, stored: StoredFiles): object;
 }

@@ -51,6 +51,7 @@ export function memoryPlan(parts: {
       eventPublisher: size(64),
       eventStream: size(64),
       tap: size(64),
+      ofStages: () => size(64),
       input: () => channel,
       warningThreshold: 0.8,
     },

@@ -7,6 +7,7 @@ import { systemRandom } from "../runtime/random.ts";
 import type { Marks, Sink, SinkContext } from "../stage/contract.ts";
 import type { EventName } from "../telemetry/events.ts";
 import { silentLogger } from "../telemetry/log.ts";
+import { memoryStageChannels } from "./memory-stage-channels.ts";
 
 /** What survives a crash of the process: the sink's marks, and how many batches the committed sets describe. */
 export class DriverStore {
@@ -84,6 +85,7 @@ export class SinkDriver {
       fileSystem,
       host: "test",
       stateDir,
+      channels: memoryStageChannels(),
       marks: new Map(store.marks),
       saveMarks: async (marks) => store.commit(marks),
       wasCleanStop,

@@ -265,6 +265,7 @@ class DeliveryWorld {
         eventPublisher: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
         eventStream: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
         tap: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
+        ofStages: () => size,
         input: () => size,
         warningThreshold: 0.8,
       },

@@ -126,6 +126,7 @@ function planOf({ include, output, maxOpenFiles }: EngineEnvironment): Plan {
       eventPublisher: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
       eventStream: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
       tap: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
+      ofStages: () => size,
       input: () => size,
       warningThreshold: 0.8,
     },
