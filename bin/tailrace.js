@@ -2,8 +2,8 @@
 process.on("SIGUSR1", () => {}); // First of all: before a listener exists, Node opens its debugger on that signal.
 
 const { setFlagsFromString } = await import("node:v8");
-// Young objects here live for microseconds: a young generation that grows to its 32 MiB costs 40 MiB resident and gains
-// nothing (bench/README.md). It must be set before anything is loaded.
+// Bytes that pass through make few objects: a young generation that grows to its 32 MiB costs up to 40 MiB resident and
+// gains nothing (bench/README.md). It must be set before anything is loaded; transforms take it back (run-agent.ts).
 setFlagsFromString("--semi-space-growth-factor=1");
 
 const { existsSync } = await import("node:fs");

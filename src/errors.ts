@@ -11,6 +11,7 @@ export const ERROR_CODES = {
   TR_CHANNEL_CLOSED: "The other side of the channel is gone; the value is in the error.",
   TR_CHANNEL_FULL:
     "The channel is full and its policy is `error` (or the time to wait is over); the value is in the error.",
+  TR_BACKPRESSURE: "A handler is behind: offer the message again after the suggested wait; it stays with its owner.",
   TR_STATE_IN_USE: "Another process holds the state directory.",
   TR_STATE_DAMAGED: "The state directory is damaged, or its store is missing.",
   TR_STATE_UNUSABLE: "The state directory cannot be created, read or written.",
@@ -95,6 +96,17 @@ export class ChannelFullError<T = unknown> extends TailraceError {
   constructor(value: T, message = "the channel is full") {
     super("TR_CHANNEL_FULL", message);
     this.value = value;
+  }
+}
+
+/** The other side is behind and takes nothing new now; what was offered stays with its owner. */
+export class BackpressureError extends TailraceError {
+  /** After this long there is probably room again. */
+  readonly suggestedWaitMs: number;
+
+  constructor(suggestedWaitMs: number, message: string) {
+    super("TR_BACKPRESSURE", message);
+    this.suggestedWaitMs = suggestedWaitMs;
   }
 }
 

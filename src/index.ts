@@ -21,6 +21,7 @@ export {
 } from "./channel/index.ts";
 export { defineConfig, loadPlan, type Plan, type TailraceConfig } from "./config/index.ts";
 export {
+  BackpressureError,
   ChannelClosedError,
   ChannelFullError,
   CheckpointError,
@@ -45,6 +46,7 @@ export {
 export { blackholeSink } from "./sinks/blackhole.ts";
 export { consoleSink } from "./sinks/console.ts";
 export { fileSink } from "./sinks/file.ts";
+export { handler as handlerSink } from "./sinks/handler.ts";
 export { http as httpSink } from "./sinks/http.ts";
 export { tcp as tcpSink } from "./sinks/tcp.ts";
 export { fileSource } from "./sources/file.ts";

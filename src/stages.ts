@@ -1,17 +1,23 @@
 import { blackholeSink } from "./sinks/blackhole.ts";
 import { consoleSink } from "./sinks/console.ts";
 import { fileSink } from "./sinks/file.ts";
+import { handler } from "./sinks/handler.ts";
 import { http } from "./sinks/http.ts";
+import { parquetSink } from "./sinks/parquet.ts";
+import { pgmqSink } from "./sinks/pgmq.ts";
+import { postgresSink } from "./sinks/postgres.ts";
 import { tcp } from "./sinks/tcp.ts";
 import { fileSource } from "./sources/file.ts";
+import { pgmqSource } from "./sources/pgmq.ts";
 import { stdinSource } from "./sources/stdin.ts";
+import { timeslotsSource } from "./sources/timeslots.ts";
 import { filter } from "./transforms/filter.ts";
 import { json } from "./transforms/json.ts";
 import { map } from "./transforms/map.ts";
 
 /** Everything built in. A new stage is one file in its room and one word here. */
 export const builtInStages = {
-  sources: [fileSource, stdinSource],
+  sources: [fileSource, stdinSource, pgmqSource, timeslotsSource],
   transforms: [json, filter, map],
-  sinks: [fileSink, consoleSink, tcp, http, blackholeSink],
+  sinks: [fileSink, parquetSink, consoleSink, tcp, http, blackholeSink, postgresSink, pgmqSink, handler],
 } as const;

@@ -34,6 +34,7 @@ import { EventPublisher } from "./event-publisher.ts";
 import { LedgerKeeper, ledgerOf } from "./ledger.ts";
 import { memoryCeilingMiB } from "./memory-ceiling.ts";
 import { Observation } from "./observation.ts";
+import { checkPrivileges } from "./privileges.ts";
 import { settingsForLater } from "./settings-for-later.ts";
 import { ShutdownWatch } from "./shutdown-watch.ts";
 import { AgentState } from "./state.ts";
@@ -331,11 +332,12 @@ export class Agent implements AgentControl {
 
 /**
  * Opens an agent.
- * @throws CheckpointError when the state directory is refused, StageError when a stage cannot be opened; nothing is left
- * running then.
+ * @throws ConfigError when a privilege is missing, CheckpointError when the state directory is refused, StageError when a
+ * stage cannot be opened; nothing is left running then.
  */
 export async function openAgent(options: AgentOptions): Promise<Agent> {
   const { plan, log } = options;
+  await checkPrivileges(plan);
   const clock = options.clock ?? systemClock;
   const random = options.random ?? systemRandom;
   const stateDir = resolve(plan.stateDir);

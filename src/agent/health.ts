@@ -73,6 +73,8 @@ export class Health {
       const reason = this.#whyNot(sink);
       if (reason !== undefined) complaints.push({ component: sink.name, reason });
     }
+    for (const { name, source } of pipeline.sources)
+      if (source.trouble !== undefined) complaints.push({ component: name, reason: source.trouble });
     const { trouble, hasRoom } = pipeline.committer;
     if (trouble !== undefined) complaints.push({ component: "checkpoint", reason: trouble });
     if (!hasRoom)

@@ -7,12 +7,18 @@ import type { Plan } from "../config/plan.ts";
 const BASE_BYTES = 96 * 1024 * 1024;
 /** What an encoder or a request holds beside the batch itself, per sink. */
 const SINK_BYTES = 8 * 1024 * 1024;
-/** Objects per batch that a transform works on, per transform (young generation included). */
+/** Events on their way and kept for a commit, per transform. */
 const TRANSFORM_BYTES = 24 * 1024 * 1024;
+/** With transforms, the young generation is let grow (cli/run-agent.ts), and the old one holds what it promoted. */
+const EVENTS_BYTES = 48 * 1024 * 1024;
 
 /** The most memory the agent will use, in MiB: what the configuration lets be in flight, and what stands around it. */
 export function memoryCeilingMiB(plan: Plan): number {
+  const transforms = plan.transforms.length;
   const bytes =
-    BASE_BYTES + plan.channels.totalBytes + plan.sinks.length * SINK_BYTES + plan.transforms.length * TRANSFORM_BYTES;
+    BASE_BYTES +
+    plan.channels.totalBytes +
+    plan.sinks.length * SINK_BYTES +
+    (transforms === 0 ? 0 : EVENTS_BYTES + transforms * TRANSFORM_BYTES);
   return Math.ceil(bytes / (1024 * 1024));
 }

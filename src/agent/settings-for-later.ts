@@ -2,6 +2,15 @@ import { isDeepStrictEqual } from "node:util";
 import type { Plan } from "../config/plan.ts";
 import { ConfigError } from "../errors.ts";
 
+/** Shared by the stages of a process: made by the first that needs it, from the plan of the start. */
+const STAGE_CHANNELS = [
+  "orchestration.event_listeners",
+  "task_readiness.event_channel",
+  "worker.command_processor",
+  "worker.in_process_events",
+  "shared.ffi",
+] as const;
+
 /**
  * What a reload leaves as it is: settings of the agent itself, and sizes of channels that are there already.
  * @throws ConfigError where the state directory is another: that would be another agent.
@@ -18,9 +27,11 @@ export function settingsForLater(now: Plan, next: Plan, stateDir: string): strin
   note("shutdown", now.shutdown, next.shutdown);
   note("checkpoint", now.checkpoint, next.checkpoint);
   note("dead_letters", now.deadLetters, next.deadLetters);
-  const { input: inputNow, ...channelsNow } = now.channels;
-  const { input: inputNext, ...channelsNext } = next.channels;
+  const { input: inputNow, ofStages: ofStagesNow, ...channelsNow } = now.channels;
+  const { input: inputNext, ofStages: ofStagesNext, ...channelsNext } = next.channels;
   note("mpsc_channels", channelsNow, channelsNext);
+  for (const section of STAGE_CHANNELS) note(`mpsc_channels.${section}`, ofStagesNow(section), ofStagesNext(section));
+  note("event_systems.task_readiness", now.taskReadiness, next.taskReadiness);
   const stays = new Set([...now.transforms, ...now.sinks].map(({ name }) => name));
   for (const { name } of [...next.transforms, ...next.sinks])
     if (stays.has(name)) note(`mpsc_channels.components.${name}`, inputNow(name), inputNext(name));

@@ -44,6 +44,11 @@ export interface Sender<T> {
   sendTimeout(value: T, timeoutMs: number): Promise<void>;
   /** Never waits; under a drop policy always "sent" while open. Unless "sent", the value stays with the caller. */
   trySend(value: T): "sent" | "full" | "closed";
+  /**
+   * Under a drop policy: drops the value as if the channel were full, counted and reported as such. For a sender that may
+   * not wait and has no memory left for what it would send. Nothing happens on a closed channel.
+   */
+  drop(value: T): void;
   /** Another sender of the same channel; the channel ends when the last one is closed. Throws on a closed sender. */
   clone(): Sender<T>;
   close(): void;

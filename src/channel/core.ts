@@ -262,6 +262,18 @@ export class ChannelCore<T> {
     return "sent";
   }
 
+  /** Does with a value what the policy does with the newest one while the channel is full. */
+  drop(value: T): void {
+    this.#sent += 1;
+    this.#droppedByPolicy += 1;
+    if (this.#isWeighed) {
+      const records = this.#recordsIn(value);
+      this.#sentRecords += records;
+      this.#droppedByPolicyRecords += records;
+    }
+    this.#tellDropped(value, "policy");
+  }
+
   /** Past the ring, where nothing is in it and the receiver takes a single value. */
   #handOver(value: T, receiver: WaitingReceiver<T>): "sent" | "full" {
     if (receiver.want === "arrival" || this.#ring.length > 0) return this.#offerAtLimit(value);

@@ -39,6 +39,10 @@ export class ChannelSender<T> implements Sender<T> {
     return this.#isClosed ? "closed" : this.#core.offer(value);
   }
 
+  drop(value: T): void {
+    if (!this.isClosed) this.#core.drop(value);
+  }
+
   clone(): Sender<T> {
     // Its channel may have ended already, and must not come back to life.
     if (this.#isClosed) throw new TailraceError("TR_CHANNEL_CLOSED", "a closed sender cannot be cloned");

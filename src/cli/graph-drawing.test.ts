@@ -3,14 +3,14 @@ import { loadPlan } from "../config/index.ts";
 import { builtInStages } from "../stages.ts";
 import { FORMATS, graphOfPlan } from "./graph-drawing.ts";
 
-async function draw(format: keyof typeof FORMATS): Promise<string> {
+async function draw(format: keyof typeof FORMATS, config?: object): Promise<string> {
   const { plan } = await loadPlan({
     stages: builtInStages,
     env: {},
     cwd: "/nowhere",
     made: {
       by: "test",
-      config: {
+      config: config ?? {
         sources: { app: { type: "file", include: ["/x"] } },
         transforms: { parse: { type: "json", inputs: ["app"] } },
         sinks: {
@@ -36,6 +36,27 @@ describe("graph", () => {
    |        \`- gone (sink, blackhole)
    \`- out/input: 1,000 messages, 64.0 MiB, block (see above)
 `);
+  });
+
+  it("draws the designed channels that components share, once each", async () => {
+    const work = { type: "handler", inputs: ["app"], command: [process.execPath] };
+    const drawn = await draw("ascii", {
+      sources: { app: { type: "file", include: ["/x"] } },
+      sinks: { work, more: work },
+      mpsc_channels: { shared: { ffi: { ruby_event_buffer_size: 7 } } },
+    });
+    expect(drawn).toContain(`
+   |  \`- work (sink, handler)
+   |     |- shared/ffi: 7 messages, error
+   |     |- worker/command_processor: 1,000 messages, block
+   |     |- worker/in_process_events: 1,000 messages, drop_oldest
+   |     \`- task_readiness/event_channel: 1,000 messages, block
+`);
+    expect(
+      (
+        await draw("mermaid", { sources: { app: { type: "file", include: ["/x"] } }, sinks: { work, more: work } })
+      ).match(/shared\/ffi/g),
+    ).toHaveLength(1);
   });
 
   it.each([

@@ -18,7 +18,10 @@ interface Graph {
 
 type Size = ReturnType<Plan["channels"]["input"]>;
 
-/** Components and channels in reading order: source -> its channel -> input of what reads it -> that component -> ... */
+/**
+ * Components and channels in reading order: source -> its channel -> input of what reads it -> that component -> ... Behind
+ * a component stand the designed channels that it shares with others.
+ */
 export function graphOfPlan(plan: Plan): Graph {
   const nodes: Node[] = [];
   const edges: [string, string][] = [];
@@ -26,7 +29,9 @@ export function graphOfPlan(plan: Plan): Graph {
   for (const { name, definition } of plan.sources) {
     const channel = `${name}/tailer_payload`;
     nodes.push({ id: name, kind: "source", detail: definition.type });
-    nodes.push({ id: channel, kind: "channel", detail: describe(plan.channels.tailerPayload) });
+    const size = plan.channels.tailerPayload;
+    const overflow = definition.output?.overflow ?? size.overflow;
+    nodes.push({ id: channel, kind: "channel", detail: describe({ ...size, overflow }) });
     edges.push([name, channel]);
     outOf.set(name, channel);
   }
@@ -37,6 +42,17 @@ export function graphOfPlan(plan: Plan): Graph {
     for (const input of inputs) edges.push([outOf.get(input) ?? input, channel]);
     edges.push([channel, name]);
     outOf.set(name, name);
+  }
+  for (const { name, definition } of [...plan.sources, ...plan.sinks]) {
+    for (const section of definition.channels ?? []) {
+      const id = section.replace(".", "/");
+      const size = plan.channels.ofStages(section);
+      // A broadcast keeps a queue for each listener, which loses its oldest.
+      const overflow = section === "worker.in_process_events" ? "drop_oldest" : size.overflow;
+      if (!nodes.some((node) => node.id === id))
+        nodes.push({ id, kind: "channel", detail: describe({ ...size, overflow }) });
+      edges.push([name, id]);
+    }
   }
   return { nodes, edges };
 }

@@ -35,7 +35,7 @@ export class ByteWriter {
     this.length += this.buffer.write(text, this.length, "utf8");
   }
 
-  /** What was written. A view: the writer must not be used afterwards. */
+  /** What was written. A view: valid until the writer is used again. */
   take(): Buffer {
     return this.buffer.subarray(0, this.length);
   }

@@ -25,13 +25,28 @@ export interface EncodeTally {
  */
 export function encodeBatch(batch: Batch, encoding: Encoding, tally?: EncodeTally): Buffer[] {
   const lines = batch.lines;
-  if (lines === undefined) return encodeRecords(batch.records, encoding, tally);
+  if (lines === undefined)
+    return encoding === "json" ? jsonOf(batch, tally) : encodeRecords(batch.records, encoding, tally);
   if (encoding === "raw") return rawOf(lines);
   if (isNothing(lines)) return [];
   const isValid = isValidUtf8(lines);
   if (encoding === "text" && isValid && isTextAlready(lines)) return [lines.bytes];
   if (encoding === "json" && isValid) return [eventsOf(batch, lines)];
   return encodeRecords(batch.records, encoding, tally);
+}
+
+/** The events of a batch of records; encoded once for all sinks, where its memory keeps what they become. */
+function jsonOf(batch: Batch, tally?: EncodeTally): Buffer[] {
+  if (batch.json !== undefined) return [batch.json];
+  const { records } = batch;
+  return written(records, "json", tally, (bytes) =>
+    records.every(hasLineOfItsOwn) ? (batch.keepJson(bytes) ?? copyOf(bytes)) : copyOf(bytes),
+  );
+}
+
+/** An untouched record is counted where its text is replaced, at each sink; one that is nothing has no line. */
+function hasLineOfItsOwn(record: DataRecord): boolean {
+  return !record.isUntouched && !(record.pieces.form === "lines" && isNothing(record.pieces));
 }
 
 /** The bytes of one record, newline or delimiter included. */
@@ -42,8 +57,21 @@ export function encodeRecord(record: DataRecord, encoding: Encoding, tally?: Enc
 
 /** The bytes of some records, in order: buffers to be written back to back. */
 export function encodeRecords(records: readonly DataRecord[], encoding: Encoding, tally?: EncodeTally): Buffer[] {
-  if (encoding === "raw") return rawOfRecords(records);
-  const writer = new ByteWriter(records.length * 256);
+  return encoding === "raw" ? rawOfRecords(records) : written(records, encoding, tally, copyOf);
+}
+
+const copyOf = (bytes: Buffer): Buffer => Buffer.from(bytes);
+
+/** Writes the records into the scratch buffer; `keep` takes out of it what is to stay. */
+function written(
+  records: readonly DataRecord[],
+  encoding: "json" | "text",
+  tally: EncodeTally | undefined,
+  keep: (bytes: Buffer) => Buffer,
+): Buffer[] {
+  const writer = scratch ?? new ByteWriter(SCRATCH_BYTES);
+  // An event whose `toJSON` throws leaves it half full, and to the garbage collector.
+  scratch = undefined;
   // Neighbours nearly always share their source bytes: what depends on those alone is made once for a run of them.
   let run: Run | undefined;
   for (const record of records) {
@@ -56,8 +84,18 @@ export function encodeRecords(records: readonly DataRecord[], encoding: Encoding
       writer.writeText(`${encoding === "json" ? JSON.stringify(record.event) : messageOf(record)}\n`);
     }
   }
-  return writer.length === 0 ? [] : [writer.take()];
+  const bytes = writer.length === 0 ? [] : [keep(writer.take())];
+  writer.length = 0;
+  if (writer.buffer.length <= SCRATCH_BYTES) scratch = writer;
+  return bytes;
 }
+
+/**
+ * Events are written here first, since nobody knows how many bytes they become: buffers that grew are garbage of twice
+ * the size, which V8 frees late. One is enough, as nothing here waits; a larger one is not kept.
+ */
+let scratch: ByteWriter | undefined;
+const SCRATCH_BYTES = 512 * 1024;
 
 interface Run {
   readonly lines: Lines;

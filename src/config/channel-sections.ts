@@ -24,8 +24,6 @@ export interface ChannelSection {
   readonly neverWaits?: string;
   /** What makes no sense here, each with the reason. */
   readonly refuses?: Refusals;
-  /** The components that use this channel come with a later version. */
-  readonly comesLater?: true;
   readonly summary: string;
 }
 
@@ -75,7 +73,6 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     sizeKey: "pgmq_event_buffer_size",
     size: 10000,
     designed: "block",
-    comesLater: true,
     summary: "Notifications of queues; large, for bursts.",
   },
   {
@@ -83,8 +80,11 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     sizeKey: "buffer_size",
     size: 1000,
     sendTimeoutMs: 1000,
-    comesLater: true,
-    summary: "Tasks that became ready.",
+    refuses: {
+      priority_lanes: "tasks are announced in the order in which they became due",
+      coalesce: "every task runs by itself",
+    },
+    summary: "Tasks that became due: retries and redeliveries of handlers; refused ones stay due.",
   },
   {
     path: ["worker", "command_processor"],
@@ -93,16 +93,14 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     designed: "block",
     isAlways: COMMANDS,
     refuses: REFUSED_FOR_COMMANDS,
-    comesLater: true,
-    summary: "Commands to a worker.",
+    summary: "Commands to the workers of handlers: scale, stop, check.",
   },
   {
     path: ["worker", "in_process_events"],
     sizeKey: "broadcast_buffer_size",
     size: 1000,
     refuses: refusedAltogether("each receiver of a broadcast has a queue of its own, of fixed size and in order"),
-    comesLater: true,
-    summary: "Events broadcast inside of the process.",
+    summary: "What happens in the pools of handlers, for modules that listen.",
   },
   {
     path: ["shared", "event_publisher"],
@@ -118,8 +116,7 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     size: 1000,
     designed: "error",
     refuses: { coalesce: "every message to a foreign handler has an answer of its own" },
-    comesLater: true,
-    summary: "Messages to foreign handlers.",
+    summary: "Messages to handlers; nothing new above `log_warning_threshold`, so that what comes back has room.",
   },
   {
     path: ["runtime", "supervisor"],

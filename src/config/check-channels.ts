@@ -97,12 +97,6 @@ export function channelWarnings(tree: TableNode): Mistake[] {
 
 function warningsOf(tree: TableNode, section: KeyPath, row: Omit<ChannelSection, "path">): Mistake[] {
   const warnings: Mistake[] = [];
-  if (row.comesLater) {
-    for (const { path } of featuresOf(tree, section)) {
-      const what = "has no effect yet: the components that use this channel come with a later version";
-      warnings.push(mistakeAt(tree, path, what));
-    }
-  }
   const overflow = nodeAt(tree, [...section, "overflow"]);
   if (row.neverWaits !== undefined && overflow?.kind === "value" && !String(overflow.value).startsWith("drop_")) {
     const what = `"${overflow.value}" drops the newest here, as "drop_newest" does: ${row.neverWaits}`;

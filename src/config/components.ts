@@ -1,7 +1,13 @@
 import { resolve } from "node:path";
 import { z } from "zod";
 import type { Mistake } from "../errors.ts";
-import type { SinkDefinition, SourceDefinition, StageDefinition, TransformDefinition } from "../stage/index.ts";
+import {
+  guaranteeOf,
+  type SinkDefinition,
+  type SourceDefinition,
+  type StageDefinition,
+  type TransformDefinition,
+} from "../stage/index.ts";
 import { check, show } from "./issues.ts";
 import { suggestion } from "./nearest.ts";
 import { COMMON_KEYS, COMPONENT_SECTIONS, type ComponentSection } from "./schema.ts";
@@ -165,7 +171,7 @@ export function reportSharedTargets(
   const first = new Map<string, CheckedComponent>();
   for (const component of components) {
     const { definition } = component;
-    if (definition.kind !== "sink" || definition.guarantee !== "exactly_once") continue;
+    if (definition.kind !== "sink" || guaranteeOf(definition, component.options) !== "exactly_once") continue;
     const target = definition.target?.(component.options);
     if (target === undefined) continue;
     const identity = JSON.stringify([definition.type, definition.type === "file" ? resolve(cwd, target) : target]);

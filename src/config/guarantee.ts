@@ -1,3 +1,4 @@
+import { guaranteeOf } from "../stage/index.ts";
 import type { Plan } from "./plan.ts";
 
 export type Guarantee =
@@ -29,8 +30,8 @@ export function guarantees(plan: Plan): PathGuarantee[] {
       const ways = waysBetween(source.name, sink.name, inputsOf);
       if (ways.count === 0) return [];
       const { path } = ways;
-      const drops = dropsOn(plan, ways.components);
-      const verdict = judge(source.definition, sink.definition, ways.count, drops);
+      const drops = [...dropsAt(source), ...dropsOn(plan, ways.components)];
+      const verdict = judge(source.definition, sink, ways.count, drops);
       return [{ source: source.name, sink: sink.name, path, ...verdict }];
     }),
   );
@@ -65,6 +66,15 @@ function waysBetween(source: string, sink: string, inputsOf: ReadonlyMap<string,
   return from(sink);
 }
 
+function dropsAt({ name, definition }: Plan["sources"][number]): string[] {
+  const { output } = definition;
+  return output === undefined
+    ? []
+    : [
+        `${name} drops ${output.unit} while nobody takes them (overflow = "${output.overflow}"); dropped ones are counted`,
+      ];
+}
+
 function dropsOn(plan: Plan, components: ReadonlySet<string>): string[] {
   return [...components].flatMap((name) => {
     const { overflow } = plan.channels.input(name);
@@ -78,7 +88,7 @@ function dropsOn(plan: Plan, components: ReadonlySet<string>): string[] {
 
 function judge(
   source: Plan["sources"][number]["definition"],
-  sink: Plan["sinks"][number]["definition"],
+  { definition: sink, options }: Plan["sinks"][number],
   ways: number,
   drops: readonly string[],
 ): { guarantee: Guarantee; reasons: string[] } {
@@ -88,16 +98,17 @@ function judge(
   if (source.replay === "replayable")
     reasons.push(`${withArticle(source.type)} source can be read again from any position`);
   if (source.replay === "acknowledged") {
-    mayRepeat = true;
+    const isUnique = sink.isUniqueOnRecordId?.(options) ?? false;
+    mayRepeat = !isUnique;
     reasons.push(
-      `${withArticle(source.type)} source is acknowledged upstream after the commit, so that a kill between the two repeats records`,
+      `${withArticle(source.type)} source is acknowledged upstream after the commit, so that a kill between the two repeats records${isUnique ? `, which ${withArticle(sink.type)} sink that is unique on the record id does not store twice` : ""}`,
     );
   }
   if (source.replay === "fleeting") {
     mayLose = true;
     reasons.push(`${withArticle(source.type)} source cannot repeat: what was in flight when the process ended is lost`);
   }
-  if (sink.guarantee === "exactly_once")
+  if (guaranteeOf(sink, options) === "exactly_once")
     reasons.push(`${withArticle(sink.type)} sink stores what it holds together with its position`);
   else {
     mayRepeat = true;

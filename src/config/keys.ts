@@ -34,6 +34,7 @@ export function planOf(config: GeneralConfig, components: readonly CheckedCompon
     },
     deadLetters: { maxBytes: config.dead_letters.max_bytes },
     channels: channelsPlan(config),
+    taskReadiness: taskReadinessOf(config),
     sources: plannedOf<SourceDefinition>(components, "source"),
     transforms: inReadingOrder(plannedOf<TransformDefinition>(components, "transform")),
     sinks: plannedOf<SinkDefinition>(components, "sink"),
@@ -67,6 +68,12 @@ function retryOf(option: unknown): RetryPlan {
     maxMs: retry.max_ms ?? DEFAULT_RETRY.maxMs,
     maxAttempts: retry.max_attempts ?? DEFAULT_RETRY.maxAttempts,
   };
+}
+
+function taskReadinessOf(config: GeneralConfig): Plan["taskReadiness"] {
+  const { max_retries: maxRetries, backoff } = config.event_systems.task_readiness.metadata.event_channel;
+  const { initial_ms: initialMs, max_ms: maxMs, multiplier, jitter } = backoff;
+  return { maxRetries, backoff: { initialMs, maxMs, multiplier, jitter } };
 }
 
 /** A channel's section, after the schema. */

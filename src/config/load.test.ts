@@ -456,7 +456,6 @@ priority_lanes = false
       one,
     );
     expect(warnings.map(({ key, line, message }) => `${line} ${key}: ${message}`)).toEqual([
-      "11 mpsc_channels.orchestration.event_listeners.coalesce: has no effect yet: the components that use this channel come with a later version",
       '13 mpsc_channels.tap.overflow: "block" drops the newest here, as "drop_newest" does: a tap must never slow down what it shows',
       "15 mpsc_channels.components.out.buffer_size_max: has no effect without buffer_size_min: a dynamic size needs both",
     ]);

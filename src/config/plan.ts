@@ -1,5 +1,11 @@
 import type { OverflowPolicy } from "../channel/index.ts";
-import type { SinkDefinition, SourceDefinition, StageChannelSection, TransformDefinition } from "../stage/index.ts";
+import type {
+  SinkDefinition,
+  SourceDefinition,
+  StageChannelSection,
+  TaskReadinessBehaviour,
+  TransformDefinition,
+} from "../stage/index.ts";
 
 /** A checked configuration: plain data that the agent builds from. Nothing in it needs another look. */
 export interface Plan {
@@ -24,6 +30,7 @@ export interface Plan {
   };
   readonly deadLetters: { readonly maxBytes: number };
   readonly channels: ChannelsPlan;
+  readonly taskReadiness: TaskReadinessBehaviour;
   readonly sources: readonly PlannedComponent<SourceDefinition>[];
   /** In an order in which every transform stands behind what it reads from. */
   readonly transforms: readonly PlannedComponent<TransformDefinition>[];

@@ -66,6 +66,7 @@ export class SimBench {
       budget,
       positions,
       channels: memoryStageChannels(),
+      deadLetter: () => Promise.resolve(false),
     };
     const manager = new TailerManager(
       {

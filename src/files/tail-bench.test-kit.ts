@@ -36,6 +36,10 @@ export class MemoryPositions implements SourcePositions {
     return this.committed.get(key) ?? 0;
   }
 
+  isCommitted(key: string, { end }: { readonly end: number }): boolean {
+    return end <= this.committedOf(key);
+  }
+
   hasRoom(): boolean {
     return true;
   }
@@ -138,6 +142,7 @@ export class TailBench {
       budget: new MemoryBudget(run.budgetBytes ?? 8 * 1024 * 1024, 262144),
       positions,
       channels: memoryStageChannels(),
+      deadLetter: () => Promise.resolve(false),
     };
     const manager = new TailerManager(
       {

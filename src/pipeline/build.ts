@@ -84,7 +84,11 @@ async function openStages(environment: PipelineEnvironment, opened: AsyncDisposa
   }
   for (const { planned, runner } of parts.transforms.values())
     runner.routes = all.flatMap(({ routes }) => routesInto(planned.name, routes));
-  for (const { runner } of parts.sinks.values()) await runner.recover();
+  for (const { runner } of parts.sinks.values()) {
+    await runner.recoverAtStart();
+    // Sources ask the checkpoint where to start: what a restored target no longer holds must be missing there by then.
+    if (runner.isDirty) await committer.commitNow(runner, new AbortController().signal);
+  }
 
   for (const planned of plan.sources) {
     const { wires, positions } = wiresOf.get(planned.name)!;

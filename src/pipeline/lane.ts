@@ -88,6 +88,16 @@ export class Lane {
     this.#onDirty();
   }
 
+  /** The target was restored: nothing has ended but what it tells itself, also of files that it tells nothing of. */
+  forgetAll(): void {
+    const files = new Set([...this.#sets.keys(), ...this.#checkpoint.filesWithPositions(this.source)]);
+    for (const file of files) {
+      this.#sets.set(file, new SettledSet());
+      this.#dirty.add(file);
+    }
+    if (files.size > 0) this.#onDirty();
+  }
+
   /** What ended until now is what the barrier describes. */
   beginBarrier(): void {
     this.#inBarrier = this.#recent;

@@ -25,11 +25,40 @@ describe("MadeEvents", () => {
       });
       if (abort.signal.aborted) break;
       held.push(made.charge(batch, 1000));
+      // Written; a sink keeps it until its commit.
+      held.at(-1)!.keep!();
     }
     expect(waits).toBe(1);
     expect(held.length).toBeGreaterThan(10);
     expect(made.bytes).toBeLessThanOrEqual(16 * 1024 * 1024);
     for (const memory of held) memory.release();
+    expect(made.bytes).toBe(0);
+  });
+
+  it("lets few events wait for a sink, and asks for no commit on their account", async () => {
+    const made = new MadeEvents();
+    const first = made.charge(batchOf(1000), 1000);
+    const second = made.charge(batchOf(1000), 1000);
+    let hasRoom = false;
+    const waiting = made
+      .room(batchOf(1000), never, () => expect.fail("nothing is kept for a commit"))
+      .then(() => {
+        hasRoom = true;
+      });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(hasRoom).toBe(false);
+    const json = first.keepJson!(Buffer.from('{"a":1}\n'));
+    const packed = first.packed!(json)!;
+    first.release();
+    second.release();
+    await waiting;
+    expect(json.toString()).toBe('{"a":1}\n');
+    expect(made.bytes).toBe(json.length);
+    // It had to be written again, and is kept anew.
+    const again = packed.packed!(json)!;
+    packed.release();
+    expect(made.bytes).toBe(json.length);
+    again.release();
     expect(made.bytes).toBe(0);
   });
 

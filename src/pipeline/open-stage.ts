@@ -77,20 +77,34 @@ export function openSource(
       channels: stageChannels(environment),
       budget: environment.budget,
       positions,
+      deadLetter: async (batch, reason, attempts, { signal }) => {
+        const rejections = batch.records.map((record) => ({ record, reason }));
+        if (!(await environment.deadLetters.put(name, rejections, attempts, signal))) return false;
+        positions.endEverywhere(batch, "dead_lettered");
+        return true;
+      },
       channel: () =>
         environment.channels.create<Batch>({
           component: name,
           channel: "tailer_payload",
-          why: "the one channel of a source: created by its TailerManager, cloned to each Tailer",
+          why:
+            definition.output === undefined
+              ? "the one channel of a source: created by its TailerManager, cloned to each Tailer"
+              : `the one channel of a source: ${definition.output.unit} are dropped, not waited for`,
           clock: environment.clock,
           ...capacityOf(size),
-          overflow: "block",
+          overflow: definition.output?.overflow ?? "block",
+          unit: definition.output?.unit ?? "records",
           sendTimeoutMs: size.sendTimeoutMs,
-          onSlowSend: (waitedMs) =>
-            environment.log.warn(
-              { component: name, channel: "tailer_payload", waited_ms: waitedMs },
-              `${name} has waited ${waitedMs} ms for room in its channel; still waiting`,
-            ),
+          ...(definition.output === undefined
+            ? {
+                onSlowSend: (waitedMs: number) =>
+                  environment.log.warn(
+                    { component: name, channel: "tailer_payload", waited_ms: waitedMs },
+                    `${name} has waited ${waitedMs} ms for room in its channel; still waiting`,
+                  ),
+              }
+            : {}),
           sizeOf: (batch) => batch.byteLength,
           recordsOf: (batch) => batch.count,
           onDrop: (batch) => batch.memory.release(),

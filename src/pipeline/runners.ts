@@ -19,7 +19,8 @@ export function sinkRunner(
     name: planned.name,
     sink,
     input: input.receiver,
-    concurrency: planned.definition.concurrency ?? 1,
+    concurrency: concurrencyOf(planned),
+    order: planned.definition.order ?? "file",
     retry: planned.retry,
     clock,
     random,
@@ -28,6 +29,11 @@ export function sinkRunner(
     commitNow: committer.commitNow,
     onUncommitted: committer.onUncommitted,
   });
+}
+
+function concurrencyOf({ definition, options }: PlannedSink): number {
+  const { concurrency = 1 } = definition;
+  return typeof concurrency === "number" ? concurrency : concurrency(options);
 }
 
 export function transformRunner(
@@ -44,6 +50,7 @@ export function transformRunner(
     input: input.receiver,
     deadLetters: environment.deadLetters,
     log: environment.log.child({ component: planned.name }),
+    clock: environment.clock,
     abort,
     onFull: committer.hurry,
   });

@@ -102,6 +102,7 @@ export class RunningSource {
       const { origin, ranges } = batch;
       if (origin.kind === "replayable" && ranges.length > 0)
         this.positions.forwarded.set(origin.key, ranges.at(-1)!.end);
+      origin.onForwarded?.(this.wires.lanes.length);
       this.tap?.(batch);
       await forward(batch, this.wires.routes, log);
       this.#isForwarding = false;

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { channel } from "../channel/index.ts";
 import { Checkpoint, MemoryCheckpointStore } from "../checkpoint/index.ts";
@@ -13,15 +14,16 @@ const turns = async () => {
   for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 };
 
-async function bench(concurrency: number) {
+async function bench(concurrency: number, order: "file" | "none" = "file") {
   const clock = new ManualClock();
   const { sender, receiver } = channel<Routed>({ capacity: 2 });
   const writing = new Map<string, (outcome: Outcome) => void>();
   const sink: Sink = {
     write: (batch) =>
       new Promise<Outcome>((resolve) => {
-        expect(writing.has(batch.origin.key)).toBe(false);
-        writing.set(batch.origin.key, resolve);
+        const key = order === "file" ? batch.origin.key : `${batch.origin.key} ${batch.ranges[0]!.start}`;
+        expect(writing.has(key)).toBe(false);
+        writing.set(key, resolve);
       }),
     async [Symbol.asyncDispose]() {},
   };
@@ -30,6 +32,7 @@ async function bench(concurrency: number) {
     sink,
     input: receiver,
     concurrency,
+    order,
     retry: { initialMs: 1, maxMs: 1, maxAttempts: 0 },
     clock,
     random: new SeededRandom(1),
@@ -102,5 +105,146 @@ describe("SinkRunner", () => {
     await sending;
     await running;
     expect(runner.unsettledBatches).toBe(0);
+  });
+});
+
+/** What a sink does with one record at one write. */
+type Fate = "delivered" | "refused" | "left";
+
+/** A runner over one batch, whose sink follows a script: a list of fates and an outcome for each write. */
+async function partly(options: {
+  readonly texts: readonly string[];
+  readonly writes: readonly { readonly fates: readonly Fate[]; readonly outcome: Outcome; readonly rotate: number }[];
+}) {
+  const clock = new ManualClock();
+  const { sender, receiver } = channel<Routed>({ capacity: 2 });
+  const checkpoint = await Checkpoint.load(new MemoryCheckpointStore());
+  const lane = new Lane({
+    source: "in",
+    sink: "out",
+    way: "",
+    id: "out",
+    checkpoint,
+    keepsRecent: false,
+    onDirty() {},
+  });
+  const batch = linesBatch("in", "a", 0, options.texts);
+  const endings = new Map<string, string[]>();
+  const note = (id: string, ending: string) => endings.set(id, [...(endings.get(id) ?? []), ending]);
+  const settled = (id: string) => lane.set("a").covers(batch.records.find((record) => record.id === id)!.range);
+  const letters: string[] = [];
+  let writes = 0;
+  const sink: Sink = {
+    async write(given, { progress }) {
+      const step = options.writes[writes];
+      writes += 1;
+      for (const record of given.records) expect(settled(record.id)).toBe(false);
+      const turned = [...given.records.keys()].map((at) => (at + (step?.rotate ?? 0)) % given.count);
+      for (const at of turned) {
+        const record = given.records[at]!;
+        const fate = step?.fates[at] ?? "left";
+        if (fate === "delivered") {
+          note(record.id, "delivered");
+          progress!.delivered(record);
+          expect(settled(record.id)).toBe(true);
+        } else if (fate === "refused") {
+          const refusal = progress!.rejected(record, "odd", 3);
+          // Not before its letter is durable.
+          expect(settled(record.id)).toBe(false);
+          note(record.id, "dead_lettered");
+          if (at % 2 === 0) await refusal;
+        } else progress!.failed();
+      }
+      const outcome = step?.outcome ?? { kind: "delivered" };
+      if (outcome.kind === "delivered") {
+        const left = given.records.filter((_, at) => (step?.fates[at] ?? "left") === "left");
+        for (const { id } of left) note(id, "delivered");
+      }
+      return outcome;
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+  const runner = new SinkRunner({
+    name: "out",
+    sink,
+    input: receiver,
+    concurrency: 1,
+    retry: { initialMs: 1, maxMs: 1, maxAttempts: 0 },
+    clock,
+    random: new SeededRandom(1),
+    events: { emit() {} },
+    deadLetters: {
+      async put(_component, rejections) {
+        await Promise.resolve();
+        for (const { record, reason } of rejections) {
+          expect(settled(record.id)).toBe(false);
+          letters.push(record.id);
+          if (reason !== "odd") note(record.id, "dead_lettered");
+        }
+        return true;
+      },
+    },
+    commitNow: async () => {},
+    onUncommitted: () => {},
+  });
+  runner.lanes = [lane];
+  const route: Route = {
+    component: "out",
+    input: sender,
+    overflow: "block",
+    sendTimeoutMs: 0,
+    lanes: [lane],
+    next: [],
+  };
+  await sender.send({ batch, route });
+  sender.close();
+  await clock.run(runner.run());
+  return { batch, lane, runner, endings, letters };
+}
+
+describe("SinkRunner, with a sink that ends records one by one", () => {
+  it("gives each record exactly one ending, whatever the write says of the rest", async () => {
+    const fate = fc.constantFrom<Fate>("delivered", "refused", "left");
+    const outcome = fc.constantFrom<Outcome>(
+      { kind: "delivered" },
+      { kind: "retry", reason: "not now" },
+      { kind: "rejected", reason: "never" },
+    );
+    const write = fc.record({ fates: fc.array(fate, { minLength: 5, maxLength: 5 }), outcome, rotate: fc.nat(4) });
+    const property = fc.asyncProperty(
+      fc.array(fc.constant("line"), { minLength: 1, maxLength: 5 }),
+      fc.array(write, { maxLength: 4 }),
+      async (texts, writes) => {
+        const { batch, lane, runner, endings, letters } = await partly({ texts, writes });
+        for (const { id } of batch.records) expect(endings.get(id), id).toHaveLength(1);
+        const count = (ending: string) => [...endings.values()].filter(([one]) => one === ending).length;
+        expect(lane.endings).toEqual({
+          delivered: count("delivered"),
+          filtered: 0,
+          dropped: 0,
+          dead_lettered: count("dead_lettered"),
+        });
+        expect([runner.deadLetters, letters.length]).toEqual([count("dead_lettered"), count("dead_lettered")]);
+        expect(runner.acknowledgedRecords).toBe(count("delivered"));
+        expect(lane.set("a").snapshot()).toEqual({ prefix: batch.ranges[0]!.end, ranges: [] });
+        expect(runner.unsettledBatches).toBe(0);
+      },
+    );
+    await fc.assert(property, { numRuns: 200 });
+  });
+
+  it("writes several batches of one file at once where the order is none of its concern", async () => {
+    const { runner, sender, writing, send, answer } = await bench(2, "none");
+    const running = runner.run();
+    await send("a", 0);
+    await send("a", 1);
+    await turns();
+    expect(runner.unsettledBatches).toBe(2);
+    sender.close();
+    while (writing.size > 0) {
+      answer([...writing.keys()][0]!);
+      await turns();
+    }
+    await running;
   });
 });

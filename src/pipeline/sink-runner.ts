@@ -7,8 +7,9 @@ import type { Ending } from "../record/ending.ts";
 import { Backoff } from "../runtime/backoff.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Random } from "../runtime/random.ts";
-import type { Marks, Outcome, Sink } from "../stage/contract.ts";
+import type { Marks, Outcome, Rejection, Sink, WriteProgress } from "../stage/contract.ts";
 import type { EventSink } from "../telemetry/events.ts";
+import { BatchEnds } from "./batch-ends.ts";
 import type { DeadLetterBox } from "./dead-letter-box.ts";
 import { isCovered, type Lane } from "./lane.ts";
 import type { Routed } from "./route.ts";
@@ -26,6 +27,9 @@ import { Hold, type Written, WrittenBatches } from "./written-batches.ts";
  *                          `--- rewind: prepare() failed, the batches since the last commit are written again first
  * ```
  *
+ * A sink may say of single records that they have ended while its write goes on (`WriteProgress`): those settle at once, and
+ * the outcome of the write is about the rest.
+ *
  * A sink with `prepare` keeps its batches (and their memory) until the commit that covers them: if the barrier fails,
  * they are all there is to write again. For the others an answer is the acknowledgement.
  */
@@ -34,6 +38,8 @@ export interface SinkRunnerOptions {
   readonly sink: Sink;
   readonly input: Receiver<Routed>;
   readonly concurrency: number;
+  /** `none`: several batches of one origin may be in `write` at once. Default `file`. */
+  readonly order?: "file" | "none";
   readonly retry: RetryPlan;
   readonly clock: Clock;
   readonly random: Random;
@@ -73,6 +79,8 @@ export class SinkRunner {
   #wakers: (() => void)[] = [];
   #inFlight = 0;
   #failure: Error | undefined;
+  /** The target did not answer at the start. */
+  #isUnrecovered = false;
   readonly #abort = new AbortController();
   /** `run` is through: nothing is written any more. */
   hasEnded = false;
@@ -118,6 +126,7 @@ export class SinkRunner {
   /** Runs until the input has ended and everything taken from it has settled, or until `abandon`. */
   async run(): Promise<void> {
     try {
+      if (this.#isUnrecovered) await this.recover();
       await this.#receive();
     } finally {
       this.hasEnded = true;
@@ -202,7 +211,11 @@ export class SinkRunner {
 
   async #slot(origin: string, concurrency: number): Promise<void> {
     // order = "file": at most one unsettled request per file, so that retry and bisection keep its order.
-    while (!this.#abort.signal.aborted && (this.#inFlight >= concurrency || this.#busyOrigins.has(origin)))
+    const isOrdered = this.#options.order !== "none";
+    while (
+      !this.#abort.signal.aborted &&
+      (this.#inFlight >= concurrency || (isOrdered && this.#busyOrigins.has(origin)))
+    )
       await this.#woken();
   }
 
@@ -235,26 +248,33 @@ export class SinkRunner {
   async #deliverPart(batch: Batch, lane: Lane, hold: Hold | undefined): Promise<void> {
     const verdict = await this.#writeUntilDecided(batch, lane, hold);
     if (verdict === "settled" || verdict === "aborted") return;
-    const halves = batch.halves();
+    const { rest } = verdict;
+    const halves = rest.halves();
     if (halves !== undefined) {
       await this.#deliverPart(halves[0], lane, hold);
       if (!this.#abort.signal.aborted) await this.#deliverPart(halves[1], lane, hold);
       return;
     }
-    const rejection = { record: batch.records[0]!, reason: verdict.rejected };
-    if (!(await this.#options.deadLetters.put(this.name, [rejection], verdict.attempts, this.#abort.signal))) return;
+    await this.#deadLetter({ record: rest.records[0]!, reason: verdict.rejected }, verdict.attempts, () => rest, lane);
+  }
+
+  /** `single` gives the part that the record is, to be settled once its dead letter is durable. False: abandoned before. */
+  async #deadLetter(rejection: Rejection, attempts: number, single: () => Batch, lane: Lane): Promise<boolean> {
+    if (!(await this.#options.deadLetters.put(this.name, [rejection], attempts, this.#abort.signal))) return false;
     this.deadLetters += 1;
-    this.#settle(batch, lane, "dead_lettered");
+    this.#settle(single(), lane, "dead_lettered");
+    return true;
   }
 
   /** Writes until the sink has taken the batch (then it is settled), has refused it, or the runner is abandoned. */
   async #writeUntilDecided(
-    batch: Batch,
+    whole: Batch,
     lane: Lane,
     hold: Hold | undefined,
-  ): Promise<"settled" | "aborted" | { rejected: string; attempts: number }> {
+  ): Promise<"settled" | "aborted" | { rejected: string; attempts: number; rest: Batch }> {
     const { clock, random, concurrency } = this.#options;
     const signal = this.#abort.signal;
+    let batch = whole;
     let backoff: Backoff | undefined;
     for (let attempts = 1; ; attempts += 1) {
       while (this.#rewriting !== undefined || this.#replacing !== undefined) {
@@ -265,9 +285,10 @@ export class SinkRunner {
       if (signal.aborted) return "aborted";
       this.#writes += 1;
       const retry = this.#retry;
-      const outcome = await this.#write(batch, lane);
-      if (outcome.kind === "delivered") {
-        this.#settleDelivered(batch, lane, hold);
+      const { outcome, rest } = await this.#writeInParts(batch, lane);
+      if (rest !== undefined) batch = rest;
+      if (outcome.kind === "delivered" || rest === undefined) {
+        if (rest !== undefined) this.#settleDelivered(rest, lane, hold);
         this.#writeDone();
         this.#isUp();
         return "settled";
@@ -289,11 +310,11 @@ export class SinkRunner {
         continue;
       }
       this.errors += 1;
-      if (outcome.kind === "rejected") return { rejected: outcome.reason, attempts };
+      if (outcome.kind === "rejected") return { rejected: outcome.reason, attempts, rest: batch };
       if (signal.aborted) return "aborted";
       this.#isDown(outcome.reason);
       if (retry.maxAttempts > 0 && attempts >= retry.maxAttempts) {
-        return { rejected: `${outcome.reason} (given up after ${attempts} attempts)`, attempts };
+        return { rejected: `${outcome.reason} (given up after ${attempts} attempts)`, attempts, rest: batch };
       }
       backoff ??= new Backoff({ initialMs: retry.initialMs, maxMs: retry.maxMs }, random);
       await clock.sleep(Math.max(outcome.afterMs ?? 0, backoff.next()), { signal: this.#writing.signal });
@@ -307,10 +328,49 @@ export class SinkRunner {
     }
   }
 
-  async #write(batch: Batch, lane: Lane): Promise<Outcome> {
+  /** `rest`: what did not end while the write went on; undefined where nothing is left. */
+  async #writeInParts(batch: Batch, lane: Lane): Promise<{ outcome: Outcome; rest: Batch | undefined }> {
+    if (this.#keepsMarks) return { outcome: await this.#write(batch, lane), rest: batch };
+    let ends: BatchEnds | undefined;
+    const openEnds = () => {
+      ends ??= new BatchEnds(batch);
+      return ends;
+    };
+    const refusals = new Set<Promise<boolean>>();
+    const isAlive = () => {
+      this.progressAtMs = this.#options.clock.monotonic();
+    };
+    const outcome = await this.#write(batch, lane, {
+      delivered: (record) => {
+        isAlive();
+        this.#settleDelivered(openEnds().end(record), lane, undefined);
+        this.#isUp();
+      },
+      rejected: (record, reason, attempts) => {
+        this.errors += 1;
+        const refusal = this.#deadLetter({ record, reason }, attempts, () => openEnds().end(record), lane);
+        refusals.add(refusal);
+        return refusal;
+      },
+      failed: () => {
+        isAlive();
+        this.errors += 1;
+      },
+      alive: isAlive,
+      stalled: (reason) => this.#isDown(reason),
+    });
+    await Promise.all(refusals);
+    return { outcome, rest: ends === undefined ? batch : ends.rest() };
+  }
+
+  async #write(batch: Batch, lane: Lane, progress?: WriteProgress): Promise<Outcome> {
     if (this.#writes === 1) this.progressAtMs = this.#options.clock.monotonic();
     try {
-      return await this.#sink.write(batch, { signal: this.#writing.signal, way: lane.way });
+      return await this.#sink.write(batch, {
+        signal: this.#writing.signal,
+        way: lane.way,
+        ...(progress === undefined ? {} : { progress }),
+      });
     } catch (error) {
       this.#writeDone();
       throw error;
@@ -354,33 +414,66 @@ export class SinkRunner {
     this.trouble = reason;
   }
 
-  /** Asks the target what it holds (at the start, and after an unknown outcome) and unites it with what is known. */
+  /**
+   * Before any source starts: asks the target what it holds, once. A target that does not answer holds up nobody but its own
+   * sink, which asks again as it begins to run.
+   * @throws StageError if the sink failed for good.
+   */
+  async recoverAtStart(): Promise<void> {
+    try {
+      await this.#ask(true);
+    } catch (error) {
+      if (error instanceof StageError) throw error;
+      this.#isDown(toError(error).message);
+      this.#isUnrecovered = true;
+    }
+  }
+
+  /**
+   * Asks the target what it holds (also after an unknown outcome) and unites it with what is known, however long it takes.
+   * @throws StageError if the sink failed for good; also if the target was restored: what it lost is behind the sources, and
+   * they read it again at the next start.
+   */
   async recover(): Promise<void> {
-    const { events, clock, random } = this.#options;
-    const sink = this.#sink;
-    if (sink.recover === undefined) return;
+    const { clock, random } = this.#options;
     const backoff = new Backoff({ initialMs: 250, maxMs: 30_000 }, random);
     const { signal } = this.#writing;
     while (!signal.aborted) {
       try {
-        const recovered = await sink.recover();
-        const standsAlone = recovered.standsAlone ?? false;
-        if (standsAlone)
-          events.emit(
-            "sink_rewound",
-            `${this.name}: the target knows less than the store; it was restored or recreated`,
-            {},
-          );
-        for (const { source, file, way, value } of recovered.positions) {
-          for (const lane of this.lanes) {
-            if (lane.source === source && lane.way === way) lane.recovered(file, value, standsAlone);
-          }
-        }
+        await this.#ask(false);
+        // A write will tell whether it takes records; that it answers, it has told now.
+        if (backoff.attempts > 0 || this.#isUnrecovered) this.#isUp();
+        this.#isUnrecovered = false;
         return;
       } catch (error) {
         if (error instanceof StageError) throw error;
         this.#isDown(toError(error).message);
         await clock.sleep(backoff.next(), { signal });
+      }
+    }
+  }
+
+  async #ask(isAtStart: boolean): Promise<void> {
+    const recovered = await this.#sink.recover?.();
+    if (recovered === undefined) return;
+    const standsAlone = recovered.standsAlone ?? false;
+    if (standsAlone) {
+      this.#options.events.emit(
+        "sink_rewound",
+        `${this.name}: the target knows less than the store; it was restored or recreated`,
+        {},
+      );
+      if (!isAtStart)
+        throw new StageError(
+          "TR_STAGE_FAILED",
+          this.name,
+          "its target was restored or recreated while the agent ran; start again: what it lost is read again from there",
+        );
+      for (const lane of this.lanes) lane.forgetAll();
+    }
+    for (const { source, file, way, value } of recovered.positions) {
+      for (const lane of this.lanes) {
+        if (lane.source === source && lane.way === way) lane.recovered(file, value, standsAlone);
       }
     }
   }

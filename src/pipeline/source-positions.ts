@@ -2,10 +2,13 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Change, FileEntry } from "../checkpoint/checkpoint-store.ts";
 import type { GroupCommit } from "../checkpoint/group-commit.ts";
 import { unitePositions } from "../checkpoint/settled-set.ts";
-import { type Range, START } from "../record/position.ts";
+import type { Batch } from "../record/batch.ts";
+import type { Ending } from "../record/ending.ts";
+import { type Position, type Range, START } from "../record/position.ts";
 import { untilWoken } from "../runtime/until-woken.ts";
 import type { SourcePositions } from "../stage/contract.ts";
 import type { Lane } from "./lane.ts";
+import { endBatch } from "./route.ts";
 
 /** A source's view of the checkpoint and of the lanes that it feeds. */
 export class PipelineSourcePositions implements SourcePositions {
@@ -55,6 +58,18 @@ export class PipelineSourcePositions implements SourcePositions {
     return Math.min(
       ...this.#laneIds.map((sink) => this.#checkpoint.position(sink, this.#source, fileKey)?.prefix ?? 0),
     );
+  }
+
+  isCommitted(fileKey: string, range: Range): boolean {
+    return this.#laneIds.every((sink) => {
+      const position = this.#checkpoint.position(sink, this.#source, fileKey);
+      return position !== undefined && covers(position, range);
+    });
+  }
+
+  /** Ends a batch that never went out, on every way. */
+  endEverywhere(batch: Batch, ending: Ending): void {
+    endBatch(batch, this.#lanes, ending);
   }
 
   boundariesOf(fileKey: string): readonly number[] {
@@ -141,4 +156,8 @@ export class PipelineSourcePositions implements SourcePositions {
         this.#lazy.set(change.file, change.value);
     }
   }
+}
+
+function covers({ prefix, ranges }: Position, { start, end }: Range): boolean {
+  return end <= prefix || ranges.some((range) => range.start <= start && end <= range.end);
 }

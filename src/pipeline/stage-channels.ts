@@ -44,6 +44,7 @@ export function stageChannels({ channels, plan, clock, log }: PipelineEnvironmen
       const [component, channel] = section.split(".") as [string, string];
       return channels.createBroadcast({ component, channel, why, capacity: size.bufferSize });
     },
+    taskReadiness: plan.taskReadiness,
   };
   made.set(channels, shared);
   return shared;

@@ -2,6 +2,7 @@ import { DataRecord } from "./data-record.ts";
 import type { Lines } from "./lines.ts";
 import type { Messages } from "./messages.ts";
 import type { Origin } from "./origin.ts";
+import { PackedEvents } from "./packed-events.ts";
 import type { Range } from "./position.ts";
 
 /** Memory that a batch lives in, counted by reference: one per branch that still needs the bytes. */
@@ -11,6 +12,15 @@ export interface Memory {
   retain(): void;
   /** Gives one reference back; at the last the memory may be reused at once. */
   release(): void;
+  /** For memory that also counts events: they are written, and kept only until a commit. */
+  keep?(): void;
+  /** For memory that also counts events: a copy of what they are as JSON, which lives as long as this memory. */
+  keepJson?(json: Buffer): Buffer;
+  /**
+   * The same without the events and with the `json` that `keepJson` gave, as a reference of its own, to be released beside
+   * the one that there is.
+   */
+  packed?(json: Buffer): Memory | undefined;
 }
 
 /** For batches whose bytes belong to the garbage collector. */
@@ -31,6 +41,8 @@ export class Batch {
   /** The untouched form; undefined once a transform made records. */
   readonly lines: Lines | undefined;
   #records: readonly DataRecord[] | undefined;
+  #packed: PackedEvents | undefined;
+  #json: Buffer | undefined;
   readonly #byteLength: number;
 
   private constructor(
@@ -57,11 +69,19 @@ export class Batch {
 
   /**
    * A batch of messages. `range` is what of the origin ends with it: from where it was read to behind the last message, so
-   * that numbers which hold no message end as well. `byteLength`: memory that the messages take, bodies and events.
+   * that numbers which hold no message end as well; several, ascending, where numbers in between are somebody else's.
+   * `byteLength`: memory that the messages take, bodies and events.
    */
-  static ofMessages(origin: Origin, messages: Messages, range: Range, byteLength: number, memory = plainMemory): Batch {
+  static ofMessages(
+    origin: Origin,
+    messages: Messages,
+    range: Range | readonly Range[],
+    byteLength: number,
+    memory = plainMemory,
+  ): Batch {
     const records = Array.from({ length: messages.count }, (_, index) => new DataRecord(origin, messages, index));
-    return new Batch(origin, [range], memory, undefined, records, byteLength);
+    const ranges = "start" in range ? [range] : range;
+    return new Batch(origin, ranges, memory, undefined, records, byteLength);
   }
 
   /** The same ranges and memory with other records: what a transform leaves. */
@@ -76,7 +96,7 @@ export class Batch {
 
   /** Records in it. */
   get count(): number {
-    return this.lines === undefined ? this.#records!.length : this.lines.count;
+    return this.lines?.count ?? this.#records?.length ?? this.#packed!.count;
   }
 
   /** Size that counts against `capacityBytes`: the source bytes. */
@@ -86,13 +106,63 @@ export class Batch {
 
   /** The records; made on first use for an untouched batch. */
   get records(): readonly DataRecord[] {
-    if (this.#records === undefined) {
+    if (this.#packed !== undefined) {
+      this.#records ??= this.#packed.records();
+    } else if (this.#records === undefined) {
       const lines = this.lines!;
       const records = new Array<DataRecord>(lines.count);
       for (let index = 0; index < lines.count; index += 1) records[index] = new DataRecord(this.origin, lines, index);
       this.#records = records;
     }
     return this.#records;
+  }
+
+  /** All events as JSON, one line each, where an encoder has left them: for the next sink, and for `packed`. */
+  get json(): Buffer | undefined {
+    return this.#json;
+  }
+
+  /** Leaves a copy of the events as JSON, valid as long as the batch's memory; undefined where the memory takes none. */
+  keepJson(lines: Buffer): Buffer | undefined {
+    this.#json = this.memory.keepJson?.(lines);
+    return this.#json;
+  }
+
+  /**
+   * The same batch without its events, to be kept until a commit, in memory of its own that is to be released; undefined
+   * where its memory counts no events, or there is nothing to make them of (`json`).
+   */
+  packed(): Batch | undefined {
+    if (this.lines !== undefined || this.#json === undefined || this.count === 0) return undefined;
+    const memory = this.memory.packed?.(this.#json);
+    if (memory === undefined) return undefined;
+    const batch = new Batch(this.origin, this.ranges, memory, undefined, undefined, this.#byteLength);
+    batch.#packed = this.#packed ?? new PackedEvents(this.records, this.#json);
+    batch.#json = this.#json;
+    return batch;
+  }
+
+  /**
+   * Untouched lines in parts of about `maxBytes` and `maxRecords` at most, in order, which together settle what the whole
+   * would; each takes a reference of the memory, the first one this batch's own. Itself, where it is no larger or no lines.
+   */
+  parts(maxRecords: number, maxBytes: number): Batch[] {
+    const { lines } = this;
+    if (lines === undefined || (lines.count <= maxRecords && lines.bytes.length <= maxBytes)) return [this];
+    const parts: Batch[] = [];
+    for (let from = 0; from < lines.count; ) {
+      let to = from + 1;
+      const start = lines.startOf(from);
+      while (to < lines.count && to - from < maxRecords && lines.endOf(to) - start <= maxBytes) to += 1;
+      const first = from === 0 ? 0 : start;
+      const end = to === lines.count ? Number.POSITIVE_INFINITY : lines.startOf(to);
+      const ranges = clipped(this.ranges, first, end);
+      const bytes = lines.endOf(to - 1) - start;
+      if (parts.length > 0) this.memory.retain();
+      parts.push(new Batch(this.origin, ranges, this.memory, lines.slice(from, to), undefined, bytes));
+      from = to;
+    }
+    return parts;
   }
 
   /**
@@ -106,9 +176,9 @@ export class Batch {
     const middle = cutPlace(records);
     const isBorder = records[middle]!.range.start !== records[middle - 1]!.range.start;
     const border = isBorder ? records[middle]!.range.start : (this.ranges[0]?.start ?? 0);
-    const left = this.ranges.map((range) => ({ start: range.start, end: Math.min(range.end, border) }));
-    const right = this.ranges.map((range) => ({ start: Math.max(range.start, border), end: range.end }));
-    return [this.#part(records.slice(0, middle), left), this.#part(records.slice(middle), right)];
+    const left = clipped(this.ranges, 0, border);
+    const right = clipped(this.ranges, border, Number.POSITIVE_INFINITY);
+    return [this.part(records.slice(0, middle), left), this.part(records.slice(middle), right)];
   }
 
   /** Only the records that `keep` wants; the ranges stay, so that the left-out ones end with the batch. */
@@ -118,17 +188,18 @@ export class Batch {
     return kept.length === records.length ? this : this.withRecords(kept);
   }
 
-  #part(records: readonly DataRecord[], ranges: readonly Range[]): Batch {
+  /** Some of its records, with what of the origin ends with them; the memory stays the whole batch's. */
+  part(records: readonly DataRecord[], ranges: readonly Range[]): Batch {
     const bytes = records.reduce((sum, record) => sum + record.range.end - record.range.start, 0);
-    return new Batch(
-      this.origin,
-      ranges.filter((range) => range.start < range.end),
-      this.memory,
-      undefined,
-      records,
-      bytes,
-    );
+    return new Batch(this.origin, ranges, this.memory, undefined, records, bytes);
   }
+}
+
+/** What of the ranges lies from `start` to before `end`. */
+function clipped(ranges: readonly Range[], start: number, end: number): Range[] {
+  return ranges
+    .map((range) => ({ start: Math.max(range.start, start), end: Math.min(range.end, end) }))
+    .filter((range) => range.start < range.end);
 }
 
 /** The index nearest the middle where two neighbours come from different source records; else the middle. */

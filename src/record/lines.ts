@@ -34,6 +34,7 @@ export class Lines {
   readonly host: string;
   /** WHATWG label of the bytes' encoding. */
   readonly encoding: string;
+  #readAt: string | undefined;
 
   constructor(options: {
     bytes: Buffer;
@@ -57,6 +58,15 @@ export class Lines {
     this.readAtMs = options.readAtMs;
     this.host = options.host;
     this.encoding = options.encoding ?? "utf-8";
+  }
+
+  /** The records from `from` to before `to`, as lines of their own over the same bytes. */
+  slice(from: number, to: number): Lines {
+    const start = from === 0 ? 0 : this.ends[from - 1]!;
+    const ends = this.ends.slice(from, to);
+    for (let index = 0; index < ends.length; index += 1) ends[index]! -= start;
+    const bytes = this.bytes.subarray(start, this.ends[to - 1]!);
+    return new Lines({ ...this, bytes, offset: this.offset + start, ends, count: to - from });
   }
 
   /** Source offset where record `index` starts. */
@@ -84,8 +94,9 @@ export class Lines {
 
   /** The event of record `index` as it is before any transform. */
   eventOf(index: number, origin: Origin): EventFields {
+    this.#readAt ??= new Date(this.readAtMs).toISOString();
     const event: EventFields = {
-      timestamp: new Date(this.readAtMs).toISOString(),
+      timestamp: this.#readAt,
       message: this.textOf(index),
       source: origin.source,
     };

@@ -30,6 +30,7 @@ export class Messages {
   readonly readAtMs: number;
   readonly host: string;
   readonly #messages: readonly Message[];
+  #readAt: string | undefined;
 
   constructor(messages: readonly Message[], options: { readonly readAtMs: number; readonly host: string }) {
     this.#messages = messages;
@@ -55,8 +56,9 @@ export class Messages {
 
   /** The event of message `index` as it is before any transform; a fresh object each time. */
   eventOf(index: number, origin: Origin): EventFields {
+    this.#readAt ??= new Date(this.readAtMs).toISOString();
     const event: EventFields = {
-      timestamp: new Date(this.readAtMs).toISOString(),
+      timestamp: this.#readAt,
       source: origin.source,
       host: this.host,
     };

@@ -36,12 +36,25 @@ export class MemoryBudget {
     } else {
       this.#usedBytes += bytes;
     }
+    return this.#leased(bytes);
+  }
+
+  /** Memory that the budget has been charged with already. */
+  #leased(bytes: number): Lease {
     return new Lease(this.#take(bytes), bytes, (lease, buffer) => {
       this.#usedBytes -= lease;
       if (buffer.length >= this.#chunkBytes) this.#keep(buffer);
       this.#trimPool();
       this.#grantWaiting();
     });
+  }
+
+  /** `lease` for who cannot wait: undefined while the budget has no room, or others wait for it. */
+  tryLease(wanted: number): Lease | undefined {
+    const bytes = this.#isPooled(wanted) ? this.#chunkBytes : wanted;
+    if (this.#waiting.length > 0 || !this.#fits(bytes)) return undefined;
+    this.#usedBytes += bytes;
+    return this.#leased(bytes);
   }
 
   #fits(bytes: number): boolean {

@@ -1,9 +1,9 @@
 import { StageError, toError } from "../errors.ts";
+import { FileSink } from "../outputs/file-sink.ts";
+import { fileSinkOptions } from "../outputs/options.ts";
+import { PathTemplate } from "../outputs/template.ts";
 import { folderOf, pathToText } from "../runtime/byte-path.ts";
 import { defineSink } from "../stage/index.ts";
-import { FileSink } from "./file/file-sink.ts";
-import { fileSinkOptions } from "./file/options.ts";
-import { PathTemplate } from "./file/template.ts";
 
 /** Appends to files, exactly once: output and positions are cut to the same instant at each commit. */
 export const fileSink = defineSink({

@@ -30,6 +30,7 @@ function bench(input: AsyncIterable<Buffer>, options: { maxLineBytes?: number; b
     channel: () => channel<Batch>({ capacity: 2, recordsOf: (batch) => batch.count }),
     budget,
     positions: {} as SourcePositions,
+    deadLetter: () => Promise.resolve(false),
   };
   const chosen = stdinSource.options.parse({ max_line_bytes: options.maxLineBytes ?? 1024 });
   return { source: new StdinSource(chosen, context, input), budget };

@@ -3,6 +3,7 @@ import type { FileEntry, Json } from "../checkpoint/checkpoint-store.ts";
 import type { Batch } from "../record/batch.ts";
 import type { DataRecord } from "../record/data-record.ts";
 import type { Position, Range } from "../record/position.ts";
+import type { BackoffOptions } from "../runtime/backoff.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { FileSystem } from "../runtime/file-system.ts";
 import type { MemoryBudget } from "../runtime/memory-budget.ts";
@@ -46,6 +47,15 @@ export interface StageChannels {
   ): { readonly sender: Sender<T>; readonly receiver: Receiver<T>; readonly size: StageChannelSize };
   /** Makes `worker.in_process_events`. */
   createBroadcast<T>(section: "worker.in_process_events", options: { readonly why: string }): Broadcast<T>;
+  /** What happens to an announcement on `task_readiness.event_channel` that finds no room. */
+  readonly taskReadiness: TaskReadinessBehaviour;
+}
+
+/** `event_systems.task_readiness.metadata.event_channel`. */
+export interface TaskReadinessBehaviour {
+  /** How often a failed announcement is tried again. */
+  readonly maxRetries: number;
+  readonly backoff: BackoffOptions;
 }
 
 /** As configured. */
@@ -72,6 +82,8 @@ export interface Source {
   status?(): SourceStatus;
   /** Where each file (partition, ...) stands. */
   files?(): readonly SourceFile[];
+  /** Why it cannot read at the moment (its upstream is not there, ...), for `/ready`; undefined: nothing is wrong. */
+  readonly trouble?: string | undefined;
   /** Why `path` is, or is not, being read by this source, and where it stands; JSON for `tailrace why`. */
   why?(path: string): Promise<{ readonly [fact: string]: unknown }>;
   /** Forgets where the files at `path` stand, so that they are read as new ones; how many there were. */
@@ -102,6 +114,11 @@ export interface SourceContext extends StageContext {
   readonly budget: MemoryBudget;
   /** Positions and file entries of this source, and the way to make new ones durable. */
   readonly positions: SourcePositions;
+  /**
+   * Ends a batch that nobody shall be sent (its messages were delivered too often): its records go to the dead letters, and
+   * once they are durable it has ended at every sink. Takes over the batch's memory. False if `signal` aborted before that.
+   */
+  deadLetter(batch: Batch, reason: string, attempts: number, options: { signal: AbortSignal }): Promise<boolean>;
 }
 
 /** A source's view of the checkpoint. It reads where to start and never writes a position: that is what endings do. */
@@ -112,6 +129,8 @@ export interface SourcePositions {
   boundariesOf(fileKey: string): readonly number[];
   /** Lowest prefix that every sink has settled and that is committed. */
   committedOf(fileKey: string): number;
+  /** Whether all of the range has ended at every sink, and that is committed. */
+  isCommitted(fileKey: string, range: Range): boolean;
   /** False while a settled set of this file is at its limit of ranges: stop reading it until it is true again. */
   hasRoom(fileKey: string): boolean;
   /** Resolves when `hasRoom` may have become true, or `signal` aborts. */
@@ -167,6 +186,24 @@ export type Outcome =
   /** The target will never take this batch as it is: it is bisected until the bad record stands alone. */
   | { readonly kind: "rejected"; readonly reason: string };
 
+/**
+ * What a sink may say of a batch while its `write` goes on, for targets that take records one by one: each record that has
+ * ended is settled at once, and only the others are sent again, refused or given up with the outcome of the write. Not for
+ * sinks that keep marks.
+ */
+export interface WriteProgress {
+  /** The target has taken this record. Each record of the batch ends once, by this or the next. */
+  delivered(record: DataRecord): void;
+  /** The target will never take this record: resolves once it is a dead letter; false if the write was given up before. */
+  rejected(record: DataRecord, reason: string, attempts: number): Promise<boolean>;
+  /** An attempt failed, which the sink tries again by itself; counted as an error. */
+  failed(): void;
+  /** The target works on it: a write that lasts is not taken for one that hangs. */
+  alive(): void;
+  /** The target takes nothing at the moment; over with the next record that ends. */
+  stalled(reason: string): void;
+}
+
 export const delivered = (): Outcome => ({ kind: "delivered" });
 export const retry = (
   reason: string,
@@ -195,7 +232,7 @@ export interface Recovered {
 }
 
 /**
- * A sink. The pipeline calls `recover` once after opening and again after any unknown outcome, then `write` with one
+ * A sink. `open` does not need the target to be there. The pipeline calls `recover` once after opening and again after any unknown outcome, then `write` with one
  * batch after the other (`concurrency` of them at once where the sink allows more than 1), and `prepare` at each barrier
  * between two writes. A sink never sees the checkpoint store.
  */
@@ -204,9 +241,10 @@ export interface Sink {
   /**
    * Hands a batch to the target. Retry, bisection and dead letters are the pipeline's work: say what happened. `way`: by
    * which transforms the batch came. A target that keeps positions keeps them per way, since two ways from one source
-   * bring different records of the same ranges.
+   * bring different records of the same ranges. With `progress` records end before the write does; after that the outcome
+   * is about the others.
    */
-  write(batch: Batch, options: { signal: AbortSignal; way?: string }): Promise<Outcome>;
+  write(batch: Batch, options: { signal: AbortSignal; way?: string; progress?: WriteProgress }): Promise<Outcome>;
   /**
    * The barrier. Called between two writes; before its first await it must take note of what exactly was written so far,
    * then it makes that durable and resolves with the marks that describe it. Writes go on meanwhile. Rejecting means

@@ -1,6 +1,14 @@
 import type { z } from "zod";
 import type { FileEntry } from "../checkpoint/checkpoint-store.ts";
-import type { Sink, SinkContext, Source, SourceContext, StageContext, Transform } from "./contract.ts";
+import type {
+  Sink,
+  SinkContext,
+  Source,
+  SourceContext,
+  StageChannelSection,
+  StageContext,
+  Transform,
+} from "./contract.ts";
 
 /**
  * A kind of source, as `stages.ts` lists it and as a library user writes one. `options` is its zod schema: it gives the
@@ -13,8 +21,17 @@ export interface SourceDefinition<Options extends z.ZodType = z.ZodType> {
   /** One sentence for the reference page. */
   readonly summary: string;
   readonly options: Options;
+  /** Designed channels that it makes or shares, for `tailrace graph`. */
+  readonly channels?: readonly SharedChannel[];
   /** Whether its origins can be read again from a position; states the guarantee in `validate`. */
   readonly replay: "replayable" | "acknowledged" | "fleeting";
+  /** How its output channel overflows, and what its drop reports count. Default: `block`, as what was read must not get lost. */
+  readonly output?: { readonly overflow: "drop_newest"; readonly unit: "time slots" };
+  /**
+   * Before anything is started: whether this process may do, and the machine can, what the source needs. Rejects with what
+   * is missing, in one sentence; changes nothing.
+   */
+  checkPrivilege?(options: z.infer<Options>): Promise<void>;
   open(options: z.infer<Options>, context: SourceContext): Promise<Source>;
   /** `validate --live`: tries the upstream, or what else it needs, and changes nothing. Rejects with what is wrong. */
   probe?(options: z.infer<Options>, context: StageContext): Promise<void>;
@@ -32,6 +49,9 @@ export interface TransformDefinition<Options extends z.ZodType = z.ZodType> {
   open(options: z.infer<Options>, context: StageContext): Promise<Transform>;
 }
 
+/** What a sink promises of what it was sent twice. */
+export type SinkGuarantee = "exactly_once" | "at_least_once";
+
 export interface SinkDefinition<Options extends z.ZodType = z.ZodType> {
   readonly kind: "sink";
   readonly type: string;
@@ -40,16 +60,29 @@ export interface SinkDefinition<Options extends z.ZodType = z.ZodType> {
   /**
    * `exactly_once`: keeps positions beside the data, or marks that describe it (delivery contract, section 6).
    * `at_least_once`: a repeat carries the same record ids.
+   * A function where it depends on the options.
    */
-  readonly guarantee: "exactly_once" | "at_least_once";
-  /** Batches that may be in `write` at once; of one origin there is never more than one. Default 1. */
-  readonly concurrency?: number;
+  readonly guarantee: SinkGuarantee | ((options: z.infer<Options>) => SinkGuarantee);
+  /** Batches that may be in `write` at once. Default 1. */
+  readonly concurrency?: number | ((options: z.infer<Options>) => number);
+  /** `file` (the default): of one origin never more than one batch is in `write`, so that its order is kept. */
+  readonly order?: "file" | "none";
+  /**
+   * The target stores no record id twice: also what an acknowledged source brings again after a kill is there once.
+   * Default: not so.
+   */
+  isUniqueOnRecordId?(options: z.infer<Options>): boolean;
+  /** Designed channels that it makes or shares, for `tailrace graph`. */
+  readonly channels?: readonly SharedChannel[];
   /** What names the target: two sinks of the same type and target are refused where `isExclusive`. */
   target?(options: z.infer<Options>): string;
   open(options: z.infer<Options>, context: SinkContext): Promise<Sink>;
   /** `validate --live`: tries the target and changes nothing. Rejects with what is wrong. */
   probe?(options: z.infer<Options>, context: StageContext): Promise<void>;
 }
+
+/** A designed channel of stages, by its section below `mpsc_channels`. */
+export type SharedChannel = StageChannelSection | "worker.in_process_events";
 
 /** What the checkpoint knows of the files of one source. */
 export interface StoredFiles {
@@ -76,4 +109,9 @@ export function defineSink<Options extends z.ZodType>(
   definition: Omit<SinkDefinition<Options>, "kind">,
 ): SinkDefinition<Options> {
   return { kind: "sink", ...definition };
+}
+
+/** What a sink with these options promises. */
+export function guaranteeOf({ guarantee }: SinkDefinition, options: unknown): SinkGuarantee {
+  return typeof guarantee === "function" ? guarantee(options) : guarantee;
 }

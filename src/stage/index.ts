@@ -17,14 +17,18 @@ export {
   type StageChannelSize,
   type StageChannels,
   type StageContext,
+  type TaskReadinessBehaviour,
   type Transform,
   type TransformResult,
+  type WriteProgress,
 } from "./contract.ts";
 export {
   defineSink,
   defineSource,
   defineTransform,
+  guaranteeOf,
   type SinkDefinition,
+  type SinkGuarantee,
   type SourceDefinition,
   type StageDefinition,
   type StoredFiles,

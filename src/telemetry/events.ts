@@ -72,6 +72,18 @@ export const EVENTS = {
     meaning: "A sink's target knows less than the store: it was restored or recreated.",
     facts: {},
   },
+  handler_worker_died: {
+    level: "warn",
+    meaning:
+      "A worker of a handler died, hung or broke the protocol; it is started again, and what it held is tried again.",
+    facts: { worker: "number", reason: "text" },
+  },
+  handler_failing: {
+    level: "error",
+    meaning: "The workers of a handler die as they start; told once until one lives. Nothing is lost: messages wait.",
+    facts: { reason: "text" },
+  },
+  handler_recovered: { level: "info", meaning: "The workers of a handler start again.", facts: {} },
   output_missing: { level: "warn", meaning: "An output that was recorded is gone.", facts: { path: "text" } },
   output_foreign: {
     level: "warn",

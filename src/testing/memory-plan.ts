@@ -55,6 +55,7 @@ export function memoryPlan(parts: {
       input: () => channel,
       warningThreshold: 0.8,
     },
+    taskReadiness: { maxRetries: 3, backoff: { initialMs: 1, maxMs: 5 } },
     sources: parts.sources,
     transforms: parts.transforms ?? [],
     sinks: parts.sinks,

@@ -28,6 +28,8 @@ export interface SinkHarness {
   target(): Promise<SinkTarget>;
 }
 
+/** Files at once in these cases, at most. */
+const MAX_KEYS = 32;
 /** Longest wait for anything in these cases: far more than a healthy sink needs. */
 const PATIENCE_MS = 8000;
 
@@ -118,8 +120,10 @@ export function sinkContract(harness: SinkHarness): readonly ContractCase[] {
       title: "delivers batches of several files that are under way at once, each in order",
       run: () =>
         withSink(async (sink, target) => {
-          const atOnce = definition.concurrency ?? 1;
-          const keys = Array.from({ length: atOnce }, (_, index) => `file-${index}`);
+          const { concurrency = 1 } = definition;
+          const atOnce =
+            typeof concurrency === "number" ? concurrency : concurrency(definition.options.parse(target.options));
+          const keys = Array.from({ length: Math.min(atOnce, MAX_KEYS) }, (_, index) => `file-${index}`);
           await Promise.all(
             keys.map(async (key) => {
               for (let batch = 0; batch < 3; batch += 1) {

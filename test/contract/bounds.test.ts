@@ -132,6 +132,9 @@ describe("the page of bounds", () => {
       filter: { condition: "true" },
       tcp: { address },
       http: { url: `http://${address}/` },
+      // Nobody is there: a sink of Postgres does not need the server to start.
+      postgres: { url: "postgres://127.0.0.1:1/none", table: "rows" },
+      pgmq: { url: "postgres://127.0.0.1:1/none", queue: "messages" },
     };
     await using served = await ServedAgent.start((folder) => {
       const module = join(folder, "map.mjs");

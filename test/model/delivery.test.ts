@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
+import { firstSeed } from "../seed.ts";
 import { runDelivery, type Shape } from "./delivery.ts";
 
 /** TAILRACE_TEST_SEED=N replays one schedule; TAILRACE_TEST_ROUNDS=N runs that many of each shape (the long form). */
 const REPLAY = process.env["TAILRACE_TEST_SEED"];
 const ROUNDS = REPLAY === undefined ? Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 400) : 1;
-const FIRST = REPLAY === undefined ? Date.now() % 2 ** 31 : Number(REPLAY);
+const FIRST = firstSeed();
 
 const shapes: readonly { shape: Shape; title: string }[] = [
   { shape: "fan_out", title: "several sinks behind one source" },

@@ -256,6 +256,7 @@ class DeliveryWorld {
       otlp: undefined,
       shutdown: { gracefulTimeoutMs: 10_000, onSignalTimeoutMs: 0, sinkGraceMs: 0 },
       checkpoint: { commitIntervalMs: 20, commitBytes: 300, maxUncommittedBytes: 600, maxUncommittedMs: 500 },
+      taskReadiness: { maxRetries: 3, backoff: { initialMs: 100, maxMs: 5000 } },
       deadLetters: { maxBytes: 1 << 20 },
       channels: {
         totalBytes: 64 * 1024,

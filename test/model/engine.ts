@@ -117,6 +117,7 @@ function planOf({ include, output, maxOpenFiles }: EngineEnvironment): Plan {
     otlp: undefined,
     shutdown: { gracefulTimeoutMs: 10_000, onSignalTimeoutMs: 0, sinkGraceMs: 0 },
     checkpoint: { commitIntervalMs: 50, commitBytes: 4096, maxUncommittedBytes: 16_384, maxUncommittedMs: 1000 },
+    taskReadiness: { maxRetries: 3, backoff: { initialMs: 100, maxMs: 5000 } },
     deadLetters: { maxBytes: 1 << 20 },
     channels: {
       totalBytes: 64 * 1024,

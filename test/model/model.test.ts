@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
+import { firstSeed } from "../seed.ts";
 import { actionsOf, runSchedule, shorten } from "./schedule.ts";
 
 vi.mock("node:zlib", async () => {
@@ -9,7 +10,7 @@ vi.mock("node:zlib", async () => {
 /** TAILRACE_TEST_SEED=N replays one schedule; TAILRACE_TEST_ROUNDS=N runs that many (the long form). */
 const REPLAY = process.env["TAILRACE_TEST_SEED"];
 const ROUNDS = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 600);
-const FIRST = REPLAY === undefined ? Date.now() % 2 ** 31 : Number(REPLAY);
+const FIRST = firstSeed();
 
 describe("agent › random actions on its inputs, crashes and failing disks, against a tiny model", () => {
   it(

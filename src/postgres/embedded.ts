@@ -1,0 +1,5 @@
+import { Duplex } from "node:stream";
+
+export async function embeddedConnection(_folder: string): Promise<Duplex> {
+  return new Duplex();
+}

@@ -1,0 +1,1 @@
+export { TaskReadiness, type WaitingTask } from "./task-readiness.ts";

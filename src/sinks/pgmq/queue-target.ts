@@ -1,0 +1,49 @@
+import { encodeBatch } from "../../codec/encode.ts";
+import { StageError } from "../../errors.ts";
+import { hasPgmq, queueCreatedAt } from "../../postgres/pgmq.ts";
+import type { PgSession } from "../../postgres/session.ts";
+import type { Target } from "../../postgres/transactional-sink.ts";
+import type { Batch } from "../../record/index.ts";
+import { installPgmq } from "./install.ts";
+
+/** Messages of one queue, by `pgmq.send_batch`. */
+export class QueueTarget implements Target<string> {
+  readonly name: string;
+  readonly #queue: string;
+  readonly #create: boolean;
+  readonly #component: string;
+
+  constructor({ queue, create }: { readonly queue: string; readonly create: boolean }, component: string) {
+    this.name = `queue ${queue}`;
+    this.#queue = queue;
+    this.#create = create;
+    this.#component = component;
+  }
+
+  async prepare(session: PgSession): Promise<void> {
+    const refuse = (message: string) => new StageError("TR_STAGE_OPEN", this.#component, message);
+    if (!(await hasPgmq(session))) {
+      if (!this.#create) throw refuse("the database has no PGMQ; CREATE EXTENSION pgmq, or set create = true");
+      await installPgmq(session);
+    }
+    if ((await queueCreatedAt(session, this.#queue)) !== undefined) return;
+    if (!this.#create)
+      throw refuse(`there is no queue "${this.#queue}"; SELECT pgmq.create('${this.#queue}'), or set create = true`);
+    await session.query("SELECT pgmq.create($1)", [this.#queue]);
+  }
+
+  /** One event a line: JSON has no newline of its own, so that the server can cut it again. */
+  encode(batches: readonly { readonly batch: Batch }[]): string {
+    const parts = batches.flatMap(({ batch }) => encodeBatch(batch, "json"));
+    return (parts.length === 1 ? parts[0]! : Buffer.concat(parts)).toString();
+  }
+
+  async send(session: PgSession, lines: string): Promise<void> {
+    if (lines === "") return;
+    await session.query("SELECT count(*) FROM pgmq.send_batch($1, string_to_array($2, E'\\n')::jsonb[])", [
+      this.#queue,
+      // Without the newline behind the last: an empty text is no JSON.
+      lines.slice(0, -1),
+    ]);
+  }
+}

@@ -1,0 +1,430 @@
+import type { ConsumerInfo } from "@nats-io/jetstream";
+import type { NatsConnection } from "@nats-io/transport-node";
+import type { Receiver, Sender } from "../../channel/index.ts";
+import { ChannelClosedError, StageError, toError } from "../../errors.ts";
+import type { NatsConnector } from "../../nats/connection.ts";
+import { Batch, Messages, type Origin } from "../../record/index.ts";
+import { recordIdPrefix } from "../../record/origin.ts";
+import { Backoff } from "../../runtime/backoff.ts";
+import { JoinedMemory } from "../../runtime/joined-memory.ts";
+import { untilWoken } from "../../runtime/until-woken.ts";
+import type { Source, SourceContext, SourceFile } from "../../stage/index.ts";
+import { Arrivals, type Group, releaseGroup } from "./arrivals.ts";
+import { Puller } from "./puller.ts";
+import { type ConsumerOptions, SourceConsumer } from "./source-consumer.ts";
+import { Unacked } from "./unacked.ts";
+
+/**
+ * Reads a stream through a durable pull consumer.
+ *
+ * ```
+ * lease -> pull -> arrivals -> batch -> pipeline ... ends at every sink, committed -> +ACK
+ *   |        ^         |                                  |
+ *   '--------'         '- delivered too often -> dead letters, committed -> +ACK
+ * ```
+ *
+ * The origin is the stream, in sequence numbers, and positions of it are kept: so what was delivered into a sink and
+ * killed before its acknowledgement is not repeated when the server delivers it again. An acknowledgement goes out only
+ * behind the commit. Several agents may pull from one consumer; what they have in flight are holes in each other's
+ * positions, closed once the consumer's ack floor has passed them.
+ */
+
+/** Pulls under way at once: while one is being sent on, the other arrives. */
+export const PULLS = 2;
+
+/** How long a pull waits for messages. */
+const EXPIRES_MS = 5000;
+
+/** How often it is looked whether something can be acknowledged. */
+const ACK_INTERVAL_MS = 50;
+
+/** How often the ack floor is asked for, while there are holes; and the lag, always. */
+const HOLES_INTERVAL_MS = 200;
+const INFO_INTERVAL_MS = 5000;
+
+const ACK = Buffer.from("+ACK");
+const NAK = Buffer.from("-NAK");
+const WORKING = Buffer.from("+WPI");
+
+export interface JetStreamSourceOptions extends ConsumerOptions {
+  readonly read_from: "beginning" | "end";
+  readonly max_deliver: number;
+  readonly batch: number;
+  readonly max_batch_bytes: number;
+}
+
+/** What lasts as long as one connection. */
+interface Session {
+  readonly connection: NatsConnection;
+  readonly consumer: SourceConsumer;
+  readonly puller: Puller;
+  readonly origin: Origin;
+  readonly arrivals: Arrivals;
+  /** Beyond so many deliveries a message is a dead letter; 0: never. */
+  readonly maxDeliver: number;
+  /** A message delivered so often is tried alone: its neighbours must not be counted with it. 0: never. */
+  readonly suspectDeliveries: number;
+  /** Aborts when the source ends or the connection does. */
+  readonly signal: AbortSignal;
+}
+
+export class JetStreamSource implements Source {
+  readonly output: Receiver<Batch>;
+  readonly #sender: Sender<Batch>;
+  readonly #options: JetStreamSourceOptions;
+  readonly #connector: NatsConnector;
+  readonly #context: SourceContext;
+  readonly #unacked = new Unacked();
+  #session: Session | undefined;
+  #key: string | undefined;
+  #wakeSending: (() => void) | undefined;
+  readonly #wakePulling: (() => void)[] = [];
+  #isSending = false;
+  /** Only one message is asked for at a time: some have been delivered suspiciously often. */
+  #isCareful = false;
+  #lagBytes = 0;
+  trouble: string | undefined = "it is connecting";
+
+  constructor(options: JetStreamSourceOptions, connector: NatsConnector, context: SourceContext) {
+    this.#options = options;
+    this.#connector = connector;
+    this.#context = context;
+    const { sender, receiver } = context.channel();
+    this.#sender = sender;
+    this.output = receiver;
+  }
+
+  async run({ signal, once }: { signal: AbortSignal; once: boolean }): Promise<void> {
+    const { clock, random, log, name } = this.#context;
+    const backoff = new Backoff({ initialMs: 250, maxMs: 10_000 }, random);
+    using _closing = this.#sender;
+    while (!signal.aborted) {
+      try {
+        await this.#read(signal, once, backoff);
+        return;
+      } catch (thrown) {
+        if (thrown instanceof StageError) throw thrown;
+        if (thrown instanceof ChannelClosedError || signal.aborted) return;
+        const { message } = toError(thrown);
+        if (this.trouble === undefined) log.warn({ component: name }, `${name} cannot read: ${message}; trying on`);
+        this.trouble = message;
+        await clock.sleep(backoff.next(), { signal });
+      }
+    }
+  }
+
+  files(): readonly SourceFile[] {
+    const { stream, consumer } = this.#options;
+    return [{ path: `${stream}/${consumer}`, lagBytes: this.#lagBytes }];
+  }
+
+  /** Acknowledges what the last commit covers, and gives the rest back, so that others need not wait for it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#sender.close();
+    const session = this.#session;
+    this.#session = undefined;
+    if (session === undefined) return;
+    const { connection } = session;
+    try {
+      if (!connection.isClosed()) {
+        this.#acknowledge(session);
+        for (const reply of this.#unacked.replies()) connection.publish(reply, NAK);
+        await Promise.race([connection.flush(), this.#context.clock.sleep(1000)]);
+      }
+    } finally {
+      await connection.close().catch((thrown: unknown) => toError(thrown));
+    }
+  }
+
+  /** One connection's worth of reading; rejects when it breaks, resolves when the source is to end. */
+  async #read(signal: AbortSignal, once: boolean, backoff: Backoff): Promise<void> {
+    const connection = await this.#connector.connect();
+    const stop = new AbortController();
+    const end = () => stop.abort();
+    signal.addEventListener("abort", end, { once: true });
+    if (signal.aborted) end();
+    let broken: Error | undefined;
+    const fail = (thrown: unknown) => {
+      if (!stop.signal.aborted) broken = toError(thrown);
+      end();
+    };
+    void connection.closed().then((error) => fail(error ?? new Error("the connection to NATS ended")));
+    try {
+      const session = await this.#open(connection, stop.signal);
+      this.#session = session;
+      this.trouble = undefined;
+      backoff.reset();
+      const loops = [
+        this.#sendOn(session, end).catch(fail),
+        this.#acknowledgeAlways(session).catch(fail),
+        ...Array.from({ length: PULLS }, (_, index) => this.#pullAlways(session, index === 0, once).catch(fail)),
+      ];
+      if (once) loops.push(this.#untilRead(session, end).catch(fail));
+      await Promise.all(loops);
+      for (const group of session.arrivals.takeAll()) releaseGroup(group);
+    } catch (thrown) {
+      broken ??= toError(thrown);
+    } finally {
+      signal.removeEventListener("abort", end);
+      end();
+      this.#session?.puller.close();
+    }
+    // At the end of the source it stays open for the last acknowledgements.
+    if (broken === undefined) return;
+    this.#session = undefined;
+    await connection.close().catch((thrown: unknown) => toError(thrown));
+    throw broken;
+  }
+
+  async #open(connection: NatsConnection, signal: AbortSignal): Promise<Session> {
+    const { name, clock, positions } = this.#context;
+    const { stream, consumer: consumerName, read_from: readFrom, max_deliver: wanted } = this.#options;
+    const consumer = new SourceConsumer(
+      this.#connector,
+      await this.#connector.manager(connection),
+      this.#options,
+      name,
+    );
+    const { created, state } = await consumer.stream();
+    // A stream that was deleted and made again counts from 1 again: it is another one.
+    const key = `${stream}@${created}`;
+    if (this.#key !== key) this.#unacked.clear();
+    this.#key = key;
+    const isNew = positions.startOf(key) === 0;
+    if (positions.startOf(key) > state.last_seq + 1) await this.#startOver(key, state.last_seq);
+    if (isNew && readFrom === "end") await this.#skipTo(key, state.last_seq + 1);
+    const start = positions.startOf(key);
+    if (start > 0 && state.first_seq > start && state.messages > 0) this.#reportGap(key, start, state.first_seq);
+    let info = await consumer.find(start);
+    await this.#skipTo(key, info.ack_floor.stream_seq + 1);
+    info = await this.#untilAlone(consumer, info, signal);
+    if (info.num_ack_pending > 0 && info.num_waiting === 0) await consumer.handOutAgain(info, clock, signal);
+    const { max_deliver: serverLimit = -1 } = info.config;
+    const limits = [wanted, serverLimit - 1].filter((limit) => limit > 0);
+    const maxDeliver = limits.length === 0 ? 0 : Math.min(...limits);
+    this.#isCareful = maxDeliver > 0 && info.num_ack_pending > 0;
+    return {
+      connection,
+      consumer,
+      puller: new Puller({ connection, client: this.#connector.client, clock, stream, consumer: consumerName }),
+      origin: {
+        source: name,
+        key,
+        kind: "replayable",
+        recordIdPrefix: recordIdPrefix(`${name}\0${key}`, 0),
+        file: undefined,
+      },
+      arrivals: new Arrivals(positions.startOf(key)),
+      maxDeliver,
+      suspectDeliveries: maxDeliver === 0 ? 0 : Math.max(2, Math.ceil(maxDeliver / 2)),
+      signal,
+    };
+  }
+
+  /** The server needs a moment to notice that our last run, or connection, is gone. */
+  async #untilAlone(consumer: SourceConsumer, found: ConsumerInfo, signal: AbortSignal): Promise<ConsumerInfo> {
+    let info = found;
+    for (let tries = 0; info.num_ack_pending > 0 && info.num_waiting > 0 && tries < 5; tries += 1) {
+      await this.#context.clock.sleep(100, { signal });
+      info = await consumer.info();
+    }
+    return info;
+  }
+
+  /** The stream ends before our position: restored, or it lost its end. */
+  async #startOver(key: string, lastSequence: number): Promise<void> {
+    const { events, positions } = this.#context;
+    const start = positions.startOf(key);
+    events.emit(
+      "repeat",
+      `the stream ${this.#options.stream} ends at ${lastSequence} although it was read up to ${start - 1}; it is read again from its start`,
+      { file: key, bytes: 0 },
+    );
+    await positions.save(new Map([[key, undefined]]));
+  }
+
+  #reportGap(key: string, start: number, first: number): void {
+    this.#context.events.emit(
+      "gap",
+      `the stream ${this.#options.stream} has removed messages that were not read: ${start} to ${first - 1}`,
+      { file: key, offset: start },
+    );
+  }
+
+  /** Everything below `end` needs not be read by us: it was acknowledged, here or by another agent. */
+  async #skipTo(key: string, end: number): Promise<void> {
+    const { positions } = this.#context;
+    if (end > 1 && end > positions.startOf(key))
+      await positions.save(new Map(), new Map([[key, { start: 0, end }]]));
+  }
+
+  async #pullAlways(session: Session, isFirst: boolean, once: boolean): Promise<void> {
+    const { puller, origin, signal } = session;
+    const { budget, positions, clock } = this.#context;
+    let isTooSmall = false;
+    while (!signal.aborted) {
+      while (!signal.aborted && (!positions.hasRoom(origin.key) || (this.#isCareful && !isFirst)))
+        await clock.sleep(ACK_INTERVAL_MS, { signal });
+      const isOne = this.#isCareful || isTooSmall;
+      const bytes = isOne ? (session.connection.info?.max_payload ?? 1 << 20) : this.#options.max_batch_bytes;
+      const lease = await budget.lease(bytes, { signal });
+      if (lease === undefined) return;
+      let filled = 0;
+      // What comes after the pull must not touch memory that is somebody else's by then.
+      let isOpen = true;
+      try {
+        const request = {
+          batch: isOne ? 1 : this.#options.batch,
+          maxBytes: isOne ? undefined : bytes,
+          expiresMs: once ? 0 : EXPIRES_MS,
+        };
+        const how = await untilAborted(
+          puller.pull(request, (arrival) => {
+            if (!isOpen || this.#unacked.isKnown(arrival.sequence, arrival.reply)) return;
+            const { sequence, reply, deliveries } = arrival;
+            const isSuspect = session.suspectDeliveries > 0 && deliveries >= session.suspectDeliveries;
+            this.#isCareful = isSuspect;
+            if (deliveries > 1 && positions.isCommitted(origin.key, { start: sequence, end: sequence + 1 })) {
+              // Killed between the commit and the acknowledgement.
+              session.connection.publish(reply, ACK);
+              return;
+            }
+            const body = lease.buffer.subarray(filled, filled + arrival.body.length);
+            body.set(arrival.body);
+            filled += arrival.body.length;
+            this.#unacked.add(session.arrivals.add(arrival, body, lease, isSuspect));
+            this.#wakeSending?.();
+          }),
+          signal,
+        );
+        isTooSmall = how === "too_large";
+        if (how === "broken" && !signal.aborted) await session.consumer.info();
+        if (how === "no_more" && once) await clock.sleep(ACK_INTERVAL_MS, { signal });
+      } finally {
+        isOpen = false;
+        // The next pull begins when what this one brought is on its way.
+        while (filled > 0 && !session.arrivals.isEmpty && !signal.aborted)
+          await untilWoken(signal, (wake) => this.#wakePulling.push(wake));
+        lease.release();
+      }
+    }
+  }
+
+  async #sendOn(session: Session, end: () => void): Promise<void> {
+    const { arrivals, signal } = session;
+    while (!signal.aborted) {
+      const group = arrivals.take();
+      for (const wake of this.#wakePulling.splice(0)) wake();
+      if (group === undefined) {
+        await untilWoken(signal, (wake) => {
+          this.#wakeSending = wake;
+        });
+        this.#wakeSending = undefined;
+        // Whatever comes in the same turn of the event loop goes together.
+        await new Promise((next) => setImmediate(next));
+        continue;
+      }
+      this.#isSending = true;
+      try {
+        if (!(await this.#send(session, group))) return end();
+      } finally {
+        this.#isSending = false;
+        releaseGroup(group);
+      }
+    }
+  }
+
+  /** False: the pipeline takes nothing more. */
+  async #send(session: Session, group: Group): Promise<boolean> {
+    const { origin, signal, maxDeliver } = session;
+    const { clock, host, positions } = this.#context;
+    const messages = new Messages(group.messages, { readAtMs: clock.now(), host });
+    const memory = new JoinedMemory([...group.memories]);
+    const batch = Batch.ofMessages(origin, messages, group.ranges, group.bytes, memory);
+    try {
+      if (maxDeliver > 0 && group.deliveries > maxDeliver) {
+        const reason = `delivered ${group.deliveries - 1} times by consumer ${this.#options.consumer} and never acknowledged`;
+        if (!(await this.#context.deadLetter(batch, reason, group.deliveries - 1, { signal }))) {
+          memory.release();
+          return true;
+        }
+      } else await this.#sender.send(batch, { signal });
+    } catch (thrown) {
+      memory.release();
+      if (thrown instanceof ChannelClosedError) return false;
+      if (signal.aborted) return true;
+      throw thrown;
+    }
+    this.#unacked.addGroup({ ranges: group.ranges, messages: group.unacked });
+    const isSettled = () => group.ranges.every((range) => positions.isCommitted(origin.key, range));
+    // Nothing else is in flight while one is suspected of killing the agent.
+    while (group.isAlone && !isSettled() && !signal.aborted) await clock.sleep(ACK_INTERVAL_MS, { signal });
+    return true;
+  }
+
+  async #acknowledgeAlways(session: Session): Promise<void> {
+    const { signal, connection, arrivals, origin, consumer } = session;
+    const { clock } = this.#context;
+    const ackWaitMs = ((await consumer.info()).config.ack_wait ?? this.#options.ack_wait_ms * 1e6) / 1e6;
+    let workingAtMs = clock.monotonic();
+    let infoAtMs = Number.NEGATIVE_INFINITY;
+    let floor = 0;
+    while (!signal.aborted) {
+      this.#acknowledge(session);
+      const nowMs = clock.monotonic();
+      if (nowMs - workingAtMs >= ackWaitMs / 3) {
+        workingAtMs = nowMs;
+        for (const reply of this.#unacked.replies()) connection.publish(reply, WORKING);
+      }
+      const hasHoles = arrivals.lastHole > floor;
+      if (nowMs - infoAtMs >= (hasHoles ? HOLES_INTERVAL_MS : INFO_INTERVAL_MS)) {
+        infoAtMs = nowMs;
+        const info = await consumer.info();
+        floor = info.ack_floor.stream_seq;
+        if (hasHoles) await this.#skipTo(origin.key, floor + 1);
+        await this.#measureLag(session, info);
+      }
+      await clock.sleep(Math.min(ACK_INTERVAL_MS, ackWaitMs / 3), { signal });
+    }
+  }
+
+  /** Messages that wait, at the size that messages of this stream have on the average. */
+  async #measureLag({ consumer }: Session, info: ConsumerInfo): Promise<void> {
+    const { state } = await consumer.stream();
+    const each = state.messages === 0 ? 0 : state.bytes / state.messages;
+    this.#lagBytes = Math.round(info.num_pending * each);
+  }
+
+  #acknowledge({ connection, origin }: Session): void {
+    const { positions } = this.#context;
+    const settled = this.#unacked.takeSettled((range) => positions.isCommitted(origin.key, range));
+    for (const reply of settled) connection.publish(reply, ACK);
+  }
+
+  /** `once`: ends when all that was there has been handed out, also what another run still had in flight. */
+  async #untilRead(session: Session, end: () => void): Promise<void> {
+    const { consumer, signal, arrivals } = session;
+    const { clock } = this.#context;
+    const { last_seq: last } = (await consumer.stream()).state;
+    while (!signal.aborted) {
+      const info = await consumer.info();
+      const isHandedOut = info.num_pending === 0 || info.delivered.stream_seq >= last;
+      const others = info.num_ack_pending - this.#unacked.count;
+      if (isHandedOut && others <= 0 && arrivals.isEmpty && !this.#isSending) return end();
+      await clock.sleep(ACK_INTERVAL_MS, { signal });
+    }
+  }
+}
+
+/** The value, or `broken` as soon as `signal` aborts. */
+function untilAborted(
+  promise: Promise<Awaited<ReturnType<Puller["pull"]>>>,
+  signal: AbortSignal,
+): Promise<Awaited<ReturnType<Puller["pull"]>>> {
+  return new Promise((resolve, reject) => {
+    const abort = () => resolve("broken");
+    signal.addEventListener("abort", abort, { once: true });
+    if (signal.aborted) abort();
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}

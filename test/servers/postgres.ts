@@ -1,0 +1,183 @@
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pg from "pg";
+
+/** Debian keeps the server's programs out of the path, one folder for each version. */
+const DEBIAN = "/usr/lib/postgresql";
+
+/** Where `postgres` and `initdb` are; undefined: nowhere. */
+function programs(): string | undefined {
+  const folders = existsSync(DEBIAN) ? readdirSync(DEBIAN).map((version) => join(DEBIAN, version, "bin")) : [];
+  folders.push(...(process.env["PATH"] ?? "").split(":"));
+  return folders.find((folder) => existsSync(join(folder, "postgres")) && existsSync(join(folder, "initdb")));
+}
+
+/** The server refuses to be run by root: the user that Debian's package makes for it, else this one. */
+function serverUser(): { readonly uid: number; readonly gid: number } | undefined {
+  if (process.getuid?.() !== 0) return undefined;
+  const found = /^postgres:[^:]*:(\d+):(\d+):/m.exec(readFileSync("/etc/passwd", "utf8"));
+  return found === null ? { uid: 65534, gid: 65534 } : { uid: Number(found[1]), gid: Number(found[2]) };
+}
+
+/** Whether there is a server to start. */
+export function hasPostgres(): boolean {
+  return programs() !== undefined;
+}
+
+/** A real PostgreSQL on a free port, with its data in a temporary folder; killed and started again on the same data. */
+export class PostgresServer {
+  readonly folder: string;
+  readonly port: number;
+  readonly #programs: string;
+  readonly #user = serverUser();
+  #child: ChildProcess | undefined;
+  #log = "";
+
+  private constructor(folder: string, port: number, path: string) {
+    this.folder = folder;
+    this.port = port;
+    this.#programs = path;
+  }
+
+  /** @param settings further ones, as `-c name=value`. */
+  static async start(settings: readonly string[] = []): Promise<PostgresServer> {
+    const path = programs();
+    if (path === undefined) throw new Error("there is no PostgreSQL to start");
+    const folder = mkdtempSync(join(tmpdir(), "tailrace-postgres-"));
+    const server = new PostgresServer(folder, await freePort(), path);
+    const data = join(folder, "data");
+    if (server.#user !== undefined) chownSync(folder, server.#user.uid, server.#user.gid);
+    execFileSync(
+      join(path, "initdb"),
+      ["-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
+      { stdio: "ignore", ...server.#user, cwd: folder },
+    );
+    await server.restart(settings);
+    return server;
+  }
+
+  #settings: readonly string[] = [];
+
+  /** Starts it on the data that is there; resolves when it answers. */
+  async restart(settings: readonly string[] = this.#settings): Promise<void> {
+    this.#settings = settings;
+    const more = settings.flatMap((setting) => ["-c", setting]);
+    const child = spawn(
+      join(this.#programs, "postgres"),
+      ["-D", join(this.folder, "data"), "-p", String(this.port), "-k", this.folder, "-h", "127.0.0.1", ...more],
+      { stdio: ["ignore", "ignore", "pipe"], ...this.#user, cwd: this.folder },
+    );
+    this.#child = child;
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      this.#log = (this.#log + text).slice(-100_000);
+    });
+    child.once("exit", () => {
+      if (this.#child === child) this.#child = undefined;
+    });
+    for (const endMs = Date.now() + 20_000; ; await passing(20)) {
+      if (this.#child !== child) throw new Error(`PostgreSQL ended:\n${this.#log}`);
+      try {
+        const client = await this.client();
+        await client.end();
+        return;
+      } catch (error) {
+        if (Date.now() > endMs) throw error;
+      }
+    }
+  }
+
+  get isRunning(): boolean {
+    return this.#child !== undefined;
+  }
+
+  get log(): string {
+    return this.#log;
+  }
+
+  /** For an agent; `user:password` as a server that trusts everybody takes them. */
+  url(options: { readonly user?: string; readonly database?: string } = {}): string {
+    return `postgres://${options.user ?? "postgres"}@127.0.0.1:${this.port}/${options.database ?? "postgres"}`;
+  }
+
+  /** A client of the test's own. */
+  async client(database = "postgres"): Promise<pg.Client> {
+    const client = new pg.Client({ connectionString: this.url({ database }), application_name: "the test" });
+    client.on("error", () => {});
+    await client.connect();
+    return client;
+  }
+
+  /** One query on a connection of its own. */
+  async query<Row extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
+    const client = await this.client();
+    try {
+      return (await client.query<Row>(text, [...values])).rows;
+    } finally {
+      await client.end();
+    }
+  }
+
+  /** SIGKILL to the server and everything that serves connections, as a crash of the machine's would be. */
+  async kill(): Promise<void> {
+    await this.#end("SIGKILL");
+  }
+
+  /** An immediate stop, by which it does not write a checkpoint; what a clean machine does at shutdown is `fast`. */
+  async stop(how: "fast" | "immediate" = "fast"): Promise<void> {
+    await this.#end(how === "fast" ? "SIGINT" : "SIGQUIT");
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    const child = this.#child;
+    if (child === undefined) return;
+    const over = once(child, "exit");
+    const backends = signal === "SIGKILL" ? childrenOf(child.pid!) : [];
+    child.kill(signal);
+    for (const backend of backends) {
+      try {
+        process.kill(backend, "SIGKILL");
+      } catch {
+        // It has noticed its master's end by itself.
+      }
+    }
+    await over;
+    // The next one waits for the shared memory of the last backend.
+    for (const endMs = Date.now() + 5000; Date.now() < endMs && backends.some(isAlive); ) await passing(2);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#end("SIGQUIT");
+    rmSync(this.folder, { recursive: true, force: true, maxRetries: 3 });
+  }
+}
+
+function childrenOf(pid: number): number[] {
+  const { stdout } = spawnSync("ps", ["-o", "pid=", "--ppid", String(pid)], { encoding: "utf8" });
+  return (stdout ?? "").split("\n").map(Number).filter(Boolean);
+}
+
+/** A process that nobody has buried yet (`Z`) holds nothing any more. */
+function isAlive(pid: number): boolean {
+  try {
+    return !/^\d+ \(.*\) [ZX]/.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+function passing(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
