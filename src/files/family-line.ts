@@ -80,7 +80,11 @@ export class FamilyLine {
         continue;
       }
       const isMissed = isWanted && (await this.#isMissed(sibling, rank, home, ranks));
-      isSettled &&= isMissed !== undefined;
+      if (isMissed === undefined) {
+        // Read first, what is younger would be out of order.
+        isBlocked = true;
+        isSettled = false;
+      }
       if (isMissed !== true) continue;
       const missed = this.#newFiles.takeUp(sibling, home);
       ranks.set(missed, rank);
