@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { Pipeline } from "../pipeline/pipeline.ts";
 import { ManualClock } from "../testing/manual-clock.ts";
 import { Health } from "./health.ts";
 
@@ -10,6 +11,32 @@ describe("Health", () => {
     lagSeconds = 7.31;
     expect(health.stuck()).toEqual([{ component: "runtime", reason: "the event loop hung for 7.3 s" }]);
     lagSeconds = 0;
+    expect(health.stuck()).toEqual([]);
+  });
+
+  it("counts a write that does not come back as no progress, but neither a sink that is down nor one that works", async () => {
+    const clock = new ManualClock();
+    const health = new Health(clock, () => 0);
+    const out = {
+      name: "out",
+      isWriting: true,
+      trouble: undefined as string | undefined,
+      progressAtMs: clock.monotonic(),
+    };
+    const parse = { name: "parse", isApplying: true, applied: 3 };
+    health.started({ sinks: [out], transforms: [parse] } as unknown as Pipeline);
+    expect(health.stuck()).toEqual([]);
+    await clock.advance(119_000);
+    expect(health.stuck()).toEqual([]);
+    await clock.advance(2_000);
+    expect(health.stuck()).toEqual([
+      { component: "out", reason: "a write has not come back for 121 s" },
+      { component: "parse", reason: "it is at the same batch for 121 s" },
+    ]);
+    out.trouble = "connection refused";
+    parse.applied += 1;
+    expect(health.stuck()).toEqual([]);
+    Object.assign(out, { trouble: undefined, progressAtMs: clock.monotonic() });
     expect(health.stuck()).toEqual([]);
   });
 

@@ -32,6 +32,7 @@ export function collectMetrics(origin: MetricsOrigin): MetricsSnapshot {
     mpsc_channel_sent_total: channels.map(({ labels, counters }) => ({ labels, value: counters.sent })),
     mpsc_channel_received_total: channels.map(({ labels, counters }) => ({ labels, value: counters.received })),
     mpsc_channel_dropped_total: channels.flatMap(({ labels, counters }) => byReason(labels, counters.dropped)),
+    mpsc_channel_coalesced_total: channels.map(({ labels, counters }) => ({ labels, value: counters.coalesced })),
     mpsc_channel_send_duration_seconds: channels.map(({ labels, durations }) => ({
       labels,
       bounds: durations.boundsSeconds,

@@ -11,16 +11,26 @@ import { runAgent } from "./run-agent.ts";
 import { formatCount } from "./status-line.ts";
 
 /** Name of a tour -> what it shows. */
-const TOURS: { readonly [name: string]: string } = {
-  files: "three programs log, their files are rotated under the agent, and every line arrives exactly once",
+const TOURS: { readonly [name: string]: { readonly text: string; readonly run: Tour } } = {
+  files: {
+    text: "three programs log, their files are rotated under the agent, and every line arrives exactly once",
+    run: filesTour,
+  },
+  queue: {
+    text: "tasks in a Postgres queue that needs no server, worked on in threads, each archived when it is done",
+    run: async (...given) => (await import("./demo-queue.ts")).queueTour(...given),
+  },
 };
+
+type TourOptions = LogOptions & { readonly seconds?: number };
+type Tour = (folder: string, options: TourOptions, io: CliIo) => Promise<number>;
 
 const WRITE_MS = 20;
 const ROTATE_EVERY_WRITES = 150;
 
 /** `tailrace demo`: a self-contained tour in a temporary folder, with a live log writer. */
 export function register(program: Command, io: CliIo): void {
-  const tours = Object.entries(TOURS).map(([name, text]) => `  ${name}  ${text}`);
+  const tours = Object.entries(TOURS).map(([name, { text }]) => `  ${name}  ${text}`);
   withLogOptions(
     program
       .command("demo")
@@ -31,18 +41,25 @@ export function register(program: Command, io: CliIo): void {
   )
     .addHelpText(
       "after",
-      `\nTours:\n${tours.join("\n")}\n\nExamples:\n  tailrace demo\n  tailrace demo files --seconds 10 --keep`,
+      `\nTours:\n${tours.join("\n")}\n\nExamples:\n  tailrace demo\n  tailrace demo queue --seconds 10 --keep`,
     )
     .action(
       action(io, async ([name], options: LogOptions & { seconds?: number; keep?: boolean }) => {
-        if (TOURS[name!] === undefined) {
+        const tour = TOURS[name!];
+        if (tour === undefined) {
           const known = Object.keys(TOURS).join(", ");
           throw new ConfigError(
             [{ file: "command line", message: `there is no tour "${name}"; there is: ${known}` }],
             "TR_USAGE",
           );
         }
-        return tour(options, io);
+        const folder = mkdtempSync(join(tmpdir(), "tailrace-demo-"));
+        try {
+          return await tour.run(folder, options, io);
+        } finally {
+          if (options.keep) io.stderr.write(`kept: ${folder}\n`);
+          else rmSync(folder, { recursive: true, force: true });
+        }
       }),
     );
 }
@@ -53,9 +70,8 @@ function positive(text: string): number {
   return seconds;
 }
 
-async function tour(options: LogOptions & { seconds?: number; keep?: boolean }, io: CliIo): Promise<number> {
+async function filesTour(folder: string, options: TourOptions, io: CliIo): Promise<number> {
   const paint = coloursFor(io.stderr, io.env);
-  const folder = mkdtempSync(join(tmpdir(), "tailrace-demo-"));
   const logs = join(folder, "logs");
   mkdirSync(logs);
   const output = join(folder, "collected.ndjson");
@@ -91,8 +107,6 @@ async function tour(options: LogOptions & { seconds?: number; keep?: boolean }, 
     clearTimeout(timer);
     writer.stop();
     process.off("SIGINT", stopWriter).off("SIGTERM", stopWriter);
-    if (options.keep) io.stderr.write(`kept: ${folder}\n`);
-    else rmSync(folder, { recursive: true, force: true });
   }
 }
 

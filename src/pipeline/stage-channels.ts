@@ -42,7 +42,8 @@ export function stageChannels({ channels, plan, clock, log }: PipelineEnvironmen
     createBroadcast(section, { why }) {
       const size = plan.channels.ofStages(section);
       const [component, channel] = section.split(".") as [string, string];
-      return channels.createBroadcast({ component, channel, why, capacity: size.bufferSize });
+      const overflow = size.overflow === "drop_newest" ? "drop_newest" : "drop_oldest";
+      return channels.createBroadcast({ component, channel, why, capacity: size.bufferSize, overflow });
     },
     taskReadiness: plan.taskReadiness,
   };

@@ -63,7 +63,7 @@ export const timeslotsSource = defineSource({
 });
 
 /** The part of a collector that the source uses. */
-export type Collecting = Pick<SlotCollector, "abilities" | "names" | "fill" | "collect" | "close">;
+export type Collecting = Pick<SlotCollector, "abilities" | "names" | "fill" | "collect" | "detach" | "close">;
 
 /** @internal The source over any collector, so that tests can drop and fail. */
 export class TimeSlotsSource implements Source {
@@ -104,6 +104,7 @@ export class TimeSlotsSource implements Source {
         await clock.sleep(this.#collector.fill > BUSY_FILL ? BUSY_LOOK_MS : LOOK_MS, { signal });
       }
       // What was over before the stop is told.
+      this.#collector.detach();
       if (!once && !this.#sender.isClosed) this.#look();
     } catch (error) {
       throw new StageError("TR_STAGE_FAILED", name, `cannot read time slots: ${toError(error).message}`, {

@@ -45,6 +45,12 @@ export const METRICS = {
     unit: "{message}",
     labels: [...CHANNEL, "reason"],
   },
+  mpsc_channel_coalesced_total: {
+    kind: "counter",
+    help: "Messages that became part of an equal one that waited; counted neither as sent nor as dropped.",
+    unit: "{message}",
+    labels: CHANNEL,
+  },
   mpsc_channel_send_duration_seconds: {
     kind: "histogram",
     help: "How long sends waited for room.",

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { type Btf, BtfError } from "./btf.ts";
 import { type KernelCalls, KernelError } from "./kernel-calls.ts";
 import { createMap, SharedValue, setEntry } from "./maps.ts";
-import type { Ownership } from "./ownership.ts";
+import { Ownership } from "./ownership.ts";
 import { attachToCounter, loadProgram, openCounter, traceWith } from "./programs.ts";
 import { Ring } from "./ring.ts";
 import { HEADER, RECORD, sharedBytes } from "./shared-layout.ts";
@@ -49,6 +49,8 @@ export interface KernelSide {
   /** Processors there can be, rounded up to a power of two. */
   readonly processors: number;
   readonly abilities: Abilities;
+  /** Detaches every program: from then on nothing new begins. The rest stays until its owner is released. */
+  detach(): void;
 }
 
 /** Processes, and cgroups, that the kernel keeps in mind as told of. */
@@ -58,7 +60,7 @@ const KNOWN_CGROUPS = 4_096;
 const POSSIBLE_PATH = "/sys/devices/system/cpu/possible";
 
 /**
- * Makes maps, then loads programs, then attaches them: from the last step on, records come. All of it belongs to `owned`.
+ * Makes maps, then loads programs and attaches them: from the last step on, records come. All of it belongs to `owned`.
  * @throws BtfError, VerifierError, KernelError
  */
 export function openKernelSide(calls: KernelCalls, owned: Ownership, options: KernelSideOptions): KernelSide {
@@ -83,15 +85,16 @@ export function openKernelSide(calls: KernelCalls, owned: Ownership, options: Ke
     knownCgroups,
     counters,
   });
+  const attached = owned.own(new Ownership(), (links) => links.release());
   const trace = (tracepoint: string, code: Buffer) =>
-    traceWith(calls, owned, btf, { name: `tr_${tracepoint.replace(/^sched_/, "")}`, tracepoint, code });
+    traceWith(calls, owned, attached, btf, { name: `tr_${tracepoint.replace(/^sched_/, "")}`, tracepoint, code });
 
   const sums = loadProgram(calls, owned, { name: "tr_sums", type: "raw_tracepoint", code: programs.sums() });
   trace("sched_process_free", programs.processFree());
   trace("task_rename", programs.taskRename());
   if (btf.tracepoint("cgroup_attach_task") !== undefined) trace("cgroup_attach_task", programs.cgroupAttach());
   trace("sys_enter", programs.sysEnter());
-  tracePageFaults(calls, owned, possible, options, programs, trace);
+  tracePageFaults(calls, { owned, attached }, possible, options, programs, trace);
   // Linux 6.3; before it no tracepoint of a socket told bytes and process.
   const network = btf.tracepoint("sock_send_length") !== undefined && btf.tracepoint("sock_recv_length") !== undefined;
   if (network) {
@@ -104,7 +107,7 @@ export function openKernelSide(calls: KernelCalls, owned: Ownership, options: Ke
   trace("sched_wakeup", programs.schedWakeup(RECORD.WAKE));
   trace("sched_switch", programs.schedSwitch());
   const abilities = { counters: new Set(Object.keys(counters) as CounterName[]), network, block };
-  return { ring, shared, sums, processors, abilities };
+  return { ring, shared, sums, processors, abilities, detach: () => attached.release() };
 }
 
 /** How many processors there can ever be, from a list such as "0-3,5". */
@@ -116,7 +119,7 @@ export function possibleProcessors(list: string): number {
 
 function tracePageFaults(
   calls: KernelCalls,
-  owned: Ownership,
+  { owned, attached }: { readonly owned: Ownership; readonly attached: Ownership },
   possible: number,
   options: KernelSideOptions,
   programs: SlotPrograms,
@@ -130,7 +133,7 @@ function tracePageFaults(
   }
   const program = loadProgram(calls, owned, { name: "tr_page_fault", type: "perf_event", code });
   for (let cpu = 0; cpu < possible; cpu += 1) {
-    const counter = unlessOffline(() => openCounter(calls, owned, cpu, PAGE_FAULT_EVENT));
+    const counter = unlessOffline(() => openCounter(calls, attached, cpu, PAGE_FAULT_EVENT));
     if (counter !== undefined) attachToCounter(calls, counter, program);
   }
 }

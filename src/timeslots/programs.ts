@@ -90,10 +90,11 @@ export function attachTracepoint(
   return owned.own(calls.bpf(BPF_COMMANDS.RAW_TRACEPOINT_OPEN, attributes), (link) => calls.close(link));
 }
 
-/** Loads a program for a BTF tracepoint and attaches it. @throws BtfError, VerifierError, KernelError */
+/** Loads a program for a BTF tracepoint and attaches it; `attached` owns the link. @throws VerifierError, KernelError */
 export function traceWith(
   calls: KernelCalls,
   owned: Ownership,
+  attached: Ownership,
   btf: Btf,
   options: { readonly name: string; readonly tracepoint: string; readonly code: Buffer },
 ): void {
@@ -101,7 +102,7 @@ export function traceWith(
   if (btfId === undefined) throw new KernelError("bpf", "ENOENT", `: no tracepoint ${options.tracepoint}`);
   const { name, code } = options;
   const program = loadProgram(calls, owned, { name, type: "btf_tracepoint", code, btfId });
-  attachTracepoint(calls, owned, program, undefined);
+  attachTracepoint(calls, attached, program, undefined);
 }
 
 /** Runs a raw tracepoint program on a processor, once; resolves when it is through. @throws KernelError (ENXIO: offline) */

@@ -158,6 +158,11 @@ export class SlotCollector {
     return skipped;
   }
 
+  /** From now on the kernel tells nothing new; what it has told can still be collected. */
+  detach(): void {
+    this.#kernel.detach();
+  }
+
   /** Detaches and gives everything back. @throws the first error of it, after all of it was tried */
   close(): void {
     this.#owned.release();

@@ -131,6 +131,7 @@ describe("the page of bounds", () => {
       map: {},
       filter: { condition: "true" },
       tcp: { address },
+      handler: { command: [process.execPath, "-e", "process.stdin.resume()"] },
       http: { url: `http://${address}/` },
       // Nobody is there: a sink of Postgres does not need the server to start.
       postgres: { url: "postgres://127.0.0.1:1/none", table: "rows" },

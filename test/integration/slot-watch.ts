@@ -112,7 +112,9 @@ export class Load implements AsyncDisposable {
       };
       ${code}
     `;
-    return new Load(spawn(process.execPath, ["--single-threaded", "-e", script], { stdio: ["ignore", "pipe", "inherit"] }));
+    return new Load(
+      spawn(process.execPath, ["--single-threaded", "-e", script], { stdio: ["ignore", "pipe", "inherit"] }),
+    );
   }
 
   /** What it told. */

@@ -62,6 +62,12 @@ interface ToProduce {
   readonly headers?: Map<Buffer, Buffer>;
 }
 
+/**
+ * We know no id from before: give one, and fence whoever had it. The client would say "my id is 0, my epoch is 0", which
+ * the broker takes for a producer that was fenced (KIP-360).
+ */
+const NO_ID_YET = { producerId: -1n, producerEpoch: -1 };
+
 const ID_HEADER = Buffer.from("tailrace-record-id");
 
 export class KafkaSink implements Sink {
@@ -147,7 +153,7 @@ export class KafkaSink implements Sink {
       await producer.metadata({ topics: [this.#options.topic], forceUpdate: true });
       await this.#positions.ensure();
       this.#refuseNewerClaim(await this.#positions.read(reader));
-      let transaction = await producer.beginTransaction();
+      let transaction = await producer.beginTransaction(NO_ID_YET);
       const kept = await this.#positions.read(reader);
       this.#refuseNewerClaim(kept);
       const found = kept.claim?.epoch ?? 0;
