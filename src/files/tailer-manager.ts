@@ -16,6 +16,7 @@ import { PathPatterns } from "./glob.ts";
 import { HINT_DELAY_MS, LoopPace } from "./loop-pace.ts";
 import type { Readers } from "./readers.ts";
 import { Rotation } from "./rotation.ts";
+import { SourceNotices } from "./source-notices.ts";
 import { Tailer } from "./tailer.ts";
 import type { TailerManagerOptions } from "./tailer-manager-options.ts";
 import type { Ending, ReadCounters, TailerEnd, TailerOptions, TailerPayload } from "./tailer-options.ts";
@@ -56,6 +57,7 @@ export class TailerManager implements Source {
   readonly #toMark = new Set<FileState>();
   /** Gone with their files: one that never could be read again is not told of. */
   readonly #troubles: FileTroubles;
+  readonly #notices: SourceNotices;
   readonly #delivered: DeliveredFiles;
   readonly #report: FileReport;
   readonly #tombstones: Tombstones;
@@ -82,6 +84,7 @@ export class TailerManager implements Source {
       seenAtMs: (path) => this.#watcher?.seenAtMs(path) ?? 0,
     });
     this.#troubles = new FileTroubles(context);
+    this.#notices = new SourceNotices(context.log, context.clock);
     this.#delivered = new DeliveredFiles({
       ...context,
       fileRegistry: this.#fileRegistry,
@@ -110,7 +113,11 @@ export class TailerManager implements Source {
     const { clock } = this.#context;
     this.#isOnce = once;
     this.#token = CancellationToken.following(signal);
-    this.#maxOpenFiles = Math.min(this.#maxOpenFiles, await openFileLimit(this.#context.fileSystem));
+    const allowed = await openFileLimit(this.#context.fileSystem);
+    if (allowed < this.#maxOpenFiles) {
+      this.#notices.fewerOpenFiles(this.#maxOpenFiles, allowed);
+      this.#maxOpenFiles = allowed;
+    }
     const pace = new LoopPace(clock, this.#token.signal);
     this.#pace = pace;
     const discovery = this.#open();
@@ -261,6 +268,7 @@ export class TailerManager implements Source {
       const isQuiet = nowMs - Math.max(state.changedAtMs, running.idleSinceMs) >= IDLE_CLOSE_MS;
       if (running.tailer.isIdle && isQuiet && state.phase === "live") running.token.cancel();
     }
+    this.#notices.cutLines(this.counters, this.#options.maxLineBytes);
     await this.#discovery?.settleCopies();
     this.#tombstones.note(this.#fileRegistry.states);
     await this.#tombstones.prune((state) => this.#running.has(state));
@@ -390,6 +398,7 @@ export class TailerManager implements Source {
       partialLineTimeoutMs: this.#options.partialLineTimeoutMs,
       rotateWaitMs: this.#options.rotateWaitMs,
       counters: this.counters,
+      notices: this.#notices,
       open: (which) => this.#rotation.openAs(which),
       onCaughtUp: (which) => {
         which.isCaughtUp = true;

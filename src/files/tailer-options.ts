@@ -7,6 +7,7 @@ import type { EventSink } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Content } from "./content.ts";
 import type { FileState } from "./file-state.ts";
+import type { SourceNotices } from "./source-notices.ts";
 
 /** The batch that a Tailer emits: whole lines of one file, and the byte range that they came from. */
 export type TailerPayload = Batch;
@@ -37,6 +38,7 @@ export interface TailerOptions {
   readonly partialLineTimeoutMs: number;
   readonly rotateWaitMs: number;
   readonly counters: ReadCounters;
+  readonly notices: SourceNotices;
   /** Opens the content where the state says it is; undefined: something else is there now. */
   readonly open: (state: FileState) => Promise<Content | undefined>;
   /** All that was there when the end was marked has been sent. */

@@ -373,7 +373,7 @@ export class Tailer {
 
   /** Makes the entry durable; tries until it is, or false when stopped. Dying before it: the file is new again. */
   async #save(): Promise<boolean> {
-    const { positions, clock, random, log } = this.#options;
+    const { positions, clock, random, notices } = this.#options;
     const { state } = this;
     const backoff = new Backoff({ initialMs: 100, maxMs: 5000 }, random);
     while (!this.#signal.aborted) {
@@ -384,9 +384,7 @@ export class Tailer {
         state.isSaved = true;
         return true;
       } catch (error) {
-        if (backoff.attempts === 0) {
-          log.warn({ file: pathToText(state.path), error: toError(error).message }, "cannot save a file entry yet");
-        }
+        notices.unsaved(pathToText(state.path), toError(error));
         await clock.sleep(backoff.next(), { signal: this.#signal });
       }
     }
