@@ -134,7 +134,8 @@ describe("the page of bounds", () => {
       handler: { command: [process.execPath, "-e", "process.stdin.resume()"] },
       http: { url: `http://${address}/` },
       // Nobody is there: a sink of Postgres does not need the server to start.
-      postgres: { url: "postgres://127.0.0.1:1/none", table: "rows" },
+      "sink postgres": { url: "postgres://127.0.0.1:1/none", table: "rows" },
+      "source postgres": { url: "postgres://127.0.0.1:1/none", table: "rows", cursor_column: "id" },
       pgmq: { url: "postgres://127.0.0.1:1/none", queue: "messages" },
     };
     await using served = await ServedAgent.start((folder) => {
@@ -143,6 +144,11 @@ describe("the page of bounds", () => {
       const special: { readonly [type: string]: object } = {
         ...own,
         map: { module },
+        // Nobody is there either: these wait for their servers.
+        "source jetstream": { servers: ["nats://127.0.0.1:1"], stream: "S", consumer: "c" },
+        "sink jetstream": { servers: ["nats://127.0.0.1:1"], stream: "S", subject: "s" },
+        "source kafka": { brokers: ["127.0.0.1:1"], topics: ["t"], group_id: "g" },
+        "sink kafka": { brokers: ["127.0.0.1:1"], topic: "t" },
         "source file": { include: [join(folder, "logs", "*.log")] },
         "sink file": { path: join(folder, "out.ndjson") },
       };
@@ -157,7 +163,9 @@ describe("the page of bounds", () => {
         sources: section("source", builtInStages.sources, {}),
         transforms: section("transform", builtInStages.transforms, { inputs: ["source_file"] }),
         sinks: section("sink", builtInStages.sinks, {
-          inputs: builtInStages.transforms.map(({ type }) => `transform_${type}`).concat("source_stdin"),
+          inputs: builtInStages.transforms
+            .map(({ type }) => `transform_${type}`)
+            .concat(builtInStages.sources.flatMap(({ type }) => (type === "file" ? [] : [`source_${type}`]))),
         }),
       };
     });

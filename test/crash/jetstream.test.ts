@@ -25,67 +25,76 @@ async function arrivedIn(servers: NatsServers, stream: string): Promise<string[]
 }
 
 describe.skipIf(!needs("nats-server"))("agent › kill -9 with JetStream", () => {
-  it(`publishes each line once and in order, whoever of agent and server is killed (seed ${SEED})`, async () => {
-    const random = new SeededRandom(SEED);
-    await using servers = await NatsServers.start();
-    await using machine = new CrashMachine();
-    const config = machine.configure({
-      sink: `type = "jetstream"\nservers = ${JSON.stringify(servers.urls)}\nstream = "LOGS"\nsubject = "logs.app"\ncreate = true\nencoding = "raw"\ntimeout_ms = 2000\nretry = { initial_ms = 20, max_ms = 100 }`,
-    });
-    const writer = await machine.writer({ ...WRITER, seed: SEED });
-    for (let round = 0; round < ROUNDS; round += 1) {
-      const agent = machine.agent(config);
-      await passing(random.int(300, 1200));
-      if (random.chance(0.5)) {
-        await servers.node.kill();
-        await passing(random.int(0, 300));
-        await servers.node.start();
-        await passing(random.int(0, 600));
+  it(
+    `publishes each line once and in order, whoever of agent and server is killed (seed ${SEED})`,
+    async () => {
+      const random = new SeededRandom(SEED);
+      await using servers = await NatsServers.start();
+      await using machine = new CrashMachine();
+      const config = machine.configure({
+        sink: `type = "jetstream"\nservers = ${JSON.stringify(servers.urls)}\nstream = "LOGS"\nsubject = "logs.app"\ncreate = true\nencoding = "raw"\ntimeout_ms = 2000\nretry = { initial_ms = 20, max_ms = 100 }`,
+      });
+      const writer = await machine.writer({ ...WRITER, seed: SEED });
+      for (let round = 0; round < ROUNDS; round += 1) {
+        const agent = machine.agent(config);
+        await passing(random.int(300, 1200));
+        if (random.chance(0.5)) {
+          await servers.node.kill();
+          await passing(random.int(0, 300));
+          await servers.node.start();
+          await passing(random.int(0, 600));
+        }
+        expect(agent.isOver, agent.stderr).toBe(false);
+        agent.kill();
+        await agent.exited;
       }
-      expect(agent.isOver, agent.stderr).toBe(false);
-      agent.kill();
-      await agent.exited;
-    }
-    const written = await writer.stop();
-    const exit = await machine.agent(config, "--once").end();
-    expect(exit.code, exit.stderr).toBe(0);
-    const verdict = verify(written, await arrivedIn(servers, "LOGS"), { allowRepeats: false });
-    expect(verdict.problems.length, `seed ${SEED}\n${describeProblems(verdict)}\n${exit.stderr}`).toBe(0);
-    expect(verdict.lines).toBeGreaterThan(0);
-  }, 60_000 + ROUNDS * 10_000);
+      const written = await writer.stop();
+      const exit = await machine.agent(config, "--once").end();
+      expect(exit.code, exit.stderr).toBe(0);
+      const verdict = verify(written, await arrivedIn(servers, "LOGS"), { allowRepeats: false });
+      expect(verdict.problems.length, `seed ${SEED}\n${describeProblems(verdict)}\n${exit.stderr}`).toBe(0);
+      expect(verdict.lines).toBeGreaterThan(0);
+    },
+    60_000 + ROUNDS * 10_000,
+  );
 
-  it(`reads each message once and in order into a file, whoever of agent and server is killed (seed ${SEED})`, async () => {
-    const random = new SeededRandom(SEED + 1);
-    await using servers = await NatsServers.start();
-    await using machine = new CrashMachine();
-    const sink = `type = "jetstream"\nservers = ${JSON.stringify(servers.urls)}\nstream = "LOGS"\nsubject = "logs.app"\ncreate = true\nencoding = "raw"\ntimeout_ms = 2000\nretry = { initial_ms = 20, max_ms = 100 }`;
-    // One agent does both: what it publishes it reads again, into the file.
-    const config = machine.configure({
-      sink,
-      more: `[sources.stream]\ntype = "jetstream"\nservers = ${JSON.stringify(servers.urls)}\nstream = "LOGS"\nconsumer = "back"\ntimeout_ms = 2000\n[sinks.back]\ntype = "file"\ninputs = ["stream"]\npath = ${JSON.stringify(machine.output)}\nencoding = "raw"`,
-    });
-    const writer = await machine.writer({ ...WRITER, seed: SEED });
-    for (let round = 0; round < ROUNDS; round += 1) {
-      const agent = machine.agent(config);
-      const before = machine.outputBytes();
-      if (random.chance(0.8)) await until(() => agent.isOver || machine.outputBytes() > before, "messages to come back");
-      await passing(random.int(0, 800));
-      if (random.chance(0.4)) {
-        await servers.node.kill();
-        await passing(random.int(0, 300));
-        await servers.node.start();
-        await passing(random.int(0, 600));
+  it(
+    `reads each message once and in order into a file, whoever of agent and server is killed (seed ${SEED})`,
+    async () => {
+      const random = new SeededRandom(SEED + 1);
+      await using servers = await NatsServers.start();
+      await using machine = new CrashMachine();
+      const sink = `type = "jetstream"\nservers = ${JSON.stringify(servers.urls)}\nstream = "LOGS"\nsubject = "logs.app"\ncreate = true\nencoding = "raw"\ntimeout_ms = 2000\nretry = { initial_ms = 20, max_ms = 100 }`;
+      // One agent does both: what it publishes it reads again, into the file.
+      const config = machine.configure({
+        sink,
+        more: `[sources.stream]\ntype = "jetstream"\nservers = ${JSON.stringify(servers.urls)}\nstream = "LOGS"\nconsumer = "back"\ntimeout_ms = 2000\n[sinks.back]\ntype = "file"\ninputs = ["stream"]\npath = ${JSON.stringify(machine.output)}\nencoding = "raw"`,
+      });
+      const writer = await machine.writer({ ...WRITER, seed: SEED });
+      for (let round = 0; round < ROUNDS; round += 1) {
+        const agent = machine.agent(config);
+        const before = machine.outputBytes();
+        if (random.chance(0.8))
+          await until(() => agent.isOver || machine.outputBytes() > before, "messages to come back");
+        await passing(random.int(0, 800));
+        if (random.chance(0.4)) {
+          await servers.node.kill();
+          await passing(random.int(0, 300));
+          await servers.node.start();
+          await passing(random.int(0, 600));
+        }
+        expect(agent.isOver, agent.stderr).toBe(false);
+        agent.kill();
+        await agent.exited;
       }
-      expect(agent.isOver, agent.stderr).toBe(false);
-      agent.kill();
-      await agent.exited;
-    }
-    const written = await writer.stop();
-    const first = await machine.agent(config, "--once").end();
-    // What the first one published may lie behind where its own source ended.
-    const exit = await machine.agent(config, "--once").end();
-    expect([first.code, exit.code], first.stderr + exit.stderr).toEqual([0, 0]);
-    const verdict = verify(written, machine.outputLines(), { allowRepeats: false });
-    expect(verdict.problems.length, `seed ${SEED}\n${describeProblems(verdict)}\n${exit.stderr}`).toBe(0);
-  }, 60_000 + ROUNDS * 10_000);
+      const written = await writer.stop();
+      const first = await machine.agent(config, "--once").end();
+      // What the first one published may lie behind where its own source ended.
+      const exit = await machine.agent(config, "--once").end();
+      expect([first.code, exit.code], first.stderr + exit.stderr).toEqual([0, 0]);
+      const verdict = verify(written, machine.outputLines(), { allowRepeats: false });
+      expect(verdict.problems.length, `seed ${SEED}\n${describeProblems(verdict)}\n${exit.stderr}`).toBe(0);
+    },
+    60_000 + ROUNDS * 10_000,
+  );
 });

@@ -125,8 +125,12 @@ ${options.more ?? ""}
 
   /** Lines of the output. */
   outputLines(): string[] {
-    if (!existsSync(this.output)) return [];
-    const text = readFileSync(this.output, "utf8");
+    return this.linesOf(this.output);
+  }
+
+  linesOf(path: string): string[] {
+    if (!existsSync(path)) return [];
+    const text = readFileSync(path, "utf8");
     const lines = text.split("\n");
     const rest = lines.pop();
     return rest === "" ? lines : [...lines, `${rest} (without a delimiter)`];

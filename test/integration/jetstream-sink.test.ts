@@ -79,7 +79,14 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
   const keeper = (over: object = {}) => {
     streams += 1;
     const stream = `S${streams}`;
-    const options = { servers: servers.urls, stream, subject: `s${streams}.app`, create: true, encoding: "text", ...over };
+    const options = {
+      servers: servers.urls,
+      stream,
+      subject: `s${streams}.app`,
+      create: true,
+      encoding: "text",
+      ...over,
+    };
     return { stream, subject: options.subject, kept: new Keeper(options) };
   };
   const bodies = async (stream: string) => (await readStream(connection, stream)).map(({ body }) => body);
@@ -118,7 +125,10 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
     await deliver(sink, lines("a", 160, 300));
     await deliver(sink, lines("b", 0, 20));
     const found = await bodies(stream);
-    for (const [key, count] of [["a", 300], ["b", 20]] as const)
+    for (const [key, count] of [
+      ["a", 300],
+      ["b", 20],
+    ] as const)
       expect(found.filter((body) => body.startsWith(key))).toEqual(expected(key, count));
   });
 });

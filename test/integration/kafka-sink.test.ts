@@ -66,7 +66,14 @@ describe.skipIf(!needs("a Kafka broker"))("kafka sink", () => {
     topics += 1;
     const topic = `t${topics}`;
     await createTopic(server.address, topic, partitions);
-    const options = { brokers: [server.address], topic, transactional: true, encoding: "text", timeout_ms: 5000, ...over };
+    const options = {
+      brokers: [server.address],
+      topic,
+      transactional: true,
+      encoding: "text",
+      timeout_ms: 5000,
+      ...over,
+    };
     return { topic, kept: new Keeper(options) };
   };
 

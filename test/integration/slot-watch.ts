@@ -73,7 +73,10 @@ export class SlotWatch implements Disposable {
   /** What a process did in all slots together. */
   sumsOf(process: number): Sums {
     const sums = new Array<number>(SUM_COUNT).fill(0);
-    for (const { rows } of this.slots) rows.get(process)?.forEach((value, sum) => void (sums[sum]! += value));
+    for (const { rows } of this.slots)
+      rows.get(process)?.forEach((value, sum) => {
+        sums[sum]! += value;
+      });
     return Object.fromEntries(SUMS.map((name, index) => [name, sums[index]])) as Sums;
   }
 

@@ -100,7 +100,14 @@ export class KafkaServer implements AsyncDisposable {
     const memory = ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
     const child = spawn(
       "java",
-      [...memory, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", `${kafkaJars()}/*`, "kafka.Kafka", this.#config],
+      [
+        ...memory,
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-cp",
+        `${kafkaJars()}/*`,
+        "kafka.Kafka",
+        this.#config,
+      ],
       { cwd: this.#folder, stdio: ["ignore", "pipe", "pipe"] },
     );
     this.#child = child;
@@ -112,7 +119,11 @@ export class KafkaServer implements AsyncDisposable {
     child.once("exit", () => {
       if (this.#child === child) this.#child = undefined;
     });
-    await untilListening(this.#port, () => this.#child === child, () => this.#log);
+    await untilListening(
+      this.#port,
+      () => this.#child === child,
+      () => this.#log,
+    );
   }
 
   /** SIGTERM: an orderly end. */
@@ -191,7 +202,13 @@ export async function produce(
   partitionOf: (index: number) => number = () => 0,
 ): Promise<void> {
   const { Producer } = await kafkaClient();
-  const producer = new Producer({ clientId: "test", bootstrapBrokers: [address], timeout: 5000, retries: 20, retryDelay: 50 });
+  const producer = new Producer({
+    clientId: "test",
+    bootstrapBrokers: [address],
+    timeout: 5000,
+    retries: 20,
+    retryDelay: 50,
+  });
   try {
     for (let at = 0; at < texts.length; at += 2000) {
       const messages = texts

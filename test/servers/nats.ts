@@ -69,7 +69,10 @@ export class NatsNode {
       `server_name: ${name}\nlisten: "127.0.0.1:${port}"\njetstream { store_dir: "${join(folder, name)}" }\n${cluster}${config}\n`,
     );
     mkdirSync(join(folder, name), { recursive: true });
-    const child = spawn("nats-server", ["-c", path], { env: { ...process.env, PATH }, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn("nats-server", ["-c", path], {
+      env: { ...process.env, PATH },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     this.#child = child;
     const note = (text: string) => {
       this.#log = (this.#log + text).slice(-100_000);
@@ -79,7 +82,11 @@ export class NatsNode {
     child.once("exit", () => {
       if (this.#child === child) this.#child = undefined;
     });
-    await untilListening(port, () => this.#child === child, () => this.#log);
+    await untilListening(
+      port,
+      () => this.#child === child,
+      () => this.#log,
+    );
   }
 
   /** SIGTERM: an orderly end. */

@@ -1,0 +1,375 @@
+import { connect, createServer, type Socket } from "node:net";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { Json } from "../../src/checkpoint/checkpoint-store.ts";
+import { Batch, Messages, type Origin } from "../../src/record/index.ts";
+import { pgmqSink } from "../../src/sinks/pgmq.ts";
+import { postgresSink } from "../../src/sinks/postgres.ts";
+import type { Marks, Sink } from "../../src/stage/index.ts";
+import { sinkContext } from "../../src/testing/sink-context.ts";
+import { contractBatch } from "../../src/testing/transform-contract.ts";
+import { PostgresServer } from "../servers/postgres.ts";
+import { postgresOrSkip } from "./postgres-or-skip.ts";
+import { ServedAgent, until } from "./served-agent.ts";
+
+let server: PostgresServer;
+let tables = 0;
+let table = "";
+const { signal } = new AbortController();
+
+/** Marks that outlive a sink, as the store keeps them. */
+class Store {
+  readonly marks = new Map<string, Json>();
+  readonly warnings: string[] = [];
+  readonly context = () =>
+    sinkContext({
+      marks: new Map(this.marks),
+      saveMarks: async (marks: Marks) => {
+        for (const [name, value] of Object.entries(marks)) {
+          if (value === undefined) this.marks.delete(name);
+          else this.marks.set(name, value);
+        }
+      },
+      log: { ...sinkContext().log, warn: (_facts: object, message: string) => void this.warnings.push(message) },
+    });
+}
+
+describe("sinks of Postgres", () => {
+  postgresOrSkip();
+  beforeAll(async () => {
+    server = await PostgresServer.start(["fsync=off"]);
+  });
+  afterAll(() => server?.[Symbol.asyncDispose]());
+  beforeEach(() => {
+    table = `rows_${++tables}`;
+  });
+
+  const openTable = (store: Store, more: object = {}, url = server.url()) =>
+    postgresSink.open(
+      postgresSink.options.parse({ url, table, create: true, timeout_ms: 3000, ...more }),
+      store.context(),
+    );
+  const rowsOf = (name = table) => server.query<{ [column: string]: unknown }>(`SELECT * FROM "${name}" ORDER BY ctid`);
+  const write = (sink: Sink, batch: Batch, way?: string) =>
+    sink.write(batch, way === undefined ? { signal } : { signal, way });
+  const generation = async () =>
+    Number(
+      (
+        await server.query<{ g: string }>("SELECT generation AS g FROM tailrace.sinks ORDER BY opened_at DESC LIMIT 1")
+      )[0]!.g,
+    );
+
+  it("makes the table of the contract, and fills it", async () => {
+    await using sink = await openTable(new Store());
+    await sink.recover!();
+    const batch = contractBatch(["one\ttab \\ back", "two"]);
+    expect(await write(sink, batch)).toEqual({ kind: "delivered" });
+    const [row] = await rowsOf();
+    expect(Object.keys(row!)).toEqual(["id", "time", "source", "file", "offset", "message", "event"]);
+    expect(row).toMatchObject({ id: batch.records[0]!.id, message: "one\ttab \\ back", offset: "0" });
+    expect(row!["event"]).toEqual(batch.records[0]!.event);
+    expect((row!["time"] as Date).toISOString()).toBe(batch.records[0]!.event["timestamp"]);
+  });
+
+  it("puts what waits into one transaction", async () => {
+    await using sink = await openTable(new Store());
+    await sink.recover!();
+    const before = await generation();
+    const batches = Array.from({ length: 50 }, (_, file) => contractBatch(["a", "b"], { key: `file-${file}` }));
+    const outcomes = await Promise.all(batches.map((batch) => write(sink, batch)));
+    expect(outcomes.every(({ kind }) => kind === "delivered")).toBe(true);
+    expect(await rowsOf()).toHaveLength(100);
+    expect((await generation()) - before).toBeLessThanOrEqual(2);
+  });
+
+  it("tells the positions of what it holds, by file and way, also to the next one", async () => {
+    await server.query(`CREATE TABLE "${table}" (message text)`);
+    const store = new Store();
+    const first = contractBatch(["a"], { offset: 0 });
+    const third = contractBatch(["c"], { offset: 100 });
+    {
+      await using sink = await openTable(store, { create: false });
+      expect(await sink.recover!()).toEqual({ positions: [], standsAlone: false });
+      await write(sink, first, "parse");
+      await write(sink, third, "parse");
+      await write(sink, third, "");
+    }
+    await using again = await openTable(store, { create: false });
+    const { positions, standsAlone } = await again.recover!();
+    expect(standsAlone).toBe(false);
+    const { end } = third.ranges[0]!;
+    expect(positions).toHaveLength(2);
+    expect(positions).toContainEqual({
+      source: "contract",
+      file: first.origin.key,
+      way: "parse",
+      value: { prefix: first.ranges[0]!.end, ranges: [{ start: 100, end }] },
+    });
+  });
+
+  it("knows after a COMMIT without an answer that it went through", async () => {
+    const store = new Store();
+    await using proxy = await CuttingProxy.start(server.port);
+    await using sink = await openTable(store, {}, server.url().replace(String(server.port), String(proxy.port)));
+    await sink.recover!();
+    proxy.cutBehind = "COMMIT";
+    const batch = contractBatch(["a", "b"]);
+    const outcome = await write(sink, batch);
+    expect(outcome).toMatchObject({ kind: "retry", isOutcomeUnknown: true });
+    const { positions, standsAlone } = await sink.recover!();
+    expect(standsAlone).toBe(false);
+    expect(positions[0]!.value.prefix).toBe(batch.ranges.at(-1)!.end);
+    expect(await rowsOf()).toHaveLength(2);
+    // And a sink that is asked for it again nevertheless does not store it twice.
+    expect(await write(sink, contractBatch(["c"], { offset: 1000 }))).toEqual({ kind: "delivered" });
+    expect(await rowsOf()).toHaveLength(3);
+  });
+
+  it("knows after a COMMIT that never arrived that nothing did", async () => {
+    const store = new Store();
+    await using proxy = await CuttingProxy.start(server.port);
+    await using sink = await openTable(store, {}, server.url().replace(String(server.port), String(proxy.port)));
+    await sink.recover!();
+    proxy.cutBefore = "COMMIT";
+    const batch = contractBatch(["a", "b"]);
+    expect(await write(sink, batch)).toMatchObject({ kind: "retry", isOutcomeUnknown: true });
+    expect((await sink.recover!()).positions).toEqual([]);
+    expect(await write(sink, batch)).toEqual({ kind: "delivered" });
+    expect(await rowsOf()).toHaveLength(2);
+  });
+
+  it("is out as soon as somebody else has opened the same sink", async () => {
+    const store = new Store();
+    await using one = await openTable(store);
+    await one.recover!();
+    await write(one, contractBatch(["a"]));
+    await using two = await openTable(store);
+    await two.recover!();
+    await expect(write(one, contractBatch(["b"], { offset: 100 }))).rejects.toMatchObject({ code: "TR_SINK_FENCED" });
+    await expect(one.recover!()).rejects.toMatchObject({ code: "TR_SINK_FENCED" });
+    expect(await write(two, contractBatch(["b"], { offset: 100 }))).toEqual({ kind: "delivered" });
+    expect(await rowsOf()).toHaveLength(2);
+  });
+
+  it("says of a database that was put back that what it holds stands alone, until that is committed", async () => {
+    const store = new Store();
+    {
+      await using sink = await openTable(store);
+      await sink.recover!();
+      await write(sink, contractBatch(["a"]));
+      await sink.committed!();
+    }
+    const saved = await server.query<{ sink: string; epoch: string; generation: string }>(
+      "SELECT * FROM tailrace.sinks",
+    );
+    {
+      await using sink = await openTable(store);
+      await sink.recover!();
+      await write(sink, contractBatch(["b"], { offset: 100 }));
+    }
+    // What a backup of then brings back.
+    const mine = store.marks.get("uuid");
+    const then = saved.find(({ sink }) => sink === mine)!;
+    await server.query("UPDATE tailrace.sinks SET epoch = $2, generation = $3 WHERE sink = $1", [
+      mine,
+      then.epoch,
+      then.generation,
+    ]);
+    await server.query("UPDATE tailrace.positions SET ranges = '[]' WHERE sink = $1", [mine]);
+    for (let start = 0; start < 2; start += 1) {
+      // Dying in between must not make it look as if nothing was lost.
+      const sink = await openTable(store);
+      const { standsAlone, positions } = await sink.recover!();
+      expect({ standsAlone, ranges: positions[0]?.value.ranges }).toEqual({ standsAlone: true, ranges: [] });
+      await sink[Symbol.asyncDispose]();
+    }
+    {
+      await using sink = await openTable(store);
+      await sink.recover!();
+      for (let commit = 0; commit < 2; commit += 1) await sink.committed!();
+    }
+    await using sink = await openTable(store);
+    expect((await sink.recover!()).standsAlone).toBe(false);
+  });
+
+  it("stores what an acknowledged source brings again once, but never takes one record for another", async () => {
+    const origin: Origin = {
+      source: "queue",
+      key: "q#1",
+      kind: "acknowledged",
+      recordIdPrefix: "abc",
+      file: undefined,
+    };
+    const batch = (...numbers: number[]) =>
+      Batch.ofMessages(
+        origin,
+        new Messages(
+          numbers.map((number) => ({ number, body: Buffer.from("{}"), fields: { n: number } })),
+          { readAtMs: 0, host: "h" },
+        ),
+        { start: 0, end: 10 },
+        2,
+      );
+    await using sink = await openTable(new Store());
+    await sink.recover!();
+    expect(await write(sink, batch(1, 2), "a")).toEqual({ kind: "delivered" });
+    expect(await write(sink, batch(1, 2, 3), "a")).toEqual({ kind: "delivered" });
+    expect((await rowsOf()).map(({ id }) => id)).toEqual(["abc:1", "abc:2", "abc:3"]);
+    // By another way come other events under the same ids.
+    expect(await write(sink, batch(3), "b")).toMatchObject({ kind: "rejected" });
+    expect(await rowsOf()).toHaveLength(3);
+  });
+
+  it("fills the columns that a table has by their names, and says what finds no place", async () => {
+    await server.query(
+      `CREATE TABLE "${table}" (n bigserial, message text NOT NULL, level text DEFAULT 'info', tags text[], deep json, raw bytea, at timestamptz)`,
+    );
+    const store = new Store();
+    await using sink = await openTable(store, { create: false });
+    await sink.recover!();
+    const batch = contractBatch(["x", "y", "z"]);
+    const [one, two, three] = batch.records;
+    const made = batch.withRecords([
+      one!.with({ message: "one", tags: ["a", 'b"c', "d,e"], deep: { a: [1, "\t"] }, lost: 1 }),
+      two!.with({ message: "two", level: "warn", raw: "bytes", at: "2026-01-02T03:04:05Z" }),
+      three!.with({ message: { not: "text" }, level: null }),
+    ]);
+    expect(await write(sink, made)).toEqual({ kind: "delivered" });
+    const rows = await rowsOf();
+    rows.sort((a, b) => String(a["message"]).localeCompare(String(b["message"])));
+    expect(rows).toMatchObject([
+      { message: '{"not":"text"}', level: null },
+      { message: "one", level: "info", tags: ["a", 'b"c', "d,e"], deep: { a: [1, "\t"] }, raw: null },
+      { message: "two", level: "warn", tags: null, raw: Buffer.from("bytes"), at: new Date("2026-01-02T03:04:05Z") },
+    ]);
+    expect(store.warnings).toHaveLength(1);
+    expect(store.warnings[0]).toContain("lost");
+  });
+
+  it.each([
+    ["there is no table", { create: false }, ""],
+    ["lacks", { create: true }, 'CREATE TABLE "TABLE" (id text PRIMARY KEY, message text)'],
+    [
+      "not unique",
+      { create: true },
+      'CREATE TABLE "TABLE" (id text, time timestamptz, source text, file text, "offset" bigint, message text, event jsonb)',
+    ],
+  ])("says what is wrong with a table: %s", async (words, options, statement) => {
+    if (statement !== "") await server.query(statement.replace('TABLE"', `${table}"`).replace('"TABLE', `"${table}`));
+    await using sink = await openTable(new Store(), options);
+    await expect(sink.recover!()).rejects.toMatchObject({
+      code: "TR_STAGE_OPEN",
+      message: expect.stringContaining(words),
+    });
+  });
+
+  it("says that a queue is missing, and makes it where it is told to", async () => {
+    const open = (create: boolean) =>
+      pgmqSink.open(pgmqSink.options.parse({ url: server.url(), queue: table, create }), new Store().context());
+    {
+      await using sink = await open(true);
+      await sink.recover!();
+    }
+    expect(await server.query("SELECT 1 FROM pgmq.meta WHERE queue_name = $1", [table])).toHaveLength(1);
+    await server.query("SELECT pgmq.drop_queue($1)", [table]);
+    await using sink = await open(false);
+    await expect(sink.recover!()).rejects.toMatchObject({ message: expect.stringContaining("there is no queue") });
+  });
+
+  it("never shows a password", async () => {
+    const secret = "s3cret/p%40ss";
+    const url = server.url().replace("postgres@", `postgres:${encodeURIComponent(secret)}@`);
+    const store = new Store();
+    await using sink = await openTable(store, {}, url.replace("127.0.0.1", "nowhere.invalid"));
+    const messages: string[] = [];
+    await sink.recover!().catch((error: Error) => void messages.push(String(error), error.stack ?? ""));
+    const outcome = await write(sink, contractBatch(["a"]));
+    messages.push(JSON.stringify(outcome), ...store.warnings);
+    await postgresSink.probe!(postgresSink.options.parse({ url: `${url}x`, table }), sinkContext()).catch(
+      (error: Error) => messages.push(String(error)),
+    );
+    expect(messages.length).toBeGreaterThan(3);
+    expect(messages.join("\n")).not.toContain("s3cret");
+    expect(messages.join("\n")).not.toContain(encodeURIComponent(secret));
+    const refused = postgresSink.options.safeParse({ url: "postgres://h/d?password=x", table });
+    expect(refused.error?.issues[0]?.message).toContain("in front of the @");
+  });
+
+  it("puts rows that a table refuses into the dead letters, and only those", async () => {
+    await server.query(
+      `CREATE TABLE "${table}" (message text, at timestamptz, level text CHECK (level IS DISTINCT FROM 'bad'))`,
+    );
+    await using served = await ServedAgent.start(
+      {
+        transforms: { parse: { type: "json", inputs: ["app"] } },
+        sinks: { out: { type: "postgres", inputs: ["parse"], url: server.url(), table } },
+      },
+      {},
+    );
+    const bad = [
+      '{"message":"nul \\u0000 byte"}',
+      '{"message":"no time","at":"yesterday at noon or so"}',
+      '{"message":"refused","level":"bad"}',
+    ];
+    const lines = Array.from({ length: 60 }, (_, n) => bad[n / 20] ?? `{"message":"good ${n}"}`);
+    served.append(`${lines.join("\n")}\n`);
+    await until(async () => (await served.agent.deadLetters(10)).length === 3, "the dead letters");
+    await until(async () => (await rowsOf()).length === 57, "the good rows");
+    const letters = await served.agent.deadLetters(10);
+    expect(letters.map(({ event }) => event["message"]).sort()).toEqual(["no time", "nul \u0000 byte", "refused"]);
+    expect(letters.every(({ reason }) => /SQLSTATE 2[23]/.test(reason))).toBe(true);
+  });
+});
+
+/** Between a client and the server: hangs up on the client at a word that it says, before or after the server has it. */
+class CuttingProxy {
+  readonly port: number;
+  cutBehind: string | undefined;
+  cutBefore: string | undefined;
+  readonly #close: () => Promise<void>;
+
+  private constructor(port: number, close: () => Promise<void>) {
+    this.port = port;
+    this.#close = close;
+  }
+
+  static async start(target: number): Promise<CuttingProxy> {
+    const sockets = new Set<Socket>();
+    const server = createServer((client) => {
+      const upstream = connect(target, "127.0.0.1");
+      for (const socket of [client, upstream]) {
+        sockets.add(socket);
+        socket.on("error", () => {});
+        socket.once("close", () => {
+          client.destroy();
+          upstream.destroy();
+        });
+      }
+      upstream.on("data", (bytes) => void client.write(bytes));
+      client.on("data", (bytes) => {
+        const text = bytes.toString("latin1");
+        if (proxy.cutBefore !== undefined && text.includes(proxy.cutBefore)) {
+          proxy.cutBefore = undefined;
+          client.destroy();
+          return;
+        }
+        if (proxy.cutBehind === undefined || !text.includes(proxy.cutBehind)) return void upstream.write(bytes);
+        proxy.cutBehind = undefined;
+        // The server has it, and its answer finds nobody.
+        upstream.removeAllListeners("data");
+        upstream.once("data", () => client.destroy());
+        upstream.write(bytes);
+      });
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as { port: number };
+    const proxy = new CuttingProxy(port, async () => {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    });
+    return proxy;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#close();
+  }
+}

@@ -1,0 +1,48 @@
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { PLANTED } from "./bugs.ts";
+
+const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
+/** What the tests of a copy need; everything else is linked. */
+const COPIED = ["src", "test", "config", "examples", "package.json", "tsconfig.json", "vitest.config.ts"];
+
+let copy: string;
+beforeAll(() => {
+  copy = mkdtempSync(join(tmpdir(), "tailrace-planted-"));
+  for (const name of COPIED) cpSync(join(ROOT, name), join(copy, name), { recursive: true });
+  symlinkSync(join(ROOT, "node_modules"), join(copy, "node_modules"));
+});
+afterAll(() => rmSync(copy, { recursive: true, force: true }));
+
+function runTests(tests: readonly string[]): { readonly code: number | null; readonly output: string } {
+  const { CI: _ci, VITEST: _vitest, NODE_ENV: _env, ...env } = process.env;
+  const args = ["vitest", "run", "--bail=1", "--reporter=default", ...tests];
+  const ran = spawnSync("npx", args, { cwd: copy, env, encoding: "utf8", maxBuffer: 1 << 26 });
+  return { code: ran.status, output: `${ran.stdout}${ran.stderr}` };
+}
+
+/** A suite is worth what it finds: each of these bugs loses or repeats records, and is planted into a copy of the code. */
+describe("a planted bug is found by the suite", () => {
+  it.each(PLANTED)(
+    "$what",
+    ({ file, find, replace, tests }) => {
+      const path = join(copy, file);
+      const before = readFileSync(path, "utf8");
+      expect(before.split(find)).toHaveLength(2);
+      writeFileSync(path, before.replace(find, replace));
+      try {
+        const { code, output } = runTests(tests);
+        expect(code).not.toBe(0);
+        // By a test that failed, not because nothing could be run.
+        expect(output).toMatch(/Tests .*\d+ failed/);
+      } finally {
+        writeFileSync(path, before);
+      }
+    },
+    180_000,
+  );
+});
