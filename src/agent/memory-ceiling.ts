@@ -15,10 +15,14 @@ const EVENTS_BYTES = 48 * 1024 * 1024;
 /** The most memory the agent will use, in MiB: what the configuration lets be in flight, and what stands around it. */
 export function memoryCeilingMiB(plan: Plan): number {
   const transforms = plan.transforms.length;
+  const sinkBytes = plan.sinks.reduce(
+    (sum, { definition, options }) => sum + (definition.memoryBytes?.(options) ?? SINK_BYTES),
+    0,
+  );
   const bytes =
     BASE_BYTES +
     plan.channels.totalBytes +
-    plan.sinks.length * SINK_BYTES +
+    sinkBytes +
     (transforms === 0 ? 0 : EVENTS_BYTES + transforms * TRANSFORM_BYTES);
   return Math.ceil(bytes / (1024 * 1024));
 }

@@ -22,6 +22,7 @@ export interface CliStream {
   /** True on a terminal. */
   readonly isTTY?: boolean;
   readonly columns?: number;
+  readonly rows?: number;
 }
 
 /** The process itself. */

@@ -11,6 +11,7 @@ import { type CliIo, hasColours, processIo } from "./io.ts";
 import { reportError } from "./report-error.ts";
 import { register as registerRun } from "./run.ts";
 import { register as registerSchema } from "./schema.ts";
+import { register as registerSlots } from "./slots.ts";
 import { register as registerTail } from "./tail.ts";
 import { register as registerTap } from "./tap.ts";
 import { register as registerValidate } from "./validate.ts";
@@ -28,6 +29,7 @@ const REGISTER: readonly ((program: Command, io: CliIo) => void)[] = [
   registerAudit,
   registerTap,
   registerDlq,
+  registerSlots,
   registerSchema,
   registerDemo,
   registerCompletion,

@@ -1,10 +1,10 @@
-import { type Command, InvalidArgumentError, Option } from "commander";
 import { setTimeout as pause } from "node:timers/promises";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import type { SortKey } from "../slots-view/board.ts";
 import { action } from "./action.ts";
 import { type CliIo, coloursFor } from "./io.ts";
-import { formatCount } from "./status-line.ts";
 import { register as registerReport } from "./slots-report.ts";
+import { formatCount } from "./status-line.ts";
 
 const EXAMPLES = `
 Shows what each process does, measured in slots of a millisecond by the kernel. No agent is needed; the privilege is:
@@ -81,13 +81,17 @@ async function slots(options: Options, io: CliIo): Promise<number> {
   const deadline = options.seconds === undefined ? undefined : setTimeout(onStop, options.seconds * 1000);
   const board = new Board();
   const isScreen = options.json !== true && io.stdout.isTTY === true && io.env["TERM"] !== "dumb";
-  const output = options.json ? new JsonOutput(io) : isScreen ? new Screen(io, options, onStop) : new Plain(io, options);
+  const output: Output = options.json
+    ? new JsonOutput(io)
+    : isScreen
+      ? new Screen(io, options, onStop)
+      : new Plain(io, options);
   try {
     await output.begin();
     let nextMs = Date.now() + (isScreen ? PAINT_MS : PLAIN_MS);
     while (!stop.signal.aborted) {
       const events = feed.look();
-      if (options.json) output.take?.(events);
+      if (output.take !== undefined) output.take(events);
       else for (const slot of slotsOf(events)) board.add(slot);
       if (Date.now() >= nextMs) {
         output.show(board);
@@ -243,7 +247,10 @@ class Screen implements Output {
   readonly #onKey = (bytes: Buffer): void => {
     for (const key of bytes.toString("latin1")) {
       // In raw mode Ctrl-C is a character.
-      if (key === "q" || key === "Q" || key === "\u0003") return this.#onStop();
+      if (key === "q" || key === "Q" || key === "\u0003") {
+        this.#onStop();
+        return;
+      }
       const sortBy = ({ c: "cpuNs", w: "waitNs", n: "noiseNs" } as const)[key.toLowerCase()];
       if (sortBy === undefined) continue;
       this.#sortBy = sortBy;

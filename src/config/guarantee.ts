@@ -107,6 +107,7 @@ function judge(
   if (source.replay === "fleeting") {
     mayLose = true;
     reasons.push(`${withArticle(source.type)} source cannot repeat: what was in flight when the process ended is lost`);
+    if (sink.fleetingLoss !== undefined) reasons.push(sink.fleetingLoss);
   }
   if (guaranteeOf(sink, options) === "exactly_once")
     reasons.push(`${withArticle(sink.type)} sink stores what it holds together with its position`);

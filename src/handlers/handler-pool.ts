@@ -46,8 +46,9 @@ export interface HandlerPoolOptions {
  * worker starts at all. It is known when it has answered before, or has lived for a while without a message. Until then:
  *
  * ```
- * dies early, with a message     the message is accused and held; the next worker gets none for twice that life
- *   that one lives              the program starts: the accusation counts as an attempt
+ * dies early, with a message     the message is accused and held; one of the next workers gets none for twice that life
+ *   that one lives, or          the program starts: the accusation counts as an attempt
+ *   another one answers
  *   that one dies as well       the program does not start: the message is cleared, and waits until a worker lives
  * ```
  *
@@ -324,7 +325,7 @@ export class HandlerPool implements SlotOwner {
   #cannotStart(slot: WorkerSlot, reason: string): void {
     for (const task of this.#held) task.accusation = undefined;
     this.#held.clear();
-    if (this.#slots.some((other) => other.isUp)) {
+    if (this.#slots.some((other) => other.isUp && other.hasAnswered)) {
       // What was started in better times goes on.
       this.#options.dispatch.readiness.finish(this);
       return;
@@ -366,7 +367,8 @@ export class HandlerPool implements SlotOwner {
 
   #startWorker(slot: WorkerSlot): void {
     if (this.#isClosed || !this.#slots.includes(slot)) return;
-    slot.start(this.#quietMs);
+    // One finds out whether the program starts; the others need not wait for that.
+    slot.start(this.#slots.some((other) => other.isOnProbation) ? 0 : this.#quietMs);
     this.#tell({ event: "worker_started", worker: slot.number });
   }
 

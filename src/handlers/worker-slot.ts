@@ -67,6 +67,7 @@ export class WorkerSlot {
   readonly #running = new Map<string, { readonly task: Task; readonly sinceMs: number }>();
   readonly #answered = new Set<string>();
   #startedAtMs = 0;
+  #quietMs = 0;
   #firstGivenAtMs: number | undefined;
   #hasAnswered = false;
   #fault: string | undefined;
@@ -86,6 +87,15 @@ export class WorkerSlot {
   /** Up, and not about to go. */
   get isUp(): boolean {
     return this.#state === "up";
+  }
+
+  get hasAnswered(): boolean {
+    return this.#hasAnswered;
+  }
+
+  /** It gets no message before it has lived for a while. */
+  get isOnProbation(): boolean {
+    return this.#quietMs > 0 && (this.#state === "starting" || this.#state === "quiet");
   }
 
   get isEmpty(): boolean {
@@ -114,6 +124,7 @@ export class WorkerSlot {
     const { clock, start, owner } = this.#options;
     this.#state = "starting";
     this.#startedAtMs = clock.monotonic();
+    this.#quietMs = quietMs;
     this.#firstGivenAtMs = undefined;
     this.#hasAnswered = false;
     this.#fault = undefined;

@@ -99,7 +99,9 @@ export async function fetchCommitted(
 }
 
 /** The answer in a failure whose only reason is that offsets are out of range; undefined for any other failure. */
-function responseOf(thrown: unknown): { responses: { topicId: string; partitions: FetchResponsePartition[] }[] } | undefined {
+function responseOf(
+  thrown: unknown,
+): { responses: { topicId: string; partitions: FetchResponsePartition[] }[] } | undefined {
   if (!(thrown instanceof Error)) return undefined;
   const response = (thrown as { response?: { errorCode: number; responses: never } }).response;
   if (response !== undefined) {

@@ -278,6 +278,7 @@ export class TransactionalSink<Rows> implements Sink {
       isCommitting = true;
       await session.batch(["COMMIT"]);
     } catch (thrown) {
+      if (thrown instanceof StageError) throw thrown;
       const failure = failureOf(thrown, String);
       if (session.trouble !== undefined) {
         this.#session = undefined;

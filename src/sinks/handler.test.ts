@@ -388,10 +388,10 @@ export const onEvent = async (event) => {
 
     it("names a program or a file that is not there, before anything is started", () => {
       expect(mistakes({ command: ["no-such-program"] })).toEqual([
-        'command.0: there is no program "no-such-program" in PATH that may be executed',
+        "command.0: PATH has no such program: no-such-program",
       ]);
       expect(mistakes({ command: [odd] })).toEqual([expect.stringContaining("that may be executed")]);
-      expect(mistakes({ module: "./no-such.ts" })).toEqual(["module: there is no file ./no-such.ts"]);
+      expect(mistakes({ module: "./no-such.ts" })).toEqual(["module: there is no such file: ./no-such.ts"]);
     });
   });
 });

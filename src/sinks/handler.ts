@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { z } from "zod";
 import { BackpressureError, StageError } from "../errors.ts";
 import {
@@ -174,6 +175,8 @@ class HandlerSink implements Sink {
     batch: Batch,
     { signal, progress = NOBODY }: { signal: AbortSignal; progress?: WriteProgress },
   ): Promise<Outcome> {
+    // All writes share it, and each waits for it: that is no leak of listeners.
+    setMaxListeners(0, signal);
     this.#writes.add(progress);
     const { trouble } = this.#pool;
     if (trouble !== undefined) progress.stalled(trouble);

@@ -25,7 +25,9 @@ const options = z.strictObject({
     .string()
     .min(1)
     .optional()
-    .describe("Field of the event that is the message's key and chooses its partition. Without it: one partition a file."),
+    .describe(
+      "Field of the event that is the message's key and chooses its partition. Without it: one partition a file.",
+    ),
   compression: z.enum(["none", "gzip"]).default("none").describe("Compression of what is sent and stored."),
   max_request_bytes: z
     .int()

@@ -1,4 +1,4 @@
-import { blame, ranMost, type Slot, type SlotRow } from "./time-slot.ts";
+import { blame, FullRun, ranMost, type Slot, type SlotRow } from "./time-slot.ts";
 
 /** One character of a sparkline. */
 export const BUCKET_MS = 250;
@@ -8,8 +8,6 @@ export const BUCKETS = 48;
 const RATE_BUCKETS = 1000 / BUCKET_MS;
 const WORST_SLOTS = 20;
 const WORST_MS = 60_000;
-/** A process that used this much of a slot had a processor to itself. */
-const FULL = 0.95;
 
 /** What is summed up in each bucket, in this order. */
 const SUMS = ["cpuNs", "waitNs", "noiseNs", "switches", "faults", "syscalls", "blockBytes", "netBytes"] as const;
@@ -149,15 +147,14 @@ class ProcessBuckets {
   lastBucket = 0;
   readonly #bucketAt = new Float64Array(BUCKETS);
   readonly #values = new Float64Array(BUCKETS * MEASURES.length);
-  #runNs = 0;
-  #runEndsMs = 0;
+  readonly #run = new FullRun();
 
   constructor(pid: number, comm: string) {
     this.pid = pid;
     this.comm = comm;
   }
 
-  add(bucket: number, { startMs, ns }: Slot, row: SlotRow, noiseNs: number): void {
+  add(bucket: number, slot: Slot, row: SlotRow, noiseNs: number): void {
     const place = bucket % BUCKETS;
     const at = place * MEASURES.length;
     if (this.#bucketAt[place] !== bucket) {
@@ -165,11 +162,7 @@ class ProcessBuckets {
       this.#bucketAt[place] = bucket;
     }
     this.lastBucket = bucket;
-    const isFull = row.cpuNs >= ns * FULL;
-    const follows = Math.abs(startMs - this.#runEndsMs) < 0.01;
-    this.#runNs = isFull ? (follows ? this.#runNs : 0) + ns : 0;
-    this.#runEndsMs = startMs + ns / 1e6;
-    const all: Rates = { ...row, noiseNs, worstWaitNs: row.waitNs, longestRunNs: this.#runNs };
+    const all: Rates = { ...row, noiseNs, worstWaitNs: row.waitNs, longestRunNs: this.#run.add(slot, row.cpuNs) };
     SUMS.forEach((measure, index) => {
       this.#values[at + index]! += all[measure];
     });

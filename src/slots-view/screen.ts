@@ -63,7 +63,10 @@ export function screenLines(board: Board, options: ScreenOptions): string[] {
   for (const row of processes) lines.push(processLine(row, sparkColumns, options));
   while (lines.length < rows - 1 - worstLines) lines.push("");
   if (worstCount > 0) {
-    lines.push("", paint.bold(cut(`WORST SLOTS of the last minute: waiting for a processor within ${options.slotMs} ms`, columns)));
+    lines.push(
+      "",
+      paint.bold(cut(`WORST SLOTS of the last minute: waiting for a processor within ${options.slotMs} ms`, columns)),
+    );
     for (const slot of worst) lines.push(worstLine(slot, options));
   }
   return lines.slice(0, rows - 1);
@@ -83,7 +86,9 @@ function header(board: Board, { slotMs, nowMs, sortBy, paint, columns }: ScreenO
   const complete =
     lostEvents === 0 && incompleteSlots === 0
       ? paint.green("nothing is missing")
-      : paint.red(cut(`${whole(incompleteSlots)} slots are incomplete, ${whole(lostEvents)} events were lost`, columns - 60));
+      : paint.red(
+          cut(`${whole(incompleteSlots)} slots are incomplete, ${whole(lostEvents)} events were lost`, columns - 60),
+        );
   const keys = (["cpuNs", "waitNs", "noiseNs"] as const)
     .map((key) => (key === sortBy ? paint.inverse(KEYS[key]) : KEYS[key]))
     .join(" ");
@@ -93,13 +98,17 @@ function header(board: Board, { slotMs, nowMs, sortBy, paint, columns }: ScreenO
 const KEYS: { readonly [key in SortKey]: string } = { cpuNs: "c:CPU", waitNs: "w:wait", noiseNs: "n:noise" };
 
 function heading({ sortBy, paint, columns }: ScreenOptions, sparkColumns: number): string {
-  const titles = COLUMNS.map(({ heading: title, width, sort }) => (sort === sortBy ? `>${title}` : title).padStart(width));
+  const titles = COLUMNS.map(({ heading: title, width, sort }) =>
+    (sort === sortBy ? `>${title}` : title).padStart(width),
+  );
   const spark = sparkColumns < 10 ? "" : `  LAST ${(Math.min(sparkColumns, 47) / 4).toFixed(0)} s`;
   return paint.cyan(cut(`${"PROCESS".padEnd(NAME_COLUMNS)}${titles.join("")}${spark}`, columns));
 }
 
 function processLine(row: BoardRow, sparkColumns: number, { paint, columns }: ScreenOptions): string {
-  const name = printable(row.comm).slice(0, NAME_COLUMNS - 1).padEnd(NAME_COLUMNS);
+  const name = printable(row.comm)
+    .slice(0, NAME_COLUMNS - 1)
+    .padEnd(NAME_COLUMNS);
   const cells = COLUMNS.map(({ width, text }) => text(row).padStart(width)).join("");
   const spark = row.history
     .slice(-sparkColumns)

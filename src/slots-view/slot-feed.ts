@@ -1,6 +1,5 @@
-import { ConfigError } from "../errors.ts";
+import { ConfigError, toError } from "../errors.ts";
 import type { EventFields } from "../record/index.ts";
-import { toError } from "../errors.ts";
 import type { Slot, SlotRow } from "./time-slot.ts";
 
 /** Time slots of this machine, for who looks at it: the same as the `timeslots` source, without an agent. */

@@ -61,3 +61,21 @@ export function ranMost(rows: readonly SlotRow[], except: SlotRow, count: number
     .sort((one, other) => other.cpuNs - one.cpuNs)
     .slice(0, count);
 }
+
+/** A process that used this much of a slot had a processor to itself. */
+const FULL = 0.95;
+
+/** How long a process has kept a processor to itself without a break, slot by slot. */
+export class FullRun {
+  #ns = 0;
+  #endsMs = 0;
+
+  /** @returns nanoseconds, with the slot that was just added */
+  add({ startMs, ns }: Pick<Slot, "startMs" | "ns">, cpuNs: number): number {
+    // A slot in which nothing was done has no row: a break, too.
+    const follows = Math.abs(startMs - this.#endsMs) < 0.01;
+    this.#ns = cpuNs >= ns * FULL ? (follows ? this.#ns : 0) + ns : 0;
+    this.#endsMs = startMs + ns / 1e6;
+    return this.#ns;
+  }
+}

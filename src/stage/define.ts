@@ -74,6 +74,10 @@ export interface SinkDefinition<Options extends z.ZodType = z.ZodType> {
   isUniqueOnRecordId?(options: z.infer<Options>): boolean;
   /** Designed channels that it makes or shares, for `tailrace graph`. */
   readonly channels?: readonly SharedChannel[];
+  /** What it loses of a source that cannot repeat, beside what was in flight; a sentence for `validate`. */
+  readonly fleetingLoss?: string;
+  /** What it holds in memory beside the batches in flight, bytes, where that is more than an encoder's few MiB; for the memory ceiling. */
+  memoryBytes?(options: z.infer<Options>): number;
   /** What names the target: two sinks of the same type and target are refused where `isExclusive`. */
   target?(options: z.infer<Options>): string;
   open(options: z.infer<Options>, context: SinkContext): Promise<Sink>;

@@ -78,6 +78,8 @@ export class SlotCollector {
   #untoldLosses = 0;
   /** Slots that start up to here are incomplete; since the base. */
   #incompleteToNs = Number.NEGATIVE_INFINITY;
+  /** When the programs were detached; since the base. */
+  #endNs = Number.POSITIVE_INFINITY;
   #counterErrors = 0n;
   #taken = 0;
   #fill = 0;
@@ -144,7 +146,7 @@ export class SlotCollector {
     const nowNs = this.#calls.monotonicNs();
     const now = Number(nowNs - this.#baseNs);
     const skipped = this.#skipTo(now);
-    const quietNs = this.#quietSince(states, now - MARGIN_NS);
+    const quietNs = Math.min(this.#quietSince(states, now - MARGIN_NS), this.#endNs);
     const { reader } = this.#kernel.ring;
     this.#fill = reader.pendingBytes / reader.sizeBytes;
     // A record that is still being written hides those behind it: then nothing is closed before the next look.
@@ -160,6 +162,7 @@ export class SlotCollector {
 
   /** From now on the kernel tells nothing new; what it has told can still be collected. */
   detach(): void {
+    this.#endNs = Math.min(this.#endNs, Number(this.#calls.monotonicNs() - this.#baseNs));
     this.#kernel.detach();
   }
 
@@ -307,12 +310,13 @@ export class SlotCollector {
     this.#epochNs = epochNs;
     const header = new BigUint64Array(this.#kernel.shared.bytes, 0, HEADER_BYTES / 8);
     Atomics.store(header, HEADER.edgeOffsetNs / 8, modulo(epochNs, this.#slotNs));
-    const baseNs = this.#edgeAfter(this.#baseNs + BigInt(Math.floor(this.#merger.closedToNs)) - BigInt(this.#slotNs));
+    const baseNs = this.#edgeAfter(this.#baseNs + BigInt(this.#merger.closedToNs) - 1n);
     const shiftNs = Number(this.#baseNs - baseNs);
     this.#merger.rebase(baseNs);
     this.#baseNs = baseNs;
     for (const [processor, quietNs] of this.#quietNs.entries()) this.#quietNs[processor] = quietNs + shiftNs;
     this.#incompleteToNs += shiftNs;
+    this.#endNs += shiftNs;
   }
 
   /** The first edge of a slot after a moment; CLOCK_MONOTONIC. */

@@ -1,6 +1,6 @@
 import { ProcessNames } from "./process-names.ts";
 import { CGROUP, COMM_BYTES, COMMON, GONE, PROCESS, RECORD, RUN, RUN_FLAGS, WAKE } from "./shared-layout.ts";
-import { SlotTable, SUM } from "./slot-table.ts";
+import { SlotTable, SUM, SUM_COUNT } from "./slot-table.ts";
 
 /*
  * From the records of all processors to slots. Of each processor it is known what runs on it since when; of each task that
@@ -199,26 +199,26 @@ export class SlotMerger {
   }
 
   /**
-   * The clock was set: slots have other edges from now on, `baseNs` is one of them. Sums of slots that are open move into
-   * the new slots that their old ones begin in.
+   * The clock was set: slots have other edges from now on, and the first of them is `baseNs`, not before what is closed. Sums
+   * of slots that are open move into the new slots that their old ones begin in.
    */
   rebase(baseNs: bigint): void {
     const shiftNs = Number(BigInt(this.#baseHigh) * BigInt(TWO_32) + BigInt(this.#baseLow) - baseNs);
-    const moved = this.#open
-      .splice(0)
-      .map((table, index) => ({ table, startNs: this.closedToNs + index * this.slotNs + shiftNs }));
-    this.#firstOpen = Math.max(0, Math.ceil((this.closedToNs + shiftNs) / this.slotNs));
+    const closedNs = this.closedToNs;
+    const moved = this.#open.splice(0);
+    this.#firstOpen = 0;
     this.#setBase(baseNs);
     for (const state of this.#processors) {
       state.creditedToNs += shiftNs;
       state.claimedToNs += shiftNs;
     }
     for (const waiting of this.#waiting.values()) waiting.sinceNs += shiftNs;
-    for (const { table, startNs } of moved) {
+    for (const [index, table] of moved.entries()) {
       if (table === undefined) continue;
-      const target = this.#table(Math.floor(startNs / this.slotNs));
+      const startNs = closedNs + index * this.slotNs + shiftNs;
+      const target = this.#table(Math.max(Math.floor(startNs / this.slotNs), 0));
       for (let row = 0; row < table.rows; row += 1)
-        for (const sum of Object.values(SUM)) target.add(table.process(row), sum, table.value(row, sum));
+        for (let sum = 0; sum < SUM_COUNT; sum += 1) target.add(table.process(row), sum, table.value(row, sum));
     }
   }
 

@@ -1,8 +1,6 @@
-import { jetstream, jetstreamManager, RetentionPolicy } from "@nats-io/jetstream";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Json } from "../../src/checkpoint/index.ts";
-import { toError } from "../../src/errors.ts";
 import type { Batch } from "../../src/record/index.ts";
 import { jetstreamSink } from "../../src/sinks/jetstream.ts";
 import type { Marks, Outcome, Sink } from "../../src/stage/index.ts";

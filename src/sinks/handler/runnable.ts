@@ -15,10 +15,10 @@ export function whyNotRunnable({
   if (command !== undefined) {
     const [program] = command;
     if (program === undefined || isProgram(program)) return undefined;
-    const where = program.includes("/") ? `there is no program ${program}` : `there is no program "${program}" in PATH`;
-    return { path: ["command", 0], message: `${where} that may be executed` };
+    const where = program.includes("/") ? "there is no such file that may be executed" : "PATH has no such program";
+    return { path: ["command", 0], message: `${where}: ${program}` };
   }
-  if (module !== undefined && !isFile(module)) return { path: ["module"], message: `there is no file ${module}` };
+  if (module !== undefined && !isFile(module)) return { path: ["module"], message: `there is no such file: ${module}` };
   return undefined;
 }
 

@@ -142,6 +142,8 @@ export class JetStreamSink implements Sink {
     const lastSequence = last?.sequence ?? 0;
     const isNew = this.#described === undefined;
     const standsAlone = !isNew && (state.created !== this.#created || state.lastSequence < (this.#described ?? 0));
+    // Only a start can go back to what the target holds, and that finds it as it is now.
+    if (standsAlone && this.#epoch !== undefined) return { positions: [], standsAlone };
     const from = standsAlone ? 0 : (this.#described ?? lastSequence);
     if (!standsAlone && state.firstSequence > from + 1 && lastSequence > from)
       log.warn(

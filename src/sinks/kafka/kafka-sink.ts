@@ -81,6 +81,8 @@ export class KafkaSink implements Sink {
   readonly #lanes = new LanePositions();
   /** As our own store knows it. */
   #storedEpoch: number;
+  /** The target was found to know less than the store; cleared with the sets that say so. */
+  #isRewound: boolean;
   /** The newest claim that we have made in this run. */
   #epoch: number | undefined;
   #producer: Producer | undefined;
@@ -100,12 +102,16 @@ export class KafkaSink implements Sink {
     this.#run = random.hex(8);
     const epoch = marks.get("epoch");
     this.#storedEpoch = typeof epoch === "number" ? epoch : 0;
+    this.#isRewound = marks.get("rewound") === true;
     const { positions_topic: topic, timeout_ms: timeoutMs } = options;
     this.#positions = new PositionsTopic(connector, { topic, sink: this.#uuid, timeoutMs, clock });
     if (!options.transactional) return;
     this.prepare = async () => {
       this.#lanes.beginBarrier();
-      return {};
+      // After the first `recover`, whose answer is in the sets that are committed with this.
+      if (!this.#isRewound || this.#epoch === undefined) return {};
+      this.#isRewound = false;
+      return { rewound: undefined };
     };
     this.committed = () => this.#lanes.committed();
   }
@@ -158,8 +164,18 @@ export class KafkaSink implements Sink {
       this.#refuseNewerClaim(kept);
       const found = kept.claim?.epoch ?? 0;
       // Less than our own store knows: the topic was restored, or made anew.
-      const standsAlone = found < this.#storedEpoch;
+      const standsAlone = found < this.#storedEpoch || this.#isRewound;
+      if (standsAlone && this.#epoch !== undefined) {
+        // Only a start can go back to what the target holds, and that finds it as it is now.
+        await close(producer);
+        return { positions: [], standsAlone };
+      }
       const epoch = Math.max(found, this.#storedEpoch) + 1;
+      if (standsAlone) {
+        // Until the sets that follow from it are committed, no later start may take the new claim for a proof of the old ones.
+        await this.#context.saveMarks({ rewound: true });
+        this.#isRewound = true;
+      }
       const tombstones = kept.stale.map((key) => this.#positions.tombstone(key));
       await transaction.send({ messages: [this.#positions.claim({ epoch, run: this.#run }), ...tombstones] as never });
       await transaction.commit();
@@ -216,7 +232,8 @@ export class KafkaSink implements Sink {
     const positions: PositionRecord[] = lanes.map(({ name, batch }) =>
       this.#positions.position(name, this.#lanes.with(name, batch.ranges)),
     );
-    for (const some of this.#inRequests([...messages, ...positions])) await transaction.send({ messages: some as never });
+    for (const some of this.#inRequests([...messages, ...positions]))
+      await transaction.send({ messages: some as never });
     // An error from here on says nothing about what the coordinator has done.
     await transaction.commit();
     for (const { name, batch } of lanes) this.#lanes.add(name, batch.ranges);

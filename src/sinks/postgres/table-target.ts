@@ -1,10 +1,11 @@
 import { type PgFailure, UNIQUE_VIOLATION } from "../../postgres/failure.ts";
 import type { PgSession } from "../../postgres/session.ts";
+import { identifier, tableSql } from "../../postgres/table-name.ts";
 import type { Target } from "../../postgres/transactional-sink.ts";
 import type { Batch, DataRecord } from "../../record/index.ts";
 import type { StageContext } from "../../stage/index.ts";
 import { columnText, copyText, MISSING, plainText } from "./copy-text.ts";
-import { type Column, createTable, describeTable, type Table, tableSql } from "./table.ts";
+import { type Column, createTable, describeTable, type Table } from "./table.ts";
 
 /** Rows that leave out the same columns go into one COPY. */
 interface Copy {
@@ -74,7 +75,7 @@ export class TableTarget implements Target<TableRows> {
     return async (session, { copies, isOneWay }) => {
       if (!isOneWay) throw failure;
       for (const { columns, lines } of copies) {
-        const names = columns.map(({ name }) => tableSql(name)).join(", ");
+        const names = columns.map(({ name }) => identifier(name)).join(", ");
         await session.batch([
           "DROP TABLE IF EXISTS pg_temp.tailrace_rows",
           `CREATE TEMP TABLE tailrace_rows ON COMMIT DROP AS SELECT ${names} FROM ${table.sql} WITH NO DATA`,
@@ -139,7 +140,7 @@ function addRow(copies: Map<string, Copy>, columns: readonly Column[], line: str
 }
 
 function copyInto(table: string, columns: readonly Column[]): string {
-  return `COPY ${table} (${columns.map(({ name }) => tableSql(name)).join(", ")}) FROM STDIN`;
+  return `COPY ${table} (${columns.map(({ name }) => identifier(name)).join(", ")}) FROM STDIN`;
 }
 
 /** In a table that we made a column means the same for every event, whatever an event calls its fields. */

@@ -1,5 +1,6 @@
 import { StageError } from "../../errors.ts";
 import type { PgSession } from "../../postgres/session.ts";
+import { tableSql } from "../../postgres/table-name.ts";
 import type { ColumnKind } from "./copy-text.ts";
 
 export interface Column {
@@ -29,14 +30,6 @@ const OWN_COLUMNS: { readonly [name: string]: string } = {
   message: "text",
   event: "jsonb",
 };
-
-/** `schema.table` as SQL writes it. */
-export function tableSql(name: string): string {
-  return name
-    .split(".")
-    .map((part) => `"${part.replaceAll('"', '""')}"`)
-    .join(".");
-}
 
 export async function createTable(session: PgSession, name: string): Promise<void> {
   const { rows } = await session.query("SELECT to_regclass($1)", [tableSql(name)]);

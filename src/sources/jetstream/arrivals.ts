@@ -82,7 +82,9 @@ export class Arrivals {
     const before = this.#first;
     if (deliveries !== 1) return sequence;
     this.#first = { sequence, consumerSequence };
-    return consumerSequence === before.consumerSequence + 1 && before.sequence < sequence ? before.sequence + 1 : sequence;
+    return consumerSequence === before.consumerSequence + 1 && before.sequence < sequence
+      ? before.sequence + 1
+      : sequence;
   }
 }
 
@@ -90,4 +92,3 @@ export class Arrivals {
 export function releaseGroup({ memories }: Pick<Group, "memories">): void {
   for (const memory of memories) memory.release();
 }
-

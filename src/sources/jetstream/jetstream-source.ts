@@ -254,8 +254,7 @@ export class JetStreamSource implements Source {
   /** Everything below `end` needs not be read by us: it was acknowledged, here or by another agent. */
   async #skipTo(key: string, end: number): Promise<void> {
     const { positions } = this.#context;
-    if (end > 1 && end > positions.startOf(key))
-      await positions.save(new Map(), new Map([[key, { start: 0, end }]]));
+    if (end > 1 && end > positions.startOf(key)) await positions.save(new Map(), new Map([[key, { start: 0, end }]]));
   }
 
   async #pullAlways(session: Session, isFirst: boolean, once: boolean): Promise<void> {

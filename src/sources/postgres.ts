@@ -1,0 +1,68 @@
+import { z } from "zod";
+import { StageError, toError } from "../errors.ts";
+import { postgresUrl } from "../postgres/address.ts";
+import { loadPg } from "../postgres/driver.ts";
+import { PgSession } from "../postgres/session.ts";
+import { defineSource, timeoutMs } from "../stage/index.ts";
+import { describeCursorTable } from "./postgres/cursor-table.ts";
+import { TableSource } from "./postgres/table-source.ts";
+
+const options = z.strictObject({
+  url: postgresUrl(),
+  table: z.string().min(1).describe('The table to read: "events", or "schema.events".'),
+  cursor_column: z
+    .string()
+    .min(1)
+    .describe("The column that orders it: an integer, unique, never negative, that grows with each insert."),
+  batch: z.int().min(1).max(100000).default(1000).describe("Rows that are read at once."),
+  poll_interval_ms: z.int().min(1).default(1000).describe("How often an idle table is looked at, milliseconds."),
+  settle_ms: z
+    .int()
+    .min(0)
+    .default(1000)
+    .describe(
+      "How long a missing cursor value is waited for once every transaction of its time has ended, milliseconds.",
+    ),
+  timeout_ms: timeoutMs().describe("Longest wait for a connection, and for each answer of the server, milliseconds."),
+});
+
+/**
+ * Rows of a table in the order of a cursor column, each once: new rows as they come, the position is the cursor's value.
+ * Rows that are committed out of order are not missed (`horizon.ts`); what is changed or deleted later is not seen.
+ */
+export const postgresSource = defineSource({
+  type: "postgres",
+  summary: "Reads the rows of a Postgres table in the order of an integer column.",
+  replay: "replayable",
+  options,
+  async open(checked, context) {
+    await loadPg();
+    return new TableSource(
+      {
+        url: checked.url,
+        table: checked.table,
+        cursorColumn: checked.cursor_column,
+        batch: checked.batch,
+        pollIntervalMs: checked.poll_interval_ms,
+        settleMs: checked.settle_ms,
+        timeoutMs: checked.timeout_ms,
+      },
+      context,
+    );
+  },
+  async probe({ url, table, cursor_column, timeout_ms }, { name, clock }) {
+    let session: PgSession | undefined;
+    try {
+      session = await PgSession.open(
+        { url, applicationName: `tailrace ${name}`, timeoutMs: timeout_ms, clock },
+        new AbortController().signal,
+      );
+      await describeCursorTable(session, table, cursor_column, name);
+    } catch (thrown) {
+      if (thrown instanceof StageError) throw thrown;
+      throw new StageError("TR_STAGE_OPEN", name, toError(thrown).message);
+    } finally {
+      await session?.close();
+    }
+  },
+});
