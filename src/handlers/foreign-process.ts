@@ -94,7 +94,13 @@ class ForeignProcess implements WorkerLink {
   }
 
   give(message: object): void {
-    this.#child.stdin.write(`${JSON.stringify(message)}\n`);
+    const { stdin } = this.#child;
+    // What is given in one turn goes in one write.
+    if (stdin.writableCorked === 0) {
+      stdin.cork();
+      process.nextTick(() => stdin.uncork());
+    }
+    stdin.write(`${JSON.stringify(message)}\n`);
   }
 
   finish(): void {

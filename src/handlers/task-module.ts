@@ -34,6 +34,8 @@ class TaskModule implements WorkerLink {
   readonly #listener: WorkerListener;
   readonly #events: Broadcast<HandlerEvent>;
   #subscription: BroadcastReceiver<HandlerEvent> | undefined;
+  /** Given in this turn. */
+  readonly #outbox: HandlerMessage[] = [];
   #hasEnded = false;
   #lastError: string | undefined;
 
@@ -58,13 +60,22 @@ class TaskModule implements WorkerLink {
   }
 
   give(message: HandlerMessage): void {
+    this.#outbox.push(message);
+    if (this.#outbox.length === 1) queueMicrotask(() => this.#send(this.#outbox.splice(0)));
+  }
+
+  #send(messages: readonly HandlerMessage[]): void {
+    if (this.#hasEnded || messages.length === 0) return;
     try {
-      this.#post({ kind: "task", message });
+      this.#post({ kind: "tasks", messages });
     } catch (error) {
+      if (messages.length > 1) {
+        for (const message of messages) this.#send([message]);
+        return;
+      }
       // A field that is no data (made by a transform of a library user) cannot go into a thread, now or ever.
-      const { id } = message;
       const reason = `the event cannot be handed to a thread: ${toError(error).message}`;
-      queueMicrotask(() => this.#listener.answer({ id, ok: false, error: reason, retry: false }));
+      this.#listener.answer({ id: messages[0]!.id, ok: false, error: reason, retry: false });
     }
   }
 
@@ -87,7 +98,7 @@ class TaskModule implements WorkerLink {
 
   #hear(message: FromThread): void {
     if (this.#hasEnded) return;
-    if (message.kind === "answer") this.#listener.answer(message.answer);
+    if (message.kind === "answers") for (const answer of message.answers) this.#listener.answer(answer);
     else if (message.kind === "heard") this.#tellNext();
     else if (message.kind === "ready") {
       if (message.listens) {

@@ -29,11 +29,22 @@ async function main({ module }: ThreadData): Promise<void> {
   if (onEvent !== undefined && !isFunction(onEvent))
     return tell({ kind: "unusable", reason: `${module}: its export onEvent must be a function (event) => ...` });
   port.on("message", (message: ToThread) => {
-    if (message.kind === "task") void answerTo(message.message, run).then((answer) => tell({ kind: "answer", answer }));
+    if (message.kind === "tasks") for (const task of message.messages) void answerTo(task, run).then(answered);
     else if (message.kind === "event") void hear(message, onEvent!).then(() => tell({ kind: "heard" }));
     else port.close();
   });
   tell({ kind: "ready", listens: onEvent !== undefined });
+}
+
+let answers: Answer[] = [];
+
+function answered(answer: Answer): void {
+  answers.push(answer);
+  if (answers.length > 1) return;
+  queueMicrotask(() => {
+    tell({ kind: "answers", answers });
+    answers = [];
+  });
 }
 
 async function answerTo({ id, attempt, event }: HandlerMessage, run: UserFunction): Promise<Answer> {

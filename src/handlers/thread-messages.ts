@@ -7,8 +7,9 @@ export interface ThreadData {
   readonly module: string;
 }
 
+/** Waking a thread costs more than most messages: what comes in one turn goes together. */
 export type ToThread =
-  | { readonly kind: "task"; readonly message: HandlerMessage }
+  | { readonly kind: "tasks"; readonly messages: readonly HandlerMessage[] }
   /** `missed`: so many events before this one, which it was too slow for. */
   | { readonly kind: "event"; readonly event?: HandlerEvent; readonly missed?: number }
   | { readonly kind: "finish" };
@@ -16,6 +17,6 @@ export type ToThread =
 export type FromThread =
   | { readonly kind: "ready"; readonly listens: boolean }
   | { readonly kind: "unusable"; readonly reason: string }
-  | { readonly kind: "answer"; readonly answer: Answer }
+  | { readonly kind: "answers"; readonly answers: readonly Answer[] }
   /** The event was looked at: the next may come. */
   | { readonly kind: "heard" };

@@ -89,7 +89,7 @@ function changesOf<Planned extends AnyPlanned>(
       !isDeepStrictEqual(old.options, planned.options) ||
       !isDeepStrictEqual(old.retry, planned.retry) ||
       old.definition.open !== planned.definition.open ||
-      (planned.definition.kind === "transform" && planned.definition.readsFiles === true)
+      (planned.definition.kind !== "source" && planned.definition.readsFiles === true)
     )
       changed.push(planned);
   }

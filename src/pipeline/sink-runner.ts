@@ -7,7 +7,14 @@ import type { Ending } from "../record/ending.ts";
 import { Backoff } from "../runtime/backoff.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Random } from "../runtime/random.ts";
-import type { Marks, Outcome, Rejection, Sink, WriteProgress } from "../stage/contract.ts";
+import {
+  type Marks,
+  type Outcome,
+  REPLACED,
+  type Rejection,
+  type Sink,
+  type WriteProgress,
+} from "../stage/contract.ts";
 import type { EventSink } from "../telemetry/events.ts";
 import { BatchEnds } from "./batch-ends.ts";
 import type { DeadLetterBox } from "./dead-letter-box.ts";
@@ -183,7 +190,7 @@ export class SinkRunner {
   ): Promise<void> {
     const before = this.#replacing;
     const opened = (async () => {
-      this.#writing.abort();
+      this.#writing.abort(REPLACED);
       await before;
       while (this.#writes > 0) await this.#options.clock.sleep(1);
       if (this.isDirty && this.#rewriting === undefined) await this.#options.commitNow(this, this.#abort.signal);

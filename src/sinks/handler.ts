@@ -17,6 +17,7 @@ import {
   defineSink,
   delivered,
   type Outcome,
+  REPLACED,
   retry,
   type Sink,
   type SinkContext,
@@ -24,7 +25,7 @@ import {
 } from "../stage/index.ts";
 import { whyNotRunnable } from "./handler/runnable.ts";
 
-/** How long messages that a worker holds may still end after the write was given up. */
+/** How long messages that a worker holds may still end after the write was given up; at a reload, as long as they may take. */
 const ABORT_GRACE_MS = 1000;
 /** Between two warnings of events in answers. */
 const WARN_EVERY_MS = 60_000;
@@ -81,6 +82,7 @@ export const handler = defineSink({
   guarantee: "at_least_once",
   channels: ["shared.ffi", "worker.command_processor", "worker.in_process_events", "task_readiness.event_channel"],
   order: "none",
+  readsFiles: true,
   // Enough for every worker to have work, also where each batch is one message that waits for its next attempt.
   concurrency: ({ concurrency, max_in_flight: maxInFlight }) => Math.min(1000, 4 + 2 * concurrency * maxInFlight),
   async open(checked, context) {
@@ -186,7 +188,8 @@ class HandlerSink implements Sink {
         if (!(await this.#offer(messages.task(record), signal))) break;
       }
       await messages.ended(signal);
-      if (!messages.areOver) await this.#giveUp(messages);
+      if (!messages.areOver)
+        await this.#giveUp(messages, signal.reason === REPLACED ? this.#options.timeout_ms : ABORT_GRACE_MS);
       if (messages.areOver && messages.count === batch.count) {
         // Without anybody to tell, the outcome must say it all.
         if (progress === NOBODY && messages.refusal !== undefined)
@@ -215,14 +218,14 @@ class HandlerSink implements Sink {
   }
 
   /** What no worker has is let go at once; what one has may end within a moment, so that it is not done twice. */
-  async #giveUp(messages: MessagesOfBatch): Promise<void> {
+  async #giveUp(messages: MessagesOfBatch, graceMs: number): Promise<void> {
     for (const task of messages.waiting()) {
       this.#pool.cancel(task);
       messages.letGo(task);
     }
     const { clock } = this.#context;
     const grace = new AbortController();
-    const timer = clock.after(ABORT_GRACE_MS, () => grace.abort());
+    const timer = clock.after(graceMs, () => grace.abort());
     await messages.ended(grace.signal);
     timer.cancel();
     for (const task of messages.running()) this.#pool.cancel(task);

@@ -12,7 +12,7 @@ import { ParquetSink } from "./parquet/parquet-sink.ts";
  * column chunk that is being made of them, and what the collector has not taken yet (bench/parquet says what was seen).
  */
 const LIBRARY_BYTES = 64 * 1024 * 1024;
-const GROUP_COPIES = 4;
+const GROUP_COPIES = 5;
 
 /** Writes Parquet files, exactly once: records are journaled beside the file that they become. */
 export const parquetSink = defineSink({

@@ -204,6 +204,9 @@ export interface WriteProgress {
   stalled(reason: string): void;
 }
 
+/** The reason of a write's signal where another sink takes over: what the target is working on may still end before that. */
+export const REPLACED = "replaced";
+
 export const delivered = (): Outcome => ({ kind: "delivered" });
 export const retry = (
   reason: string,

@@ -78,6 +78,8 @@ export interface SinkDefinition<Options extends z.ZodType = z.ZodType> {
   readonly fleetingLoss?: string;
   /** What it holds in memory beside the batches in flight, bytes, where that is more than an encoder's few MiB; for the memory ceiling. */
   memoryBytes?(options: z.infer<Options>): number;
+  /** Part of it lies outside of the configuration (code of the user's): every reload opens it anew. */
+  readonly readsFiles?: true;
   /** What names the target: two sinks of the same type and target are refused where `isExclusive`. */
   target?(options: z.infer<Options>): string;
   open(options: z.infer<Options>, context: SinkContext): Promise<Sink>;

@@ -2,6 +2,7 @@ export {
   delivered,
   type Marks,
   type Outcome,
+  REPLACED,
   type Recovered,
   type Rejection,
   rejected,

@@ -9,6 +9,7 @@ const COMMAND_NAMES = new Map<number, string>(Object.entries(BPF_COMMANDS).map((
  */
 export class FakeKernel implements KernelCalls {
   readonly pageBytes = PAGE_BYTES;
+  readonly processors = 2;
   /** Each call that takes or gives back something, in order: "bpf(MAP_CREATE) 3", "close 3", "map 100000", "unmap 100000". */
   readonly log: string[] = [];
   readonly open = new Set<number>();
@@ -18,6 +19,8 @@ export class FakeKernel implements KernelCalls {
   /** The number of the call that fails (from 1 on), and with what. */
   failAt: number | undefined;
   reason = "EPERM";
+  /** So many times its verifier is interrupted. */
+  interruptions = 0;
   nowNs = 1_000_000_000n;
   epochNs = 1_700_000_000_000_000_000n;
   /** Called for a program that is run on a processor. */
@@ -28,6 +31,10 @@ export class FakeKernel implements KernelCalls {
   bpf(command: number, attributes: Buffer): number {
     const name = `bpf(${COMMAND_NAMES.get(command) ?? command})`;
     this.#mayFail(name);
+    if (command === BPF_COMMANDS.PROG_LOAD && this.interruptions > 0) {
+      this.interruptions -= 1;
+      throw new KernelError(name, "EAGAIN");
+    }
     if (command === BPF_COMMANDS.PROG_TEST_RUN) {
       this.onRun(attributes.readUInt32LE(68));
       return 0;

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { hrtime } from "node:process";
 
 /**
@@ -7,6 +8,8 @@ import { hrtime } from "node:process";
 export interface KernelCalls {
   /** Bytes of a page of memory. */
   readonly pageBytes: number;
+  /** Processors that there can ever be; their numbers are below it. */
+  readonly processors: number;
   /** bpf(2); returns a descriptor or 0. @throws KernelError */
   bpf(command: number, attributes: Buffer): number;
   /** perf_event_open(2) for all processes on one processor; returns a descriptor. @throws KernelError */
@@ -75,9 +78,22 @@ const PROT_READ = 1;
 const PROT_WRITE = 2;
 const MAP_SHARED = 1;
 const CLOCK_REALTIME = 0;
+/** sigset_t of glibc and musl; SIG_SETMASK of Linux on all machines above. */
+const SIGNAL_SET_BYTES = 128;
+const SIG_SETMASK = 2;
 const PERF_FLAG_FD_CLOEXEC = 8;
 const ALL_PROCESSES = -1;
 const NO_GROUP = -1;
+
+const POSSIBLE_PATH = "/sys/devices/system/cpu/possible";
+
+/** How many processors there can be, from a list of their numbers such as "0-3,8-11". */
+export function processorsIn(list: string): number {
+  const last = /(\d+)\s*$/.exec(list)?.[1];
+  if (last === undefined)
+    throw new KernelError("read", "EINVAL", `: ${POSSIBLE_PATH} is no list of processors: ${list}`);
+  return Number(last) + 1;
+}
 
 /** The calls of the running kernel. Loaded on first use: native code is for those who need it. */
 export async function loadKernelCalls(): Promise<KernelCalls> {
@@ -96,9 +112,12 @@ export async function loadKernelCalls(): Promise<KernelCalls> {
   );
   const munmap = libc.func("int munmap(void *address, size_t length)");
   const close = libc.func("int close(int descriptor)");
+  const setSignalMask = libc.func("int pthread_sigmask(int how, const void *set, _Out_ void *before)");
   const clockGetTime = libc.func("int clock_gettime(int clock, _Out_ int64_t *time)");
   const pageBytes = Number(libc.func("int getpagesize()")());
-  const names = new Map(Object.entries(koffi.os.errno).map(([name, value]) => [value, name]));
+  // Of numbers with two names (EAGAIN and EWOULDBLOCK) the first in the alphabet.
+  const errors = Object.entries(koffi.os.errno).sort(([one], [other]) => (one < other ? 1 : -1));
+  const names = new Map(errors.map(([name, value]) => [value, name]));
   const failed = (call: string, detail = "") => {
     const errno = koffi.errno();
     return new KernelError(call, names.get(errno) ?? `errno ${errno}`, detail);
@@ -106,9 +125,16 @@ export async function loadKernelCalls(): Promise<KernelCalls> {
 
   return {
     pageBytes,
+    processors: processorsIn(readFileSync(POSSIBLE_PATH, "latin1")),
     bpf(command, attributes) {
+      // The verifier gives up when a signal comes (EAGAIN), as they do all the time under a profiler.
+      const isLong = command === BPF_COMMANDS.PROG_LOAD;
+      const before = Buffer.alloc(SIGNAL_SET_BYTES);
+      if (isLong) setSignalMask(SIG_SETMASK, Buffer.alloc(SIGNAL_SET_BYTES, 0xff), before);
       const result = Number(bpf(numbers.bpf, command, attributes, attributes.length));
-      if (result < 0) throw failed(`bpf(${COMMAND_NAMES.get(command) ?? command})`);
+      const error = result < 0 ? failed(`bpf(${COMMAND_NAMES.get(command) ?? command})`) : undefined;
+      if (isLong) setSignalMask(SIG_SETMASK, before, null);
+      if (error !== undefined) throw error;
       return result;
     },
     perfEventOpen(attributes, cpu) {

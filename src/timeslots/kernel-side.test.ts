@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import { kernelBtf } from "./btf.test-kit.ts";
 import { Btf, BtfError } from "./btf.ts";
 import { FakeKernel } from "./kernel-calls.test-kit.ts";
-import { openKernelSide, possibleProcessors } from "./kernel-side.ts";
+import { processorsIn } from "./kernel-calls.ts";
+import { openKernelSide } from "./kernel-side.ts";
 import { Ownership } from "./ownership.ts";
 import { SlotCollector } from "./slot-collector.ts";
 
@@ -58,6 +59,19 @@ describe("the kernel's side of time slots", () => {
     }
   });
 
+  it("loads a program again whose check a signal has cut short, and gives up at last", () => {
+    const kernel = new FakeKernel();
+    kernel.interruptions = 3;
+    new SlotCollector(kernel, setting()).close();
+    expect(kernel.interruptions).toBe(0);
+    const refusing = new FakeKernel();
+    refusing.interruptions = Number.POSITIVE_INFINITY;
+    expect(() => new SlotCollector(refusing, setting())).toThrow(
+      "the kernel refuses the eBPF program tr_sums (EAGAIN)",
+    );
+    expect([refusing.open.size, refusing.mapped.size]).toEqual([0, 0]);
+  });
+
   it("detaches first, and then once only", () => {
     const kernel = new FakeKernel();
     const collector = new SlotCollector(kernel, setting());
@@ -93,8 +107,8 @@ describe("the kernel's side of time slots", () => {
   });
 
   it("knows how many processors there can be", () => {
-    expect(possibleProcessors("0\n")).toBe(1);
-    expect(possibleProcessors("0-3,8-11\n")).toBe(12);
-    expect(() => possibleProcessors("")).toThrow("no list of processors");
+    expect(processorsIn("0\n")).toBe(1);
+    expect(processorsIn("0-3,8-11\n")).toBe(12);
+    expect(() => processorsIn("")).toThrow("no list of processors");
   });
 });

@@ -1,5 +1,4 @@
-import { readFileSync } from "node:fs";
-import { type Btf, BtfError } from "./btf.ts";
+import type { Btf } from "./btf.ts";
 import { type KernelCalls, KernelError } from "./kernel-calls.ts";
 import { createMap, SharedValue, setEntry } from "./maps.ts";
 import { Ownership } from "./ownership.ts";
@@ -57,15 +56,13 @@ export interface KernelSide {
 const KNOWN_PROCESSES = 32_768;
 const KNOWN_CGROUPS = 4_096;
 
-const POSSIBLE_PATH = "/sys/devices/system/cpu/possible";
-
 /**
  * Makes maps, then loads programs and attaches them: from the last step on, records come. All of it belongs to `owned`.
  * @throws BtfError, VerifierError, KernelError
  */
 export function openKernelSide(calls: KernelCalls, owned: Ownership, options: KernelSideOptions): KernelSide {
   const { btf, slotNs } = options;
-  const possible = possibleProcessors(readFileSync(POSSIBLE_PATH, "latin1"));
+  const possible = calls.processors;
   const processors = 2 ** Math.ceil(Math.log2(possible));
   const ring = new Ring(calls, owned, "tailrace_ring", options.ringBytes);
   const shared = new SharedValue(calls, owned, "tailrace_slots", sharedBytes(processors));
@@ -108,13 +105,6 @@ export function openKernelSide(calls: KernelCalls, owned: Ownership, options: Ke
   trace("sched_switch", programs.schedSwitch());
   const abilities = { counters: new Set(Object.keys(counters) as CounterName[]), network, block };
   return { ring, shared, sums, processors, abilities, detach: () => attached.release() };
-}
-
-/** How many processors there can ever be, from a list such as "0-3,5". */
-export function possibleProcessors(list: string): number {
-  const last = /(\d+)\s*$/.exec(list)?.[1];
-  if (last === undefined) throw new BtfError(`${POSSIBLE_PATH} is no list of processors: ${list}`);
-  return Number(last) + 1;
 }
 
 function tracePageFaults(

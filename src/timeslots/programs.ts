@@ -11,6 +11,7 @@ const BPF_F_TEST_RUN_ON_CPU = 1;
 const ATTRIBUTE_BYTES = 148;
 const NAME_CHARACTERS = 15;
 const LOG_BYTES = 1 << 20;
+const LOAD_TURNS = 20;
 /** The last lines say why. */
 const LOG_LINES_SHOWN = 20;
 /** Helpers that follow kernel pointers are open to programs under the GPL; ours are free under either licence. */
@@ -57,8 +58,9 @@ export function loadProgram(calls: KernelCalls, owned: Ownership, definition: Pr
     attributes.writeUInt32LE(definition.btfId ?? 0, 108);
   }
   const own = (descriptor: number) => owned.own(descriptor, (open) => calls.close(open));
+  const load = () => own(patiently(() => calls.bpf(BPF_COMMANDS.PROG_LOAD, attributes)));
   try {
-    return own(calls.bpf(BPF_COMMANDS.PROG_LOAD, attributes));
+    return load();
   } catch (error) {
     if (!(error instanceof KernelError) || error.reason === "EPERM") throw error;
     const log = Buffer.alloc(LOG_BYTES);
@@ -66,11 +68,22 @@ export function loadProgram(calls: KernelCalls, owned: Ownership, definition: Pr
     attributes.writeUInt32LE(log.length, 28);
     attributes.writeBigUInt64LE(calls.addressOf(log), 32);
     try {
-      // What failed once may work now (EAGAIN, ENOMEM): then it is loaded.
-      return own(calls.bpf(BPF_COMMANDS.PROG_LOAD, attributes));
+      // What failed once may work now (ENOMEM): then it is loaded.
+      return load();
     } catch (again) {
       if (!(again instanceof KernelError)) throw again;
       throw new VerifierError(definition.name, again.reason, log.toString("latin1", 0, log.indexOf(0)));
+    }
+  }
+}
+
+/** The verifier gives up when a signal comes that could not be held off. */
+function patiently(load: () => number): number {
+  for (let turn = 1; ; turn += 1) {
+    try {
+      return load();
+    } catch (error) {
+      if (turn === LOAD_TURNS || !(error instanceof KernelError) || error.reason !== "EAGAIN") throw error;
     }
   }
 }

@@ -151,6 +151,7 @@ describe("the page of bounds", () => {
         "sink kafka": { brokers: ["127.0.0.1:1"], topic: "t" },
         "source file": { include: [join(folder, "logs", "*.log")] },
         "sink file": { path: join(folder, "out.ndjson") },
+        "sink parquet": { path: join(folder, "out.parquet") },
       };
       const section = (kind: string, stages: readonly { readonly type: string }[], inputs: object) =>
         Object.fromEntries(
@@ -176,7 +177,8 @@ describe("the page of bounds", () => {
       const fits = (cell: string, name: string) =>
         cell === name ||
         cell === `\`${name}\`` ||
-        (cell === "SOURCE" && name.startsWith("source_")) ||
+        (cell === "SOURCE" && name.startsWith("source_") && name !== "source_timeslots") ||
+        (cell === "TIMESLOTS" && name === "source_timeslots") ||
         (cell === "COMPONENT" && /^(source|transform|sink)_/.test(name));
       const row = channels.find((each) => fits(each["component"]!, component) && fits(each["channel"]!, channel));
       expect(row, `${component}/${channel} has no row`).toBeDefined();

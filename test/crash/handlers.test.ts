@@ -129,6 +129,23 @@ describe("handlers", () => {
     expect(workersOf(machine)).toEqual([]);
   });
 
+  it("finish what is under way before a reload starts them anew, with their code as it is then", async () => {
+    await using machine = new CrashMachine();
+    const messages = writeMessages(machine, 100);
+    const slowly = "await new Promise((done) => setTimeout(done, 60));";
+    const agent = machine.agent(machine.configure({ sink: handler(COMMAND(machine, slowly)) }));
+    await until(() => done(machine).size > 10 || agent.isOver, "some messages to be done");
+    worker(machine, `task.event.message += " anew";`);
+    agent.signal("SIGHUP");
+    await until(() => done(machine).size === 100 || agent.isOver, "all messages to be done");
+    agent.signal("SIGTERM");
+    expect(await agent.end()).toMatchObject({ code: 0 });
+    const noted = [...done(machine)];
+    expect(noted.map(([message]) => message.replace(" anew", "")).sort()).toEqual([...messages].sort());
+    expect(noted.filter(([message]) => message.endsWith(" anew")).length).toBeGreaterThan(20);
+    expect(noted.every(([, count]) => count === 1)).toBe(true);
+  });
+
   it("are refused with exit code 2, file, line and key where there is no such program, and nothing is touched", async () => {
     await using machine = new CrashMachine();
     const agent = machine.agent(machine.configure({ sink: handler(["no-such-program"]) }));

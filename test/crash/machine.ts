@@ -383,7 +383,7 @@ export class Writer {
 }
 
 /** Waits until `condition` holds, looking every 10 ms; fails after `limitMs`. */
-export async function until(condition: () => boolean, what: string, limitMs = 20_000): Promise<void> {
+export async function until(condition: () => boolean, what: string, limitMs = 60_000): Promise<void> {
   const endMs = Date.now() + limitMs;
   while (!condition()) {
     if (Date.now() > endMs) throw new Error(`waited ${limitMs} ms in vain for ${what}`);

@@ -5,7 +5,7 @@ import { PostgresServer } from "../servers/postgres.ts";
 import { CrashMachine, passing, until } from "./machine.ts";
 import { describeProblems, verify } from "./verify.ts";
 
-const ROUNDS = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 6);
+const ROUNDS = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 4);
 const SEED = Number(process.env["TAILRACE_TEST_SEED"] ?? Date.now() % 2 ** 31);
 
 const sinks = [

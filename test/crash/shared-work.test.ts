@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { createTopic, KafkaServer, produce } from "../servers/kafka.ts";
 import { NatsServers } from "../servers/nats.ts";
 import { needs } from "../servers/needs.ts";
-import { CrashMachine, until } from "./machine.ts";
+import { CrashMachine, passing, until } from "./machine.ts";
 
 /** An agent of its own, with its own state, that reads `source` into a file. */
 class Reader {
@@ -67,11 +67,15 @@ describe.skipIf(!needs("a Kafka broker"))("agents that share a consumer group", 
       await produce(server.address, "work", texts(sent, sent + count), (index) => index % 4);
       sent += count;
     };
+    const sendSlowly = async () => {
+      await send(200);
+      await passing(50);
+    };
     one.start();
     await send(2000);
     await until(() => one.texts.length > 0, "the first to read");
     other.start();
-    while (other.texts.length === 0 && sent < 60_000) await send(500);
+    while (other.texts.length === 0 && sent < 60_000) await sendSlowly();
     expect(other.texts.length, said()).toBeGreaterThan(0);
     await send(2000);
     await until(() => new Set(all()).size === sent, "everything to be read by the two");
@@ -83,7 +87,7 @@ describe.skipIf(!needs("a Kafka broker"))("agents that share a consumer group", 
     // The other comes back with positions of before: what was done meanwhile is not done again.
     other.start();
     const before = other.texts.length;
-    while (other.texts.length === before && sent < 120_000) await send(500);
+    while (other.texts.length === before && sent < 120_000) await sendSlowly();
     await until(() => new Set(all()).size === sent, "everything to be read by the two again");
     expect(all().length, said()).toBe(sent);
     await one.kill();
@@ -114,7 +118,7 @@ describe.skipIf(!needs("nats-server"))("agents that share a durable consumer", (
     other.start();
     while ((one.texts.length === 0 || other.texts.length === 0) && sent < 100_000) {
       await send(500);
-      await new Promise((passed) => setTimeout(passed, 20));
+      await passing(20);
     }
     await send(3000);
     await until(() => new Set(all()).size === sent, "everything to be read by the two");
@@ -125,7 +129,6 @@ describe.skipIf(!needs("nats-server"))("agents that share a durable consumer", (
     await send(2000);
     await until(() => new Set(all()).size === sent, "the other to take over");
     expect(all().length - sent).toBeLessThan(2000);
-    await until(() => true, "");
     let left = Number.POSITIVE_INFINITY;
     while (left > 0) left = (await manager.consumers.info("WORK", "shared")).num_ack_pending;
     await other.stop();
@@ -155,7 +158,7 @@ describe.skipIf(!needs("nats-server"))("agents that share a durable consumer", (
     let deaths = 0;
     for (; deaths < 10 && !machine.linesOf(out).includes("good 2"); deaths += 1) {
       const agent = machine.agent(config);
-      await until(() => agent.isOver || machine.linesOf(out).includes("good 2"), "its death, or the end of it");
+      await until(() => agent.isOver || machine.linesOf(out).includes("good 2"), "its death, or the end of it").catch(async (e) => { console.log(deaths, agent.stderr, machine.linesOf(out), JSON.stringify(await manager.consumers.info("WORK","shared"))); throw e; });
       if (!agent.isOver) {
         agent.signal("SIGTERM");
         await agent.end();

@@ -6,6 +6,7 @@ import { pgmqSink } from "../../src/sinks/pgmq.ts";
 import { postgresSink } from "../../src/sinks/postgres.ts";
 import type { Marks, Sink } from "../../src/stage/index.ts";
 import { sinkContext } from "../../src/testing/sink-context.ts";
+import { testCertificate } from "../../src/testing/test-certificate.ts";
 import { contractBatch } from "../../src/testing/transform-contract.ts";
 import { PostgresServer } from "../servers/postgres.ts";
 import { postgresOrSkip } from "./postgres-or-skip.ts";
@@ -262,6 +263,29 @@ describe("sinks of Postgres", () => {
     });
   });
 
+  it("needs no more of its user than to write what it writes, once the tables are made", async () => {
+    await server.query(`CREATE TABLE "${table}" (message text)`);
+    {
+      await using admin = await openTable(new Store(), { create: false });
+      await admin.recover!();
+    }
+    for (const statement of [
+      `CREATE ROLE "user_${table}" LOGIN`,
+      `GRANT USAGE ON SCHEMA tailrace TO "user_${table}"`,
+      `GRANT SELECT, INSERT, UPDATE ON tailrace.sinks, tailrace.positions TO "user_${table}"`,
+    ])
+      await server.query(statement);
+    const open = () => openTable(new Store(), { create: false }, server.url({ user: `user_${table}` }));
+    {
+      await using sink = await open();
+      await expect(sink.recover!()).rejects.toThrow("may not INSERT");
+    }
+    await server.query(`GRANT INSERT ON "${table}" TO "user_${table}"`);
+    await using sink = await open();
+    await sink.recover!();
+    expect(await write(sink, contractBatch(["a"]))).toEqual({ kind: "delivered" });
+  });
+
   it("says that a queue is missing, and makes it where it is told to", async () => {
     const open = (create: boolean) =>
       pgmqSink.open(pgmqSink.options.parse({ url: server.url(), queue: table, create }), new Store().context());
@@ -273,6 +297,27 @@ describe("sinks of Postgres", () => {
     await server.query("SELECT pgmq.drop_queue($1)", [table]);
     await using sink = await open(false);
     await expect(sink.recover!()).rejects.toMatchObject({ message: expect.stringContaining("there is no queue") });
+  });
+
+  it("encrypts as the URL says, and trusts whom it says", async () => {
+    const certificate = testCertificate();
+    try {
+      await using encrypted = await PostgresServer.start(["fsync=off"], certificate);
+      const ask = async (query: string) => {
+        await using sink = await openTable(new Store(), {}, `${encrypted.url()}${query}`);
+        await sink.recover!();
+        const [row] = await encrypted.query<{ ssl: boolean }>(
+          "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name LIKE 'tailrace%'",
+        );
+        return row!.ssl;
+      };
+      expect(await ask("")).toBe(false);
+      expect(await ask("?sslmode=no-verify")).toBe(true);
+      expect(await ask(`?sslmode=verify-full&sslrootcert=${certificate.certPath}`)).toBe(true);
+      await expect(ask("?sslmode=verify-full")).rejects.toThrow(/certificate/);
+    } finally {
+      certificate.remove();
+    }
   });
 
   it("never shows a password", async () => {

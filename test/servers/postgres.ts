@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -43,8 +43,14 @@ export class PostgresServer {
     this.#programs = path;
   }
 
-  /** @param settings further ones, as `-c name=value`. */
-  static async start(settings: readonly string[] = []): Promise<PostgresServer> {
+  /**
+   * @param settings further ones, as `-c name=value`.
+   * @param tls PEM: it speaks TLS with these, and with everybody else in clear.
+   */
+  static async start(
+    settings: readonly string[] = [],
+    tls?: { readonly cert: string; readonly key: string },
+  ): Promise<PostgresServer> {
     const path = programs();
     if (path === undefined) throw new Error("there is no PostgreSQL to start");
     const folder = mkdtempSync(join(tmpdir(), "tailrace-postgres-"));
@@ -56,7 +62,16 @@ export class PostgresServer {
       ["-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
       { stdio: "ignore", ...server.#user, cwd: folder },
     );
-    await server.restart(settings);
+    if (tls === undefined) await server.restart(settings);
+    else {
+      for (const part of ["cert", "key"] as const) {
+        const path = join(folder, `${part}.pem`);
+        writeFileSync(path, tls[part], { mode: 0o600 });
+        if (server.#user !== undefined) chownSync(path, server.#user.uid, server.#user.gid);
+      }
+      const files = [`ssl_cert_file=${join(folder, "cert.pem")}`, `ssl_key_file=${join(folder, "key.pem")}`];
+      await server.restart([...settings, "ssl=on", ...files]);
+    }
     return server;
   }
 

@@ -42,6 +42,11 @@ const ACK_INTERVAL_MS = 50;
 const HOLES_INTERVAL_MS = 200;
 const INFO_INTERVAL_MS = 5000;
 
+/** To tell whether anybody else is at work: this many quiet looks in a row, of so many, so far apart. */
+const QUIET_LOOKS = 3;
+const ALONE_LOOKS = 8;
+const ALONE_MS = 100;
+
 const ACK = Buffer.from("+ACK");
 const NAK = Buffer.from("-NAK");
 const WORKING = Buffer.from("+WPI");
@@ -195,10 +200,11 @@ export class JetStreamSource implements Source {
     if (isNew && readFrom === "end") await this.#skipTo(key, state.last_seq + 1);
     const start = positions.startOf(key);
     if (start > 0 && state.first_seq > start && state.messages > 0) this.#reportGap(key, start, state.first_seq);
-    let info = await consumer.find(start);
+    const info = await consumer.find(start);
     await this.#skipTo(key, info.ack_floor.stream_seq + 1);
-    info = await this.#untilAlone(consumer, info, signal);
-    if (info.num_ack_pending > 0 && info.num_waiting === 0) await consumer.handOutAgain(info, clock, signal);
+    // Where we were before, what is not acknowledged is probably ours.
+    const wasHere = start > 0 && info.num_ack_pending > 0;
+    if (wasHere && (await this.#isAlone(consumer, info, signal))) await consumer.handOutAgain(info, clock, signal);
     const { max_deliver: serverLimit = -1 } = info.config;
     const limits = [wanted, serverLimit - 1].filter((limit) => limit > 0);
     const maxDeliver = limits.length === 0 ? 0 : Math.min(...limits);
@@ -221,14 +227,21 @@ export class JetStreamSource implements Source {
     };
   }
 
-  /** The server needs a moment to notice that our last run, or connection, is gone. */
-  async #untilAlone(consumer: SourceConsumer, found: ConsumerInfo, signal: AbortSignal): Promise<ConsumerInfo> {
-    let info = found;
-    for (let tries = 0; info.num_ack_pending > 0 && info.num_waiting > 0 && tries < 5; tries += 1) {
-      await this.#context.clock.sleep(100, { signal });
-      info = await consumer.info();
+  /** Nobody else pulls, and nothing moves: looked at for a while, since a consumer that is at work need not be waiting. */
+  async #isAlone(consumer: SourceConsumer, found: ConsumerInfo, signal: AbortSignal): Promise<boolean> {
+    let quiet = 0;
+    // The server needs a moment to notice that our last run, or connection, is gone.
+    for (let looks = 0; looks < ALONE_LOOKS && quiet < QUIET_LOOKS && !signal.aborted; looks += 1) {
+      await this.#context.clock.sleep(ALONE_MS, { signal });
+      const info = await consumer.info();
+      const isQuiet =
+        info.num_waiting === 0 &&
+        info.delivered.consumer_seq === found.delivered.consumer_seq &&
+        info.ack_floor.consumer_seq === found.ack_floor.consumer_seq;
+      if (info.delivered.consumer_seq !== found.delivered.consumer_seq) return false;
+      quiet = isQuiet ? quiet + 1 : 0;
     }
-    return info;
+    return quiet === QUIET_LOOKS;
   }
 
   /** The stream ends before our position: restored, or it lost its end. */
@@ -262,7 +275,8 @@ export class JetStreamSource implements Source {
     const { budget, positions, clock } = this.#context;
     let isTooSmall = false;
     while (!signal.aborted) {
-      while (!signal.aborted && (!positions.hasRoom(origin.key) || (this.#isCareful && !isFirst)))
+      const mustWait = () => this.#isCareful && (!isFirst || this.#unacked.count > 0);
+      while (!signal.aborted && (!positions.hasRoom(origin.key) || mustWait()))
         await clock.sleep(ACK_INTERVAL_MS, { signal });
       const isOne = this.#isCareful || isTooSmall;
       const bytes = isOne ? (session.connection.info?.max_payload ?? 1 << 20) : this.#options.max_batch_bytes;

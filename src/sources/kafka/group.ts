@@ -105,10 +105,8 @@ export class GroupMembership {
       partitions: partitions.filter((one) => one.topic === topic).map(({ partition }) => partition),
     }));
     const offsets = await this.consumer.listCommittedOffsets({ topics });
-    return partitions.map(({ topic, partition }) => {
-      const at = topics.find((one) => one.topic === topic)!.partitions.indexOf(partition);
-      return Number(offsets.get(topic)?.[at] ?? -1n);
-    });
+    // By the partition's own number, whichever were asked for.
+    return partitions.map(({ topic, partition }) => Number(offsets.get(topic)?.[partition] ?? -1n));
   }
 
   /** Leaves the group, so that others need not wait for the end of the session; gives up after `limitMs`. */
