@@ -104,7 +104,8 @@ async function wasm() {
         length: values.length,
         nullCount: 0,
       });
-    if (name === "comm" || name === "cgroup") return arrow.vectorFromArray(values, new arrow.Dictionary(new arrow.Utf8(), new arrow.Int32()));
+    if (name === "comm" || name === "cgroup")
+      return arrow.vectorFromArray(values, new arrow.Dictionary(new arrow.Utf8(), new arrow.Int32()));
     if (name === "complete") return arrow.vectorFromArray(values, new arrow.Bool());
     return arrow.vectorFromArray(
       values.map((value) => (value === null ? null : BigInt(value))),

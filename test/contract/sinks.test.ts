@@ -1,4 +1,8 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, it } from "vitest";
+import { handler } from "../../src/sinks/handler.ts";
 import { http } from "../../src/sinks/http.ts";
 import { tcp } from "../../src/sinks/tcp.ts";
 import { HttpReceiver } from "../../src/testing/http-receiver.ts";
@@ -23,6 +27,24 @@ const harnesses: readonly SinkHarness[] = [
         start: () => receiver.start(),
         stall: () => receiver.stall(),
         close: () => receiver.kill(),
+      };
+    },
+  },
+  {
+    definition: handler,
+    context,
+    async target() {
+      const folder = mkdtempSync(join(tmpdir(), "tailrace-handler-"));
+      const output = join(folder, "events.ndjson");
+      const module = join(folder, "task.mjs");
+      writeFileSync(output, "");
+      const note = `appendFileSync(${JSON.stringify(output)}, JSON.stringify(event) + "\\n")`;
+      writeFileSync(module, `import { appendFileSync } from "node:fs";\nexport default (event) => ${note};\n`);
+      return {
+        // One worker: several keep no order.
+        options: { module, concurrency: 1 },
+        lines: () => readFileSync(output, "utf8").split("\n").slice(0, -1),
+        close: async () => rmSync(folder, { recursive: true, force: true }),
       };
     },
   },

@@ -1,3 +1,5 @@
+import { appendFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { SeededRandom } from "../../src/testing/seeded-random.ts";
 import { postgresOrSkip } from "../integration/postgres-or-skip.ts";
@@ -88,5 +90,56 @@ describe("agent › kill -9 of the agent and of Postgres", () => {
     },
     60_000 + ROUNDS * 10_000,
   );
+
+  it.each([
+    { title: "while no agent ran", isRunning: false },
+    { title: "under a running agent, which ends for it", isRunning: true },
+  ])("sends again what a restored database has lost: $title", async ({ isRunning }) => {
+    await using server = await PostgresServer.start(["fsync=off"]);
+    await server.query("CREATE TABLE lines (number bigserial, message text)");
+    await using machine = new CrashMachine();
+    const toml = machine.configure({
+      sink: `type = "postgres"\ntable = "lines"\nurl = "${server.url()}"\nretry = { initial_ms = 20, max_ms = 200 }`,
+    });
+    const log = join(machine.logs, "a.log");
+    const append = (from: number) =>
+      appendFileSync(log, Array.from({ length: 100 }, (_, n) => `line ${from + n}\n`).join(""));
+    const lines = async () =>
+      (await server.query<{ message: string }>("SELECT message FROM lines ORDER BY number")).map(
+        ({ message }) => message,
+      );
+    const all = (count: number) => Array.from({ length: count }, (_, n) => `line ${n}`);
+    const tables = ["lines", "tailrace.sinks", "tailrace.positions"];
+
+    append(0);
+    expect((await machine.agent(toml, "--once").end()).code).toBe(0);
+    for (const [index, name] of tables.entries()) await server.query(`CREATE TABLE backup_${index} AS TABLE ${name}`);
+    append(100);
+    let agent = machine.agent(toml, ...(isRunning ? [] : ["--once"]));
+    if (isRunning) await asyncUntil(async () => (await lines()).length === 200, "the lines to arrive");
+    else expect((await agent.end()).code).toBe(0);
+    expect(await lines()).toEqual(all(200));
+
+    await server.query("TRUNCATE lines, tailrace.sinks, tailrace.positions");
+    for (const [index, name] of tables.entries()) await server.query(`INSERT INTO ${name} TABLE backup_${index}`);
+    append(200);
+    if (isRunning) {
+      const exit = await agent.end();
+      expect(exit.code, exit.stderr).toBe(1);
+      expect(exit.stderr).toContain("restored or recreated while the agent ran");
+    }
+    agent = machine.agent(toml, "--once");
+    const exit = await agent.end();
+    expect(exit.code, exit.stderr).toBe(0);
+    expect(exit.stderr).toContain("sink_rewound");
+    expect(await lines(), exit.stderr).toEqual(all(300));
+    // Known now, and no more than that.
+    expect((await machine.agent(toml, "--once").end()).stderr).not.toContain("sink_rewound");
+    expect(await lines()).toEqual(all(300));
+  });
 });
 
+async function asyncUntil(holds: () => Promise<boolean>, what: string): Promise<void> {
+  for (const endMs = Date.now() + 20_000; !(await holds()); await passing(20))
+    if (Date.now() > endMs) throw new Error(`waited in vain for ${what}`);
+}

@@ -1,7 +1,8 @@
+import { jetstreamManager } from "@nats-io/jetstream";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Json } from "../../src/checkpoint/index.ts";
-import type { Batch } from "../../src/record/index.ts";
+import type { Batch, DataRecord } from "../../src/record/index.ts";
 import { jetstreamSink } from "../../src/sinks/jetstream.ts";
 import type { Marks, Outcome, Sink } from "../../src/stage/index.ts";
 import { linesBatch } from "../../src/testing/memory-stages.ts";
@@ -129,4 +130,156 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
     ] as const)
       expect(found.filter((body) => body.startsWith(key))).toEqual(expected(key, count));
   });
+
+  it("publishes the rest of an event that was split, where only some of its parts had got through", async () => {
+    const { stream, kept } = keeper();
+    const whole = lines("a", 0, 3);
+    const [first, second, third] = whole.records as [DataRecord, DataRecord, DataRecord];
+    const parts = [0, 1, 2].map((part) => second.with({ message: `part ${part}` }, part));
+    const split = whole.withRecords([first, ...parts, third]);
+    {
+      await using sink = await kept.open();
+      await sink.recover!();
+      // As if the connection had gone behind part 1: what the first three say of themselves is all that is known.
+      await deliver(sink, lines("b", 0, 1));
+      await kept.commit(sink);
+      await deliver(sink, split);
+    }
+    const manager = await jetstreamManager(connection);
+    const { state } = await manager.streams.info(stream);
+    for (const gone of [state.last_seq, state.last_seq - 1]) await manager.streams.deleteMessage(stream, gone, false);
+    await using sink = await kept.open();
+    const { positions } = await sink.recover!();
+    expect(positions.find(({ file }) => file === "a")!.value.prefix).toBe(first.range.end);
+    await deliver(sink, split);
+    expect((await bodies(stream)).filter((body) => !body.startsWith("b"))).toEqual([
+      "a 000000",
+      "part 0",
+      "part 1",
+      "part 2",
+      "a 000002",
+    ]);
+  });
+
+  it("is fenced for good by another sink on its subject, and nothing of it comes through", async () => {
+    const { stream, kept } = keeper();
+    await using first = await kept.open();
+    await first.recover!();
+    await deliver(first, lines("a", 0, 10));
+    await kept.commit(first);
+    await using second = await kept.open();
+    await second.recover!();
+    await deliver(second, lines("a", 10, 20));
+    const outcome = await first.write(lines("a", 10, 20), { signal, way: "" });
+    expect(outcome).toMatchObject({ kind: "retry", isOutcomeUnknown: true });
+    await expect(first.recover!()).rejects.toMatchObject({ code: "TR_SINK_FENCED" });
+    expect(await bodies(stream)).toEqual(expected("a", 20));
+  });
+
+  it("keeps the order and loses nothing while others publish into the same stream", async () => {
+    const manager = await jetstreamManager(connection);
+    await manager.streams.add({ name: "SHARED", subjects: ["shared.>"] });
+    const { kept } = keeper({ stream: "SHARED", subject: "shared.ours", create: false });
+    await using sink = await kept.open();
+    await sink.recover!();
+    let isDone = false;
+    const others = (async () => {
+      for (let count = 0; !isDone; count += 1) {
+        connection.publish("shared.theirs", `theirs ${count}`);
+        if (count % 5 === 0) await connection.flush();
+      }
+    })();
+    const outcomes: Outcome[] = [];
+    for (let from = 0; from < 4000; from += 500) outcomes.push(...(await deliver(sink, lines("a", from, from + 500))));
+    isDone = true;
+    await others;
+    expect(outcomes).toEqual(outcomes.map(() => ({ kind: "delivered" })));
+    const ours = (await readStream(connection, "SHARED")).filter(({ subject }) => subject === "shared.ours");
+    expect(ours.map(({ body }) => body)).toEqual(expected("a", 4000));
+  });
+
+  it("goes on behind messages of its own that arrived after it had asked what there is", async () => {
+    const { stream, subject, kept } = keeper();
+    await using late = await kept.open();
+    await late.recover!();
+    await deliver(late, lines("a", 0, 5));
+    await kept.commit(late);
+    await using sink = await kept.open();
+    // What the dead one had still on its way comes in between: same sink, an epoch before.
+    await Promise.all([sink.recover!(), deliver(late, lines("a", 5, 8))]);
+    await deliver(sink, lines("a", 5, 12));
+    expect(subject).toMatch(/^s/);
+    expect(await bodies(stream)).toEqual(expected("a", 12));
+  });
+
+  it.each(["interest", "workqueue"] as const)(
+    "refuses a stream with %s retention, unless it need not be exact",
+    async (retention) => {
+      const manager = await jetstreamManager(connection);
+      const stream = `R_${retention}`;
+      await manager.streams.add({ name: stream, subjects: [`${stream}.>`], retention });
+      const options = { stream, subject: `${stream}.app` };
+      await using sink = await keeper(options).kept.open();
+      await expect(sink.recover!()).rejects.toThrow(/retention/);
+      await using atLeastOnce = await keeper({ ...options, exactly_once: false }).kept.open();
+      await atLeastOnce.recover!();
+      expect(await deliver(atLeastOnce, lines("a", 0, 100))).toEqual([{ kind: "delivered" }]);
+    },
+  );
+
+  it("stands alone with what the stream holds, where that was made anew", async () => {
+    const { stream, kept } = keeper();
+    {
+      await using sink = await kept.open();
+      await sink.recover!();
+      await deliver(sink, lines("a", 0, 100));
+      await kept.commit(sink);
+    }
+    await (await jetstreamManager(connection)).streams.delete(stream);
+    await using sink = await kept.open();
+    expect(await sink.recover!()).toEqual({ positions: [], standsAlone: true });
+    await deliver(sink, lines("a", 0, 100));
+    expect(await bodies(stream)).toEqual(expected("a", 100));
+  });
+
+  it("refuses a message that the server does not take, and publishes nothing of its batch", async () => {
+    const { stream, kept } = keeper();
+    await using sink = await kept.open();
+    await sink.recover!();
+    const large = linesBatch("app", "c", 0, ["small", "x".repeat(2_000_000)]);
+    expect(await sink.write(large, { signal, way: "" })).toMatchObject({ kind: "rejected" });
+    expect(await bodies(stream)).toEqual([]);
+  });
+
+  it("loses and repeats nothing while nodes of a cluster of three are killed and come back", async () => {
+    await using cluster = await NatsServers.start(3);
+    const [near] = cluster.nodes as [(typeof cluster.nodes)[0], ...typeof cluster.nodes];
+    const setUp = await eventually(() => connect({ servers: cluster.urls, timeout: 1000 }));
+    const manager = await jetstreamManager(setUp, { checkAPI: false });
+    await eventually(() => manager.streams.add({ name: "C", subjects: ["c.>"], num_replicas: 3 }));
+    await setUp.close();
+    const { kept } = keeper({ servers: cluster.urls, stream: "C", subject: "c.app", create: false, timeout_ms: 1000 });
+    await using sink = await kept.open();
+    await eventually(() => sink.recover!());
+    const writing = (async () => {
+      for (let from = 0; from < 12_000; from += 300) await deliver(sink, lines("a", from, from + 300));
+    })();
+    for (const node of cluster.nodes) {
+      await new Promise((passed) => setTimeout(passed, 150));
+      await node.kill();
+      await new Promise((passed) => setTimeout(passed, 300));
+      await node.start();
+      await eventually(async () => {
+        const again = await connect({ servers: [node.url], timeout: 1000 });
+        const { cluster: peers } = await (await jetstreamManager(again, { checkAPI: false })).streams.info("C");
+        await again.close();
+        if (peers?.replicas?.some(({ current }) => !current) !== false) throw new Error("not all nodes are there");
+      });
+    }
+    await writing;
+    const reading = await connect({ servers: [near.url] });
+    const found = await eventually(() => readStream(reading, "C"));
+    await reading.close();
+    expect(found.map(({ body }) => body)).toEqual(expected("a", 12_000));
+  }, 60_000);
 });

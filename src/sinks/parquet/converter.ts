@@ -116,6 +116,10 @@ export class Converter implements Successor {
   /** Converts all that waits, each tried once more where something is in its way; the rest stays for the next start. */
   async finish(): Promise<void> {
     this.#ending.abort();
+    if (this.#waiting.length > 0) {
+      const facts = { journals: this.#waiting.length };
+      this.#context.log.info(facts, "what was open becomes Parquet files; after a kill the next start does it");
+    }
     await this.#working;
     this.start();
     await this.#working;
