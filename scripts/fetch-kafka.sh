@@ -16,8 +16,14 @@ for program in mvn java; do
     exit 1
   fi
 done
-# A fetch cut short leaves nothing that looks complete; Maven checks the sums of what it takes.
+# One at a time. A fetch cut short leaves nothing that looks complete; Maven checks the sums of what it takes.
 mkdir -p "$folder"
+exec 9>"$folder/.lock"
+flock 9
+if [ -e "$complete" ]; then
+  echo "$folder"
+  exit 0
+fi
 mvn --batch-mode --quiet --strict-checksums -f "$here/kafka/pom.xml" -Dkafka.version="$version" \
   dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$folder" >&2
 touch "$complete"

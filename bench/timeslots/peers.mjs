@@ -10,7 +10,7 @@
 //   perf record   every call, in a file, to be summed up later
 // perf and bpftrace come from Debian (`linux-perf`, `bpftrace`) and want tracefs, which is mounted for the run if need be.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -77,13 +77,16 @@ async function start({ command, isReady }) {
   return tracer;
 }
 
-
 const isThere = (name) =>
   name === "nothing" || name === "tailrace" || spawnSync("which", [name.split(" ")[0]]).status === 0;
 
 const mounted = existsSync(join(TRACING, "events")) || readdirSync(TRACING).length > 0;
 if (!mounted) execFileSync("mount", ["-t", "tracefs", "tracefs", TRACING]);
-const results = Object.fromEntries(Object.keys(cases).filter(isThere).map((name) => [name, []]));
+const results = Object.fromEntries(
+  Object.keys(cases)
+    .filter(isThere)
+    .map((name) => [name, []]),
+);
 try {
   for (let round = 0; round < ROUNDS; round += 1) {
     for (const [name, seen] of Object.entries(results)) {

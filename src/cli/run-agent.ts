@@ -20,13 +20,22 @@ export interface RunAgentOptions {
 
 const STATUS_MS = 500;
 
+/** Where records become objects: in transforms, in messages of a source, in rows of a table. */
+function makesEvents({ transforms, sources, sinks }: Plan): boolean {
+  return (
+    transforms.length > 0 ||
+    sources.some(({ definition: { type } }) => type !== "file" && type !== "stdin") ||
+    sinks.some(({ definition: { type } }) => type === "postgres")
+  );
+}
+
 /**
  * Runs an agent as this process: signals, uncaught errors, the log on standard error and, on a terminal, the live status
  * line belong to it. Resolves with the exit code.
  */
 export async function runAgent(plan: Plan, options: RunAgentOptions, io: CliIo): Promise<number> {
   // Events, unlike bytes that pass through, fill the young generation: small, it is collected twice as often as it needs.
-  if (plan.transforms.length > 0) setFlagsFromString("--semi-space-growth-factor=2");
+  if (makesEvents(plan)) setFlagsFromString("--semi-space-growth-factor=2");
   const [{ openAgent }, { createLogger }, { isCommitComplaint }] = await Promise.all([
     import("../agent/agent.ts"),
     import("../telemetry/pino-log.ts"),

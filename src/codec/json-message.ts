@@ -17,12 +17,10 @@ export class JsonMessage implements Message {
   }
 
   get fields(): EventFields {
-    const fields = { ...this.#beside };
     const parsed = parseObject(this.body);
-    if (parsed === undefined) fields["message"] = this.body.toString("utf8");
-    // A key named __proto__ is a key: it must not become the prototype.
-    else Object.defineProperties(fields, Object.getOwnPropertyDescriptors(parsed));
-    return fields;
+    if (parsed === undefined) return { ...this.#beside, message: this.body.toString("utf8") };
+    // Spread makes own fields, also of a key named __proto__: it does not become the prototype.
+    return { ...this.#beside, ...parsed };
   }
 }
 

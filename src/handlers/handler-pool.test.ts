@@ -212,6 +212,20 @@ describe("HandlerPool", () => {
       await bench.stop();
     });
 
+    it("is decided by a worker that was started since the first of several deaths", async () => {
+      const bench = await PoolBench.start({ workers: 2, capacity: 10 });
+      const [one, two] = bench.workers as [ScriptedWorker, ScriptedWorker];
+      bench.offer("a");
+      bench.offer("b");
+      one.end();
+      const third = await bench.worker(2);
+      expect(third.given).toEqual([]);
+      two.end();
+      await bench.clock.advance(250);
+      expect(bench.failures).toBe(2);
+      await bench.stop();
+    });
+
     it("goes on with the workers that live while a new one cannot be started", async () => {
       const bench = await PoolBench.start({ workers: 2, capacity: 10, maxAttempts: 1 });
       const [one, two] = bench.workers as [ScriptedWorker, ScriptedWorker];

@@ -134,6 +134,9 @@ export class HandlerPool implements SlotOwner {
   /** Ends what hangs, and says that the rest is alive. */
   check(): void {
     for (const slot of this.#slots) slot.check();
+    // One that has had nothing to do for long enough shows as much as one that was kept from it.
+    for (const slot of this.#slots)
+      if (this.#doubtSinceMs !== undefined && slot.idleMs >= this.#quietMs) this.proven(slot);
     this.#pace.look();
     if (this.#trouble === undefined) this.#options.onAlive();
   }
@@ -277,7 +280,7 @@ export class HandlerPool implements SlotOwner {
     else if (isProven) this.#judge(death);
     else {
       // Died before it showed that it starts.
-      this.#doubtSinceMs = clock.monotonic();
+      this.#doubtSinceMs ??= clock.monotonic();
       this.#quietMs = Math.min(LONGEST_QUIET_MS, Math.max(SHORTEST_QUIET_MS, this.#quietMs, 2 * death.livedMs));
       for (const task of death.tasks) this.#accuse(task, death.reason);
       if (isIdleExit) this.#cannotStart(slot, death.reason);

@@ -19,6 +19,7 @@ export class ScriptedWorker implements WorkerLink {
   wasTerminated = false;
   wasKilled = false;
   hasEnded = false;
+  onGiven: ((at: number) => void) | undefined;
   /** Whether it ends when it is asked to. */
   obeys = true;
 
@@ -29,6 +30,7 @@ export class ScriptedWorker implements WorkerLink {
   give(message: HandlerMessage): void {
     expect(this.hasEnded).toBe(false);
     this.given.push(message);
+    this.onGiven?.(this.given.length - 1);
   }
 
   finish(): void {

@@ -89,6 +89,12 @@ export class WorkerSlot {
     return this.#state === "up";
   }
 
+  /** How long it has been up without ever having had a message. */
+  get idleMs(): number {
+    if (this.#state !== "up" || this.#firstGivenAtMs !== undefined) return 0;
+    return this.#options.clock.monotonic() - this.#startedAtMs;
+  }
+
   get hasAnswered(): boolean {
     return this.#hasAnswered;
   }
@@ -193,8 +199,8 @@ export class WorkerSlot {
       this.#onEnded.push(resolve);
       if (this.#state === "ending" || this.#state === "finishing") return;
       this.#state = "finishing";
-      this.#link!.finish();
       this.#later(FINISH_MS, () => this.#terminate());
+      this.#link!.finish();
     });
   }
 
@@ -234,8 +240,9 @@ export class WorkerSlot {
   }
 
   #terminate(): void {
-    this.#link!.terminate();
+    // First the timer: a worker may end in the middle of this, which cancels it.
     this.#later(this.#options.graceMs, () => this.#link!.kill());
+    this.#link!.terminate();
   }
 
   #later(ms: number, run: () => void): void {

@@ -37,7 +37,7 @@ function fillIn(): void {
 }
 
 /** A request is tried again so often after a failure that may pass, and so much later: waits of a second in all. */
-export const RETRIES = 20;
+const RETRIES = 20;
 const RETRY_DELAY_MS = 50;
 
 const MECHANISMS = { plain: "PLAIN", "scram-sha-256": "SCRAM-SHA-256", "scram-sha-512": "SCRAM-SHA-512" } as const;

@@ -20,7 +20,7 @@ export interface Place {
 }
 
 /** One committed record. */
-export interface FetchedRecord {
+interface FetchedRecord {
   readonly offset: bigint;
   readonly timestampMs: number;
   readonly key: Buffer | null;

@@ -14,7 +14,7 @@ export interface NatsClient {
 }
 
 /** @throws StageError `TR_STAGE_OPEN` if they are not installed. */
-export async function loadNats(component: string): Promise<NatsClient> {
+async function loadNats(component: string): Promise<NatsClient> {
   try {
     const [transport, jetstream] = await Promise.all([import("@nats-io/transport-node"), import("@nats-io/jetstream")]);
     return { transport, jetstream };

@@ -97,7 +97,7 @@ export class FileSink implements Sink {
     // A link in the place of the one output was put there by whoever wrote the path: it may lead anywhere.
     this.#fixed = fixed === undefined ? undefined : await this.#realPath(fixed);
     const parts = { marks: this.#marks, opener: this.#opener, rotation: this.#rotation };
-    await settleRecordedOutputs(this.#context, parts, this.#fixed);
+    await settleRecordedOutputs(this.#context, parts, this.#fixed, this.#successor !== undefined);
     if (this.#successor !== undefined) await this.#handOnRecorded();
     if (this.#fixed !== undefined) this.#put(await this.#opener.open(this.#fixed), "");
   }
@@ -369,8 +369,8 @@ export class FileSink implements Sink {
     this.#rotateIdle();
   }
 
-  /** Closes what was not written for so long (monotonic time is not kept: by the wall clock), milliseconds. */
-  rotateIdle(idleMs: number): void {
+  /** Rotates what was not written for so long, milliseconds of the wall clock. */
+  rotateUnwritten(idleMs: number): void {
     const nowMs = this.#context.clock.now();
     for (const output of this.#open) {
       if (output.length > 0 && nowMs - output.writtenAtMs >= idleMs) output.rotation ??= "age";

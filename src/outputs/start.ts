@@ -26,11 +26,13 @@ const REMEMBERED_MS = 7 * 24 * 3600 * 1000;
  * Then it carries out the rotations that a crash cut short.
  *
  * @param fixed the one output of a path without placeholders; marks of other outputs are then of an older configuration.
+ * @param isHandedOn all that was recorded will be handed on to a successor: none of it is forgotten
  */
 export async function settleRecordedOutputs(
   context: SinkContext,
   parts: { marks: OutputMarks; opener: OutputOpener; rotation: Rotation },
   fixed: BytePath | undefined,
+  isHandedOn = false,
 ): Promise<void> {
   const { marks, opener, rotation } = parts;
   const finder = new Finder(context);
@@ -54,7 +56,9 @@ export async function settleRecordedOutputs(
         facts,
       );
     }
-    const isOver = found?.path !== path || !isOurs || context.clock.now() - mark.writtenAtMs > REMEMBERED_MS;
+    const isLeft = !isOurs || context.clock.now() - mark.writtenAtMs > REMEMBERED_MS;
+    // What somebody goes on with is not over, however old it is, and whatever the configuration says by now.
+    const isOver = found?.path !== path || (isLeft && !isHandedOn);
     if (isOver && path !== fixed && !isRotating) forgotten.push(path);
   }
   await marks.forget(forgotten);

@@ -170,19 +170,22 @@ export class Pipeline {
 
   /** On how many ways to sinks something settles that enters `component` as if it came from `source`. */
   waysFrom(component: string, source: string): number {
-    return this.#routeInto(component, source)?.lanes.length ?? 0;
+    return this.#routesInto(component, source).reduce((ways, { lanes }) => ways + lanes.length, 0);
   }
 
   /** Sends a batch of an origin of its own into a component, as if it came from `source`; it waits where a source would. */
   async resend(component: string, source: string, batch: Batch): Promise<void> {
     if (!this.committer.hasRoom) await this.committer.room(this.#run?.signal ?? new AbortController().signal);
-    const route = this.#routeInto(component, source);
-    if (route !== undefined) await forward(batch, [route], this.#environment.log);
+    const routes = this.#routesInto(component, source);
+    if (routes.length > 0) await forward(batch, routes, this.#environment.log);
   }
 
-  #routeInto(component: string, source: string): Route | undefined {
+  /** One route into a transform or sink; of a source, all that it hands on to. */
+  #routesInto(component: string, source: string): readonly Route[] {
+    const refusing = this.#parts.sources.get(component);
+    if (refusing !== undefined) return refusing.wires.routes;
     const own = this.#parts.sources.get(source)?.wires.routes ?? [];
-    return routesInto(component, [...own, ...this.sources.flatMap(({ wires }) => wires.routes)])[0];
+    return routesInto(component, [...own, ...this.sources.flatMap(({ wires }) => wires.routes)]).slice(0, 1);
   }
 
   /** What still holds up a shutdown, one sentence per sink. */

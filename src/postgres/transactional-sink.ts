@@ -27,7 +27,7 @@ import { PgSession } from "./session.ts";
 
 /** Batches in `write` at once; those that wait for one transaction go together into the next. */
 export const CONCURRENCY = 256;
-/** Source bytes of one transaction; a single larger batch is alone. Twice as much gained nothing in bench/queues. */
+/** Source bytes of one transaction, some thousand lines: its own cost no longer counts. A single larger batch is alone. */
 const MAX_TRANSACTION_BYTES = 1_048_576;
 /** While transactions go on, the mark that tells a restored database from the present one is renewed this often. */
 const MARK_MS = 1000;

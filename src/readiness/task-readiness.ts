@@ -54,6 +54,7 @@ export class TaskReadiness {
   /** Due, with their retries spent, until the next scan. */
   readonly #overdue = new Set<WaitingTask>();
   readonly #stop = new AbortController();
+  #isAnnouncing = false;
   #announcing: Promise<void> | undefined;
   #scan: Timer | undefined;
   readonly #reading: Promise<void>;
@@ -155,30 +156,27 @@ export class TaskReadiness {
   #setDue(task: WaitingTask): void {
     if (this.#stop.signal.aborted) return;
     // The common case: nobody is in front, and there is room.
-    if (this.#announcing === undefined && this.#sender.trySend(task) === "sent") {
+    if (!this.#isAnnouncing && this.#sender.trySend(task) === "sent") {
       this.announced += 1;
       return;
     }
     this.#due.add(task);
-    this.#announcing ??= this.#announceAll().finally(() => {
-      this.#announcing = undefined;
-    });
+    if (this.#isAnnouncing) return;
+    this.#isAnnouncing = true;
+    this.#announcing = this.#announceAll();
   }
 
   async #announceAll(): Promise<void> {
+    // What becomes due meanwhile joins at the end.
     for (const task of this.#due) {
       const isAnnounced = await this.#announce(task);
-      if (this.#stop.signal.aborted) return;
+      if (this.#stop.signal.aborted) break;
       // Forgotten meanwhile: nobody waits for it.
       if (!this.#due.delete(task) || isAnnounced) continue;
       this.spent += 1;
-      if (this.spent === 1)
-        this.#options.log.warn(
-          { channel: "task_readiness/event_channel" },
-          "a task is due and could not be announced; it stays due and is found by the next scan",
-        );
       this.#setOverdue(task);
     }
+    this.#isAnnouncing = false;
   }
 
   async #announce(task: WaitingTask): Promise<boolean> {
@@ -208,6 +206,10 @@ export class TaskReadiness {
       this.#scan = undefined;
       const found = [...this.#overdue];
       this.#overdue.clear();
+      this.#options.log.warn(
+        { component: "task_readiness", channel: "event_channel", overdue: found.length, spent: this.spent },
+        `${found.length} tasks are due and could not be announced for want of room; they are announced again`,
+      );
       for (const task of found) this.#setDue(task);
     });
   }

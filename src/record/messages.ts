@@ -57,12 +57,7 @@ export class Messages {
   /** The event of message `index` as it is before any transform; a fresh object each time. */
   eventOf(index: number, origin: Origin): EventFields {
     this.#readAt ??= new Date(this.readAtMs).toISOString();
-    const event: EventFields = {
-      timestamp: this.#readAt,
-      source: origin.source,
-      host: this.host,
-    };
-    // As with `setField`: a key named __proto__ is a key.
-    return Object.defineProperties(event, Object.getOwnPropertyDescriptors(this.#messages[index]!.fields));
+    // Spread makes own fields, also of a key named __proto__ (ECMA-262, CopyDataProperties).
+    return { timestamp: this.#readAt, source: origin.source, host: this.host, ...this.#messages[index]!.fields };
   }
 }

@@ -191,4 +191,19 @@ describe("MemoryBudget", () => {
       { numRuns: 150 },
     );
   });
+
+  it("gives who cannot wait a lease at once or none, and never before those who wait", async () => {
+    const budget = new MemoryBudget(100, 64);
+    const first = budget.tryLease(60)!;
+    expect([first.byteLength, first.buffer.length >= 60]).toEqual([64, true]);
+    expect(budget.tryLease(50)).toBeUndefined();
+    const waiting = budget.lease(50);
+    expect(budget.tryLease(1)).toBeUndefined();
+    first.release();
+    const second = (await waiting)!;
+    expect(budget.tryLease(4)).toBeDefined();
+    expect(budget.usedBytes).toBe(68);
+    second.release();
+    expect(budget.usedBytes).toBe(4);
+  });
 });

@@ -20,13 +20,16 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true }));
 
 /** Drives a sink on real files, with real time. */
-function driver(options: object, over: { store?: DriverStore; files?: FaultyFileSystem } = {}) {
+function driver(
+  options: object,
+  over: { store?: DriverStore; files?: FaultyFileSystem; clock?: typeof systemClock } = {},
+) {
   const parsed = parquetSink.options.parse(options);
   return SinkDriver.open({
     open: (context) => parquetSink.open(parsed, context),
     store: over.store ?? new DriverStore(),
     fileSystem: over.files ?? nodeFileSystem,
-    clock: systemClock,
+    clock: over.clock ?? systemClock,
     stateDir: join(folder, "state"),
     maxRetries: 1000,
   });
@@ -232,6 +235,20 @@ describe("parquet sink", () => {
     await (await driver({ path }, { store })).close();
     expect(await messagesByFile()).toEqual({ "out.parquet": ["line 2"], "out-1.parquet": ["line 0", "line 1"] });
     expect(readdirSync(folder)).toEqual(visible());
+  });
+
+  it("finishes what a killed run left open, however long ago, and whatever the path is by now", async () => {
+    const store = new DriverStore();
+    // Killed: it is neither closed, nor does its store say so.
+    await (await driver({ path: join(folder, "{source}-{time:%H}.parquet") }, { store })).run(lines(2));
+    const clock = Object.assign(Object.create(systemClock) as typeof systemClock, {
+      now: () => Date.now() + 30 * 86_400_000,
+    });
+    mkdirSync(join(folder, "new"));
+    const later = await driver({ path: join(folder, "new/out.parquet") }, { store, clock });
+    await later.close();
+    expect(Object.values(await messagesByFile())).toEqual([["line 0", "line 1"]]);
+    expect(readdirSync(join(folder, "new"))).toEqual([]);
   });
 
   it("makes its folders, and says what a path must end in", async () => {

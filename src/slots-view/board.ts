@@ -1,9 +1,9 @@
 import { blame, FullRun, ranMost, type Slot, type SlotRow } from "./time-slot.ts";
 
 /** One character of a sparkline. */
-export const BUCKET_MS = 250;
+const BUCKET_MS = 250;
 /** 12 seconds are on the screen. */
-export const BUCKETS = 48;
+const BUCKETS = 48;
 /** What rates are taken over: the last whole second. */
 const RATE_BUCKETS = 1000 / BUCKET_MS;
 const WORST_SLOTS = 20;
@@ -17,7 +17,7 @@ type Measure = (typeof SUMS)[number] | (typeof PEAKS)[number];
 const MEASURES: readonly Measure[] = [...SUMS, ...PEAKS];
 
 /** What a process did in the last second, each per second (peaks: the greatest). */
-export type Rates = { readonly [measure in Measure]: number };
+type Rates = { readonly [measure in Measure]: number };
 
 export interface BoardRow {
   readonly pid: number;

@@ -19,7 +19,7 @@ const options = z.strictObject({
     .describe(
       "Where to start in a partition that neither we nor the group have read: at its first record, or its end.",
     ),
-  max_batch_bytes: z
+  max_fetch_bytes: z
     .int()
     .min(1024)
     .default(1048576)

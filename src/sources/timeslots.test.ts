@@ -89,7 +89,7 @@ describe("timeslots", () => {
   it("sends what each look gives, until it is stopped; then detaches, tells the rest, and gives everything back", async () => {
     const { source, collector, clock, stop, budget } = bench();
     const running = source.run({ signal: stop.signal, once: false });
-    await clock.advance(45);
+    await clock.advance(120);
     expect(collector.looks).toBe(3);
     stop.abort();
     await running;
@@ -143,7 +143,7 @@ describe("timeslots", () => {
     stop.abort();
     await running;
     monitor.stop();
-    expect(dropped(registry)).toBeGreaterThan(60);
+    expect(dropped(registry)).toBeGreaterThan(25);
     const told = lines.filter(({ message }) => /^Dropped \d+ time slots in last second$/.test(message));
     expect(told.length).toBeGreaterThanOrEqual(2);
     expect(told[0]!.fields).toMatchObject({ component: "slots", channel: "tailer_payload" });
@@ -162,7 +162,7 @@ describe("timeslots", () => {
     await running;
     const { records } = registry.list()[0]!.counters();
     expect(records.inChannel).toBe(4);
-    expect(records.dropped.policy).toBeGreaterThan(40);
+    expect(records.dropped.policy).toBeGreaterThan(10);
     expect(records.sent).toBe(records.received + records.dropped.policy + records.inChannel);
     expect(budget.usedBytes).toBe(4 * 192);
     source.output.close();

@@ -32,7 +32,7 @@ const options = z.strictObject({
 });
 
 /** How often the ring is looked at, milliseconds. It holds much more than that; every look costs an idle machine a little. */
-const LOOK_MS = 20;
+const LOOK_MS = 50;
 /** Above this fill the next look comes at once. */
 const BUSY_FILL = 0.125;
 const BUSY_LOOK_MS = 1;

@@ -88,7 +88,7 @@ export interface SinkDefinition<Options extends z.ZodType = z.ZodType> {
 }
 
 /** A designed channel of stages, by its section below `mpsc_channels`. */
-export type SharedChannel = StageChannelSection | "worker.in_process_events";
+type SharedChannel = StageChannelSection | "worker.in_process_events";
 
 /** What the checkpoint knows of the files of one source. */
 export interface StoredFiles {

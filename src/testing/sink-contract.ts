@@ -46,6 +46,7 @@ export function sinkContract(harness: SinkHarness): readonly ContractCase[] {
     try {
       const sink = await definition.open(definition.options.parse(target.options), context);
       try {
+        await sink.recover?.();
         await use(sink, target);
       } finally {
         await soon(sink[Symbol.asyncDispose](), "dispose");
@@ -67,6 +68,8 @@ export function sinkContract(harness: SinkHarness): readonly ContractCase[] {
       ok(outcome.reason.trim().length > 0, "a retry without a reason");
       ok(Date.now() < endAt, `the batch was not taken: ${outcome.reason}`);
       await pause(10);
+      // Where the target is not back yet, the next write says so again.
+      if (outcome.kind === "retry" && outcome.isOutcomeUnknown) await sink.recover?.().catch(() => {});
     }
   };
 

@@ -324,6 +324,24 @@ describe("SlotMerger", () => {
     );
   });
 
+  it("counts nothing of another task that has a number that it knew", () => {
+    const merging = merger(1);
+    const told: Told = new Map();
+    const run = { cpu: 0, sinceNs: BASE, slotEndNs: BASE + 100n };
+    const idle = { task: 0, process: 0, totals: NO_TOTALS };
+    const next = (nextProcess: number, nextTotals: Totals) => ({ nextTask: 5, nextProcess, nextTotals });
+    const old = { faults: 500, switches: 500, migrations: 500, runtimeNs: 90_000 };
+    merging.take(records.switched({ ...run, timeNs: BASE, ...idle, ...next(50, old) }), 0);
+    const none = { nextTask: 0, nextProcess: 0, nextTotals: NO_TOTALS };
+    merging.take(records.switched({ ...run, timeNs: BASE, task: 5, process: 50, totals: old, ...none }), 0);
+    const young = { faults: 3, switches: 3, migrations: 3, runtimeNs: 1000 };
+    merging.take(records.switched({ ...run, timeNs: BASE + 10n, ...idle, ...next(60, young) }), 0);
+    const older = { faults: 4, switches: 4, migrations: 3, runtimeNs: 1020 };
+    merging.take(records.switched({ ...run, timeNs: BASE + 30n, task: 5, process: 60, totals: older, ...none }), 0);
+    closing(merging, told, 100);
+    expect(Object.fromEntries(told)).toEqual({ "60/0/cpuNs": 20, "60/0/pageFaults": 1, "60/0/contextSwitches": 1 });
+  });
+
   it("spreads what the hardware counted over the slots of a stretch, in whole numbers that add up", () => {
     fc.assert(
       fc.property(fc.integer({ min: 0, max: 1e6 }), fc.integer({ min: 1, max: 777 }), (cycles, toNs) => {

@@ -32,38 +32,56 @@ export interface RecordMemory {
 
 interface Processor {
   /** 0: nothing, it is idle. */
-  task: number;
-  process: number;
+  taskId: number;
+  /** Undefined where it is idle. */
+  task: Task | undefined;
   /** False: it is not known what runs (nothing was seen yet, or records were lost). */
   isKnown: boolean;
   /** Up to where it was credited with the CPU. */
   creditedToNs: number;
   /** With how much of it before its stretch was over. */
   openNs: number;
+  /** Up to where its time was given to tasks. */
+  freeNs: number;
   /** Up to where the hardware counters were claimed. */
   claimedToNs: number;
 }
 
-/** What a task had used up in its life when it was last seen. */
 interface Task {
+  process: number;
+  /** False: what it had used up when it was first seen is not known, so that nothing of it is new. */
+  hasTotals: boolean;
+  // What it had used up in its life when it was last seen.
   faults: number;
   switches: number;
   migrations: number;
   /** NaN: not known exactly. */
   runtimeNs: number;
-}
-
-interface Waiting {
-  readonly process: number;
-  sinceNs: number;
+  /** CPU time that it has in the kernel's account and not in the slots. Negative: it was credited too much. */
+  balanceNs: number;
+  /** Since when it waits for a processor, as far as that is not told yet; NaN: it does not. */
+  waitsSinceNs: number;
 }
 
 const TWO_32 = 2 ** 32;
 
-/** What was credited of a stretch that is not over, and was not the task's but the hypervisor's, is taken off later ones. */
-const MAX_OWED_NS = 1e9;
-/** Clocks are read one after the other and differ by little. What is more was used up while a switch was not told of. */
-const MAX_SURPLUS_NS = 1e5;
+/**
+ * What was credited of a stretch that is not over, and was not the task's but the hypervisor's, is taken off later ones; what
+ * it had and found no room is added. No more than this.
+ */
+const MAX_BALANCE_NS = 1e9;
+/** A task that was seen for the first time; and one that has just begun. */
+const UNKNOWN = {
+  hasTotals: false,
+  faults: 0,
+  switches: 0,
+  migrations: 0,
+  runtimeNs: Number.NaN,
+  balanceNs: 0,
+  waitsSinceNs: Number.NaN,
+};
+const NEWBORN = { ...UNKNOWN, hasTotals: true, runtimeNs: 0 };
+
 /** Only reached when records of tasks that died were lost. */
 const MAX_TASKS = 262_144;
 
@@ -79,10 +97,8 @@ export class SlotMerger {
   /** Its number: start / slotNs. */
   #firstOpen = 0;
   readonly #spare: SlotTable[] = [];
-  readonly #waiting = new Map<number, Waiting>();
   readonly #tasks = new Map<number, Task>();
-  /** CPU time that processes have in the kernel's account and not in the slots; ns. Negative: they were credited too much. */
-  readonly #balances = new Map<number, number>();
+  readonly #waiting = new Set<Task>();
 
   constructor(options: {
     readonly slotNs: number;
@@ -94,11 +110,12 @@ export class SlotMerger {
     this.slotNs = options.slotNs;
     this.#hasCounters = options.hasCounters;
     this.#processors = Array.from({ length: options.processors }, () => ({
-      task: 0,
-      process: 0,
+      taskId: 0,
+      task: undefined,
       isKnown: false,
       creditedToNs: 0,
       openNs: 0,
+      freeNs: 0,
       claimedToNs: 0,
     }));
     this.#setBase(options.baseNs);
@@ -117,7 +134,7 @@ export class SlotMerger {
   /** A task runs on the processor, and what the hardware counted of it before a moment was not told yet. */
   hasUnclaimedCounters(processor: number, momentNs: number): boolean {
     const state = this.#processors[processor]!;
-    return this.#hasCounters && state.task !== 0 && state.claimedToNs < momentNs;
+    return this.#hasCounters && state.task !== undefined && state.claimedToNs < momentNs;
   }
 
   /** A processor of which no record can come (offline): idle, until there is one. */
@@ -130,8 +147,9 @@ export class SlotMerger {
     const state = this.#processors[processor]!;
     this.#forget(state);
     state.isKnown = false;
-    state.task = 0;
-    state.process = 0;
+    state.taskId = 0;
+    state.task = undefined;
+    for (const task of this.#waiting) task.waitsSinceNs = Number.NaN;
     this.#waiting.clear();
   }
 
@@ -144,9 +162,9 @@ export class SlotMerger {
     if (kind === RECORD.SWITCH) this.#takeSwitch(words, word, kindAndProcessor >>> 8, timeNs);
     else if (kind === RECORD.SUMS) this.#takeSums(words, word, kindAndProcessor >>> 8, timeNs);
     else if (kind === RECORD.WAKE || kind === RECORD.NEW) {
-      const task = words[word + WAKE.task / 4]!;
-      if (kind === RECORD.NEW) this.#tasks.set(task, { faults: 0, switches: 0, migrations: 0, runtimeNs: 0 });
-      this.#wait(task, words[word + WAKE.process / 4]!, timeNs);
+      const task = this.#known(words[word + WAKE.task / 4]!, words[word + WAKE.process / 4]!);
+      if (kind === RECORD.NEW) Object.assign(task, NEWBORN);
+      this.#wait(task, timeNs);
     } else if (kind === RECORD.PROCESS) {
       const at = word * 4 + PROCESS.comm;
       const comm = textOf(memory.bytes, at, at + COMM_BYTES);
@@ -165,13 +183,12 @@ export class SlotMerger {
     if (upTo <= this.#firstOpen) return;
     const edgeNs = upTo * this.slotNs;
     for (const state of this.#processors) {
-      if (!state.isKnown || state.task === 0 || state.creditedToNs >= edgeNs) continue;
-      this.#creditOpen(state, edgeNs);
+      if (state.isKnown) this.#creditOpen(state, edgeNs);
     }
-    for (const waiting of this.#waiting.values()) {
-      if (waiting.sinceNs >= edgeNs) continue;
-      this.#spread(waiting.process, SUM.runqueueWaitNs, waiting.sinceNs, edgeNs, edgeNs - waiting.sinceNs);
-      waiting.sinceNs = edgeNs;
+    for (const task of this.#waiting) {
+      if (task.waitsSinceNs >= edgeNs) continue;
+      this.#spread(task.process, SUM.runqueueWaitNs, task.waitsSinceNs, edgeNs, edgeNs - task.waitsSinceNs);
+      task.waitsSinceNs = edgeNs;
     }
     for (; this.#firstOpen < upTo; this.#firstOpen += 1) {
       const table = this.#open.shift();
@@ -180,7 +197,7 @@ export class SlotMerger {
       table.clear();
       this.#spare.push(table);
     }
-    for (const process of this.names.forgetGone()) this.#balances.delete(process);
+    this.names.forgetGone();
   }
 
   /** Forgets what was not closed before `timeNs`: nobody looked for so long that it would be too much. */
@@ -195,7 +212,7 @@ export class SlotMerger {
       state.openNs += edgeNs - state.creditedToNs;
       state.creditedToNs = edgeNs;
     }
-    for (const waiting of this.#waiting.values()) waiting.sinceNs = Math.max(waiting.sinceNs, edgeNs);
+    for (const task of this.#waiting) task.waitsSinceNs = Math.max(task.waitsSinceNs, edgeNs);
   }
 
   /**
@@ -210,9 +227,10 @@ export class SlotMerger {
     this.#setBase(baseNs);
     for (const state of this.#processors) {
       state.creditedToNs += shiftNs;
+      state.freeNs += shiftNs;
       state.claimedToNs += shiftNs;
     }
-    for (const waiting of this.#waiting.values()) waiting.sinceNs += shiftNs;
+    for (const task of this.#waiting) task.waitsSinceNs += shiftNs;
     for (const [index, table] of moved.entries()) {
       if (table === undefined) continue;
       const startNs = closedNs + index * this.slotNs + shiftNs;
@@ -224,142 +242,145 @@ export class SlotMerger {
 
   #takeSwitch(words: Uint32Array, word: number, processor: number, timeNs: number): void {
     const state = this.#processors[processor]!;
-    const process = words[word + RUN.process / 4]!;
-    const flags = words[word + RUN.flags / 4]!;
-    const taskId = words[word + RUN.task / 4]!;
-    if (taskId !== 0) {
-      this.#adopt(state, words, word, timeNs);
-      this.#count(words, word, state, timeNs);
-      const task = this.#taskOf(taskId, words, word + RUN.faults / 4, timeNs, this.#slotOf(words, word), process);
+    const task = this.#adopt(state, words, word, timeNs);
+    if (task !== undefined) {
+      this.#count(words, word, state, task, timeNs);
       const runtimeNs = wideOf(words, word + RUN.runtimeNs / 4);
+      const inSlotNs = this.#slotOf(words, word);
+      this.#sawTotals(task, words, word + RUN.faults / 4, runtimeNs, timeNs, inSlotNs);
       const stretchNs = Math.max(timeNs - state.creditedToNs, 0);
-      this.#balance(process, Number.isNaN(task.runtimeNs) ? stretchNs : runtimeNs - task.runtimeNs - state.openNs);
-      state.openNs = 0;
+      const usedNs = Number.isNaN(task.runtimeNs) ? stretchNs + state.openNs : runtimeNs - task.runtimeNs;
+      task.balanceNs += usedNs - state.openNs;
       task.runtimeNs = runtimeNs;
-      this.#credit(process, timeNs - stretchNs, timeNs);
-      if ((flags & RUN_FLAGS.isDead) !== 0) {
-        this.#tasks.delete(taskId);
-        this.#waiting.delete(taskId);
-      } else if ((flags & RUN_FLAGS.isRunnable) !== 0) this.#wait(taskId, process, timeNs);
-      else this.#waiting.delete(taskId);
+      state.openNs = 0;
+      this.#credit(state, task, timeNs - stretchNs, timeNs);
+      const flags = words[word + RUN.flags / 4]!;
+      if ((flags & RUN_FLAGS.isRunnable) !== 0) this.#wait(task, timeNs);
+      else if ((flags & RUN_FLAGS.isDead) !== 0) this.#tasks.delete(state.taskId);
     }
     this.#start(state, words, word, timeNs);
   }
 
   #takeSums(words: Uint32Array, word: number, processor: number, timeNs: number): void {
     const state = this.#processors[processor]!;
-    const taskId = words[word + RUN.task / 4]!;
-    this.#adopt(state, words, word, timeNs);
-    if (taskId === 0) return;
-    this.#count(words, word, state, timeNs);
-    const isNew = !this.#tasks.has(taskId);
-    const task = this.#taskOf(taskId, words, word + RUN.faults / 4, timeNs, this.#slotOf(words, word), state.process);
-    // Its runtime is up to a tick old while it runs: it cannot be where counting begins.
-    if (isNew) task.runtimeNs = Number.NaN;
+    const task = this.#adopt(state, words, word, timeNs);
+    if (task === undefined) return;
+    this.#count(words, word, state, task, timeNs);
+    // Its runtime is up to a tick old while it runs: nothing is reckoned from it.
+    this.#sawTotals(task, words, word + RUN.faults / 4, Number.NaN, timeNs, this.#slotOf(words, word));
     this.#creditOpen(state, timeNs);
   }
 
-  /** Makes `state` be of the task that the record says was running. Where that is news, it is not known since when. */
-  #adopt(state: Processor, words: Uint32Array, word: number, timeNs: number): void {
-    const task = words[word + RUN.task / 4]!;
-    if (state.isKnown && state.task === task) return;
+  /**
+   * Makes `state` be of the task that the record says was running, and returns it; undefined: none. Where that is news, it
+   * is not known since when.
+   */
+  #adopt(state: Processor, words: Uint32Array, word: number, timeNs: number): Task | undefined {
+    const taskId = words[word + RUN.task / 4]!;
+    if (state.isKnown && state.taskId === taskId) return state.task;
     this.#forget(state);
     const lowSince = words[word + RUN.sinceNs / 4]!;
     const highSince = words[word + RUN.sinceNs / 4 + 1]!;
     const sinceNs = lowSince === 0 && highSince === 0 ? timeNs : this.#time(words, word + RUN.sinceNs / 4);
     state.isKnown = true;
-    state.task = task;
-    state.process = words[word + RUN.process / 4]!;
+    state.taskId = taskId;
+    state.task = taskId === 0 ? undefined : this.#known(taskId, words[word + RUN.process / 4]!);
+    if (state.task !== undefined) this.#endWait(state.task);
     state.creditedToNs = Math.max(sinceNs, this.closedToNs);
     state.claimedToNs = state.creditedToNs;
+    return state.task;
   }
 
   /** It is not this task that runs: what it was credited with too much is taken off later, as its account says. */
   #forget(state: Processor): void {
-    if (state.task !== 0) this.#balance(state.process, -state.openNs);
+    if (state.task !== undefined) state.task.balanceNs -= state.openNs;
     state.openNs = 0;
   }
 
   /** What comes on the processor. */
   #start(state: Processor, words: Uint32Array, word: number, timeNs: number): void {
     const taskId = words[word + RUN.nextTask / 4]!;
-    const process = words[word + RUN.nextProcess / 4]!;
+    let task: Task | undefined;
     if (taskId !== 0) {
-      const waiting = this.#waiting.get(taskId);
-      if (waiting !== undefined) {
-        this.#waiting.delete(taskId);
-        this.#spread(process, SUM.runqueueWaitNs, waiting.sinceNs, timeNs, timeNs - waiting.sinceNs);
-      }
-      const task = this.#taskOf(taskId, words, word + RUN.nextFaults / 4, timeNs, timeNs, process);
+      task = this.#known(taskId, words[word + RUN.nextProcess / 4]!);
+      const sinceNs = this.#endWait(task);
+      if (sinceNs < timeNs) this.#spread(task.process, SUM.runqueueWaitNs, sinceNs, timeNs, timeNs - sinceNs);
       const runtimeNs = wideOf(words, word + RUN.nextRuntimeNs / 4);
+      this.#sawTotals(task, words, word + RUN.nextFaults / 4, runtimeNs, timeNs, timeNs);
       if (task.runtimeNs !== runtimeNs) {
         // It ran and nobody told.
-        if (!Number.isNaN(task.runtimeNs)) this.#balance(process, runtimeNs - task.runtimeNs);
+        if (!Number.isNaN(task.runtimeNs)) task.balanceNs += runtimeNs - task.runtimeNs;
         task.runtimeNs = runtimeNs;
-        this.#credit(process, timeNs, timeNs);
+        this.#credit(state, task, timeNs, timeNs);
       }
     }
     state.isKnown = true;
-    state.task = taskId;
-    state.process = process;
+    state.taskId = taskId;
+    state.task = task;
+    state.openNs = 0;
     state.creditedToNs = timeNs;
     state.claimedToNs = timeNs;
   }
 
-  /**
-   * The task, with its faults and switches up to this record, which begin at `word`. What is new of them is counted; of a
-   * task that was never seen before it is not known what is new.
-   */
-  #taskOf(taskId: number, words: Uint32Array, word: number, timeNs: number, inSlotNs: number, process: number): Task {
+  #known(taskId: number, process: number): Task {
+    let task = this.#tasks.get(taskId);
+    if (task === undefined) {
+      if (this.#tasks.size >= MAX_TASKS) this.#tasks.clear();
+      task = { process, ...UNKNOWN };
+      this.#tasks.set(taskId, task);
+    }
+    task.process = process;
+    return task;
+  }
+
+  /** Counts what is new of the totals that begin at `word`. `runtimeNs` NaN: not told exactly. */
+  #sawTotals(task: Task, words: Uint32Array, word: number, runtimeNs: number, timeNs: number, inSlotNs: number): void {
     const faults = words[word]!;
     const switches = words[word + 1]!;
     const migrations = words[word + 2]!;
-    const task = this.#tasks.get(taskId);
-    if (task === undefined) {
-      if (this.#tasks.size >= MAX_TASKS) this.#tasks.clear();
-      const seen = { faults, switches, migrations, runtimeNs: Number.NaN };
-      this.#tasks.set(taskId, seen);
-      return seen;
+    // Less than before: another task has its number now (an exec of a thread that was not the first, a death untold).
+    if (runtimeNs < task.runtimeNs) {
+      task.hasTotals = false;
+      task.runtimeNs = Number.NaN;
+      task.balanceNs = 0;
     }
-    if (task.faults !== faults) {
-      this.#add(process, SUM.pageFaults, inSlotNs, (faults - task.faults) >>> 0);
-      task.faults = faults;
+    if (task.hasTotals) {
+      const { process } = task;
+      if (task.faults !== faults) this.#add(process, SUM.pageFaults, inSlotNs, newOf(faults, task.faults));
+      if (task.switches !== switches) this.#add(process, SUM.contextSwitches, timeNs, newOf(switches, task.switches));
+      if (task.migrations !== migrations)
+        this.#add(process, SUM.migrations, timeNs, newOf(migrations, task.migrations));
     }
-    if (task.switches !== switches) {
-      this.#add(process, SUM.contextSwitches, timeNs, (switches - task.switches) >>> 0);
-      task.switches = switches;
-    }
-    if (task.migrations !== migrations) {
-      this.#add(process, SUM.migrations, timeNs, (migrations - task.migrations) >>> 0);
-      task.migrations = migrations;
-    }
-    return task;
+    task.hasTotals = true;
+    task.faults = faults;
+    task.switches = switches;
+    task.migrations = migrations;
   }
 
   /** Credits the task that runs with all of the time up to now, as far as is known. */
   #creditOpen(state: Processor, timeNs: number): void {
     const stretchNs = timeNs - state.creditedToNs;
-    if (stretchNs <= 0) return;
-    this.#spread(state.process, SUM.cpuNs, state.creditedToNs, timeNs, stretchNs);
+    if (stretchNs <= 0 || state.task === undefined) return;
+    this.#spread(state.task.process, SUM.cpuNs, state.creditedToNs, timeNs, stretchNs);
     state.openNs += stretchNs;
     state.creditedToNs = timeNs;
+    state.freeNs = timeNs;
   }
 
-  /** Credits a process with what it has in the kernel's account, for a stretch that is over. */
-  #credit(process: number, fromNs: number, toNs: number): void {
-    const balanceNs = this.#balances.get(process) ?? 0;
-    if (balanceNs <= 0) return;
-    const isMore = balanceNs - (toNs - fromNs) > MAX_SURPLUS_NS;
-    const amountNs = isMore ? balanceNs : Math.min(balanceNs, toNs - fromNs);
-    const startNs = isMore ? Math.max(Math.min(fromNs, toNs - balanceNs), this.closedToNs) : fromNs;
-    this.#spread(process, SUM.cpuNs, startNs, toNs, amountNs);
-    this.#balance(process, -amountNs);
-  }
-
-  #balance(process: number, changeNs: number): void {
-    const balanceNs = Math.max((this.#balances.get(process) ?? 0) + changeNs, -MAX_OWED_NS);
-    if (balanceNs === 0) this.#balances.delete(process);
-    else this.#balances.set(process, balanceNs);
+  /**
+   * Credits a task with what it has in the kernel's account, for a stretch that is over. That may be more than the stretch: by
+   * microseconds, as the kernel reads its clock before it tells of a switch, or by what was used up while nobody told. So
+   * much is put before it, as far as the processor's time there is nobody's; what finds no room waits for the next stretch.
+   */
+  #credit(state: Processor, task: Task, fromNs: number, toNs: number): void {
+    const roomNs = toNs - Math.max(Math.min(state.freeNs, fromNs), this.closedToNs);
+    const amountNs = Math.min(task.balanceNs, roomNs);
+    if (amountNs > 0) {
+      const startNs = Math.min(fromNs, toNs - amountNs);
+      this.#spread(task.process, SUM.cpuNs, startNs, startNs + amountNs, amountNs);
+      state.freeNs = startNs + amountNs;
+    }
+    task.balanceNs = Math.min(Math.max(task.balanceNs - Math.max(amountNs, 0), -MAX_BALANCE_NS), MAX_BALANCE_NS);
   }
 
   /** A moment in the slot that the sums of a record belong to. */
@@ -367,14 +388,24 @@ export class SlotMerger {
     return this.#time(words, word + RUN.slotEndNs / 4) - 1;
   }
 
-  #wait(task: number, process: number, timeNs: number): void {
+  #wait(task: Task, timeNs: number): void {
     // Woken while it was still on the queue: it has waited since before.
-    if (!this.#waiting.has(task)) this.#waiting.set(task, { process, sinceNs: timeNs });
+    if (!Number.isNaN(task.waitsSinceNs)) return;
+    task.waitsSinceNs = timeNs;
+    this.#waiting.add(task);
+  }
+
+  /** Since when it waited; NaN: it did not. */
+  #endWait(task: Task): number {
+    const sinceNs = task.waitsSinceNs;
+    if (Number.isNaN(sinceNs)) return sinceNs;
+    task.waitsSinceNs = Number.NaN;
+    this.#waiting.delete(task);
+    return sinceNs;
   }
 
   /** The sums of a record: all of them belong to one slot, but for those of the hardware, which nobody looked at meanwhile. */
-  #count(words: Uint32Array, word: number, state: Processor, timeNs: number): void {
-    const { process } = state;
+  #count(words: Uint32Array, word: number, state: Processor, { process }: Task, timeNs: number): void {
     const inSlotNs = this.#slotOf(words, word);
     this.#add(process, SUM.syscalls, inSlotNs, words[word + RUN.syscalls / 4]!);
     this.#add(process, SUM.blockBytes, inSlotNs, wideOf(words, word + RUN.blockBytes / 4));
@@ -445,6 +476,12 @@ export class SlotMerger {
   #time(words: Uint32Array, word: number): number {
     return (words[word + 1]! - this.#baseHigh) * TWO_32 + (words[word]! - this.#baseLow);
   }
+}
+
+/** What is new of a total of 32 bits that only rises. */
+function newOf(now: number, before: number): number {
+  const difference = (now - before) >>> 0;
+  return difference < 2 ** 31 ? difference : 0;
 }
 
 /** 64 bits as a number: sums stay far below 2^53. */

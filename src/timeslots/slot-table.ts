@@ -28,6 +28,9 @@ export class SlotTable {
   readonly #rowOf = new Map<number, number>();
   readonly #processes: number[] = [];
   #values = new Float64Array(FIRST_ROWS * SUM_COUNT);
+  // Most additions are to the process of the one before.
+  #lastProcess = -1;
+  #lastRow = 0;
 
   get rows(): number {
     return this.#processes.length;
@@ -44,13 +47,15 @@ export class SlotTable {
 
   /** Adds to a sum of a process. */
   add(process: number, sum: number, amount: number): void {
-    let row = this.#rowOf.get(process);
+    let row = process === this.#lastProcess ? this.#lastRow : this.#rowOf.get(process);
     if (row === undefined) {
       row = this.#processes.length;
       this.#rowOf.set(process, row);
       this.#processes.push(process);
       if ((row + 1) * SUM_COUNT > this.#values.length) this.#grow();
     }
+    this.#lastProcess = process;
+    this.#lastRow = row;
     this.#values[row * SUM_COUNT + sum]! += amount;
   }
 
@@ -59,6 +64,7 @@ export class SlotTable {
     this.#values.fill(0, 0, this.rows * SUM_COUNT);
     this.#rowOf.clear();
     this.#processes.length = 0;
+    this.#lastProcess = -1;
   }
 
   #grow(): void {

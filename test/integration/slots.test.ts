@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -142,6 +142,17 @@ describe("tailrace slots report", () => {
   });
 });
 
+describe("tailrace validate", () => {
+  it("says what of time slots is lost with an open Parquet file", async () => {
+    const config = `[sources.slots]\ntype = "timeslots"\n[sinks.pq]\ntype = "parquet"\ninputs = ["slots"]\npath = "slots.parquet"\n`;
+    writeFileSync(join(folder, "tailrace.toml"), config);
+    const { code, out } = await run("validate");
+    expect(code).toBe(0);
+    expect(out).toContain("slots -> pq: at most once\n");
+    expect(out).toContain("at SIGKILL what an open Parquet file held of it is lost, as far as no commit covers it yet");
+  });
+});
+
 const canLook = await checkTimeSlots(loadKernelCalls).then(
   () => true,
   (error: Error) => {
@@ -170,6 +181,48 @@ describe.skipIf(!canLook)("tailrace slots", () => {
     expect(out).toMatch(/^\d\d:\d\d:\d\d .+\[\d+\] cpu=[\d.]+% wait=[\d.]+ms\/s worst=[\d.]+ms noise=/m);
     expect(out).not.toContain("\u001b");
   });
+});
+
+const hasTmux = spawnSync("tmux", ["-V"]).status === 0;
+if (!hasTmux && process.env["CI"] === "true") throw new Error("CI must have tmux");
+
+describe.skipIf(!canLook || !hasTmux || !existsSync("dist"))("tailrace slots, on a terminal", () => {
+  const socket = `tailrace-${process.pid}`;
+  const tmux = (...args: string[]) => spawnSync("tmux", ["-L", socket, ...args], { encoding: "utf8" }).stdout;
+  afterEach(() => void tmux("kill-server"));
+
+  async function until(words: RegExp): Promise<string> {
+    const endAt = Date.now() + 15_000;
+    for (;;) {
+      const screen = tmux("capture-pane", "-p");
+      if (words.test(screen)) return screen;
+      if (Date.now() > endAt) throw new Error(`waited in vain for ${words}:\n${screen}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  it.each([
+    ["q", "q"],
+    ["Ctrl-C", "C-c"],
+  ])(
+    "paints processes and the worst slots, sorts by a key, and gives the terminal back at %s",
+    { timeout: 60_000 },
+    async (_name, key) => {
+      const command = `echo BEFORE; ${process.execPath} bin/tailrace.js slots; echo "ENDED $?"; stty -a | grep -o -- '-\\?icanon'; sleep 60`;
+      tmux("new-session", "-d", "-x", "120", "-y", "30", command);
+      const screen = await until(/^\S+ +\d+ +\d+\.\d .*WORST SLOTS/ms);
+      expect(screen).toContain(">CPU %");
+      expect(screen).not.toContain("BEFORE");
+      tmux("send-keys", "w");
+      await until(/>WAIT ms\/s/);
+      tmux("send-keys", key);
+      const after = await until(/ENDED 0/);
+      // What was there before is there again, and keys are lines again.
+      expect(after).toContain("BEFORE");
+      expect(after).not.toContain("WORST SLOTS");
+      await until(/^icanon/m);
+    },
+  );
 });
 
 describe("tailrace slots, without the privilege", () => {

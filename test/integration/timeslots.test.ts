@@ -1,7 +1,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { Load, noSlots, SlotWatch } from "./slot-watch.ts";
@@ -117,7 +117,7 @@ describe.skipIf(noSlots !== undefined)("time slots of this kernel", () => {
     }
   });
 
-  it("are aligned to the clock, hold each processor to its time, and are all complete while nothing is lost", async () => {
+  it("are aligned to the clock, hold processors to their time, and are all complete while nothing is lost", async () => {
     using watch = await SlotWatch.start({ slotNs: 2_000_000 });
     execFileSync(process.execPath, ["-e", "for (const end = Date.now() + 200; Date.now() < end; );"]);
     await watch.settle();
@@ -128,6 +128,13 @@ describe.skipIf(noSlots !== undefined)("time slots of this kernel", () => {
       expect([isComplete, lostEvents]).toEqual([true, 0]);
     }
     expect(watch.collector.counts().lost).toBe(0);
+    // But for the rare ones of which the kernel hid a switch, which are put right later.
+    const capacityNs = availableParallelism() * 2_000_000;
+    const over = watch.slots.filter(({ rows }) => {
+      const usedNs = [...rows.values()].reduce((sum, [cpuNs]) => sum + cpuNs!, 0);
+      return usedNs > capacityNs * 1.02;
+    });
+    expect(over.length / watch.slots.length).toBeLessThan(0.05);
   });
 
   it("tell name and cgroup of processes, also of those that are gone", async () => {

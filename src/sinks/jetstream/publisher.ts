@@ -3,8 +3,8 @@ import type { NatsClient } from "../../nats/connection.ts";
 import type { Clock, Timer } from "../../runtime/clock.ts";
 
 /** Messages on their way that the server has not answered yet, and their bytes: enough for the wire never to idle. */
-export const MAX_UNANSWERED = 2048;
-export const MAX_UNANSWERED_BYTES = 4 * 1024 * 1024;
+const MAX_UNANSWERED = 2048;
+const MAX_UNANSWERED_BYTES = 4 * 1024 * 1024;
 
 export interface Outgoing {
   readonly id: string;

@@ -35,6 +35,8 @@ interface NamingIntent extends FileIdentity {
 
 interface Waiting {
   readonly journal: Journal;
+  /** The temp file that is complete and durable, and the name that it should have. */
+  complete?: { readonly identity: FileIdentity; readonly wanted: BytePath } | undefined;
   intent: NamingIntent | undefined;
 }
 
@@ -131,7 +133,7 @@ export class Converter implements Successor {
 
   async #work(): Promise<void> {
     const { clock, random, log } = this.#context;
-    const backoff = new Backoff({ initialMs: 250, maxMs: 30_000 }, random);
+    const backoff = new Backoff({ initialMs: 250, maxMs: 5000 }, random);
     for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
       try {
         await this.#convert(first);
@@ -163,7 +165,12 @@ export class Converter implements Successor {
 
   async #convert(waiting: Waiting): Promise<void> {
     const { journal } = waiting;
-    if (waiting.intent === undefined && !(await this.#write(waiting))) return;
+    if (waiting.intent === undefined) {
+      waiting.complete ??= await this.#write(journal);
+      if (waiting.complete === undefined) return;
+      // If this commit fails, it may have been made all the same: the temp file must stay the one that it speaks of.
+      await this.#intend(waiting, waiting.complete.identity, waiting.complete.wanted);
+    }
     await this.#name(waiting);
     const { fileSystem, log, clock } = this.#context;
     const to = waiting.intent!.to;
@@ -185,9 +192,8 @@ export class Converter implements Successor {
     log.info({ path: pathToText(to), seconds }, "a Parquet file is finished");
   }
 
-  /** Writes and syncs the temp file, and commits the intent to name it. False: there is nothing to convert. */
-  async #write(waiting: Waiting): Promise<boolean> {
-    const { journal } = waiting;
+  /** Writes the temp file and makes it durable. Undefined: there is nothing to convert. */
+  async #write(journal: Journal): Promise<Waiting["complete"]> {
     const { fileSystem, events } = this.#context;
     const temp = tempOf(journal);
     let source: FileHandle;
@@ -198,7 +204,7 @@ export class Converter implements Successor {
       const path = pathToText(journal.path);
       events.emit("output_missing", `${path} is gone, with the records that it held`, { path });
       await this.#forget(journal);
-      return false;
+      return undefined;
     }
     try {
       // Of a run that died here, or of a try that failed: what was not synced cannot be trusted.
@@ -211,15 +217,17 @@ export class Converter implements Successor {
         // Its name, too: that it is missing will mean that it was renamed.
         await fileSystem.syncFolder(folderOf(temp));
         const identity = identityOf(await target.stat(), fileSystem);
-        const wanted = this.#names.finalName(journal.path, first, journal.beganAtMs);
-        await this.#intend(waiting, identity, wanted);
+        return { identity, wanted: this.#names.finalName(journal.path, first, journal.beganAtMs) };
+      } catch (error) {
+        // On a full disk even a part of it is in somebody's way.
+        await this.#unlink(temp).catch(() => {});
+        throw error;
       } finally {
         await target.close();
       }
     } finally {
       await source.close();
     }
-    return true;
   }
 
   /** Writes all events of the journal; the first of them. */

@@ -200,6 +200,7 @@ describe.each(Object.keys(SCENARIOS))("parquet sink › %s", (name) => {
         }
         world.store.onCommit = () => {
           if (files.isCrashed) throw new SimulatedCrash();
+          if (!isLast && random.chance(0.05)) throw Object.assign(new Error("ENOSPC"), { code: "ENOSPC" });
         };
         try {
           await clock.run(

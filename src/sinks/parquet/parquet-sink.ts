@@ -101,7 +101,7 @@ export class ParquetSink implements Sink {
   #watchIdle(): void {
     if (this.#idleMs === 0) return;
     this.#idleTimer = this.#context.clock.after(Math.max(100, this.#idleMs / 4), () => {
-      this.#files.rotateIdle(this.#idleMs);
+      this.#files.rotateUnwritten(this.#idleMs);
       this.#watchIdle();
     });
   }

@@ -9,7 +9,7 @@ export class SchemaMisfit extends Error {}
 type Value = boolean | number | bigint | string | null;
 
 /** Distinct texts of a column up to which it is not asked whether they repeat, and beyond which it does not matter. */
-const MIN_TEXTS = 1024;
+const MIN_TEXTS = 16_384;
 const MAX_TEXTS = 65_536;
 /** What a value takes in memory, beside its text. */
 const VALUE_BYTES = 8;

@@ -30,7 +30,7 @@ import { Unacked } from "./unacked.ts";
  */
 
 /** Pulls under way at once: while one is being sent on, the other arrives. */
-export const PULLS = 2;
+const PULLS = 2;
 
 /** How long a pull waits for messages. */
 const EXPIRES_MS = 5000;

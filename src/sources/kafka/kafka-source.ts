@@ -39,7 +39,7 @@ const LEAVE_MS = 3000;
 
 export interface KafkaSourceOptions extends GroupOptions {
   readonly read_from: "beginning" | "end";
-  readonly max_batch_bytes: number;
+  readonly max_fetch_bytes: number;
 }
 
 /** Timestamps of ListOffsets with a meaning of their own (Kafka protocol, "ListOffsets"). */
@@ -293,7 +293,7 @@ export class KafkaSource implements Source {
     signal: AbortSignal,
   ): Promise<void> {
     const { budget } = this.#context;
-    const { max_batch_bytes: maxBytes } = this.#options;
+    const { max_fetch_bytes: maxBytes } = this.#options;
     let lease = await budget.lease(maxBytes, { signal });
     if (lease === undefined) return;
     try {

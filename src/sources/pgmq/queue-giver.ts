@@ -13,7 +13,7 @@ export interface QueueGiverOptions {
   readonly timeoutMs: number;
 }
 
-/** Messages that one statement archives: larger ones gained nothing in bench/queues, and hold their locks longer. */
+/** Messages that one statement archives: enough that its own cost no longer counts, and its locks are soon gone. */
 const MAX_AT_ONCE = 5000;
 
 /**
