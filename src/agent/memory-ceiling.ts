@@ -19,9 +19,14 @@ export function memoryCeilingMiB(plan: Plan): number {
     (sum, { definition, options }) => sum + (definition.memoryBytes?.(options) ?? SINK_BYTES),
     0,
   );
+  const sourceBytes = plan.sources.reduce(
+    (sum, { definition, options }) => sum + (definition.memoryBytes?.(options) ?? 0),
+    0,
+  );
   const bytes =
     BASE_BYTES +
     plan.channels.totalBytes +
+    sourceBytes +
     sinkBytes +
     (transforms === 0 ? 0 : EVENTS_BYTES + transforms * TRANSFORM_BYTES);
   return Math.ceil(bytes / (1024 * 1024));

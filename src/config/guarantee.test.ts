@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { loadSample } from "../../test/config/sample-stages.ts";
+import { builtInStages } from "../stages.ts";
 import { guarantees } from "./guarantee.ts";
+import { loadPlan } from "./index.ts";
 
 const sources = `
 [sources.app]
@@ -37,6 +39,24 @@ describe("guarantees", () => {
       "in web": "best_effort",
       "q out": "at_least_once",
     });
+  });
+
+  it("are exactly once from a queue where the sink stores no record id twice", async () => {
+    const url = "postgres://h/d";
+    const sinks = {
+      made: { type: "postgres", url, table: "a", create: true, inputs: ["q"] },
+      theirs: { type: "postgres", url, table: "b", inputs: ["q"] },
+      queue: { type: "pgmq", url, queue: "d", inputs: ["q"] },
+    };
+    const config = { sources: { q: { type: "pgmq", url, queue: "c" } }, sinks };
+    const { plan } = await loadPlan({ stages: builtInStages, env: {}, cwd: "/", made: { by: "test", config } });
+    const found = guarantees(plan);
+    expect(found.map(({ sink, guarantee }) => [sink, guarantee])).toEqual([
+      ["made", "exactly_once"],
+      ["theirs", "at_least_once"],
+      ["queue", "at_least_once"],
+    ]);
+    expect(found[0]!.reasons.join()).toContain("unique on the record id");
   });
 
   it("fall to at least once where a record reaches the sink by two ways", async () => {

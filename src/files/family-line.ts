@@ -62,10 +62,12 @@ export class FamilyLine {
     const siblings = await rotation.siblings(home);
     if (siblings === undefined) return false;
     if (this.#hasUnknown(home)) {
-      // A sibling may be a copy of what is there now, so that is found out first.
+      // A sibling may be a copy of what is there now, so that is found out first; until then nothing new has its place.
       this.#agenda.again.add(home);
+      for (const member of members) member.isBlocked ||= member.order === undefined;
       return false;
     }
+    for (const member of members) member.isBlocked = false;
     const ranks = this.#ranksOf(home, members, siblings);
     const isWanted = members.some((member) => member.names.includes(home));
     let isSettled = true;

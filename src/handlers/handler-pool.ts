@@ -185,13 +185,11 @@ export class HandlerPool implements SlotOwner {
     const reserved = this.#alone.length > 0 ? this.#slots.find((each) => each.isUp) : undefined;
     while (tasks.length > 0) {
       const task = tasks[0]!;
-      if (!task.isOver) {
-        const slot = this.#slots.find((each) => each.canTake(task) && each !== (task.isSuspect ? undefined : reserved));
-        if (slot === undefined) return;
-        slot.give(task);
-      }
+      const slot = this.#slots.find((each) => each.canTake(task) && each !== (task.isSuspect ? undefined : reserved));
+      if (slot === undefined && !task.isOver) return;
       tasks.shift();
       this.waiting -= 1;
+      if (!task.isOver) slot!.give(task);
     }
   }
 

@@ -16,9 +16,20 @@ import type { WorkerLink, WorkerListener } from "./worker-link.ts";
 export interface TaskModuleOptions {
   /** File of the module. */
   readonly module: string;
-  readonly events: Broadcast<HandlerEvent>;
+  /** For a module that listens. */
+  readonly events: Broadcast<HandlerEvent> | undefined;
   readonly log: Logger;
   readonly clock: Clock;
+}
+
+/** Loads the module in a thread, and ends that again. @returns why it is no handler; undefined: it is one. */
+export async function tryModule(options: TaskModuleOptions): Promise<string | undefined> {
+  let link: WorkerLink | undefined;
+  const reason = await new Promise<string | undefined>((resolve) => {
+    link = startThread(options, { ready: () => resolve(undefined), answer() {}, broken: resolve, ended: resolve });
+  });
+  link?.kill();
+  return reason;
 }
 
 /**
@@ -32,7 +43,7 @@ export function startThread(options: TaskModuleOptions, listener: WorkerListener
 class TaskModule implements WorkerLink {
   readonly #worker: Worker;
   readonly #listener: WorkerListener;
-  readonly #events: Broadcast<HandlerEvent>;
+  readonly #events: Broadcast<HandlerEvent> | undefined;
   #subscription: BroadcastReceiver<HandlerEvent> | undefined;
   /** Given in this turn. */
   readonly #outbox: HandlerMessage[] = [];
@@ -102,7 +113,7 @@ class TaskModule implements WorkerLink {
     else if (message.kind === "heard") this.#tellNext();
     else if (message.kind === "ready") {
       if (message.listens) {
-        this.#subscription = this.#events.subscribe();
+        this.#subscription = this.#events?.subscribe();
         this.#tellNext();
       }
       this.#listener.ready();

@@ -1,4 +1,20 @@
 import { ConfigError, errnoOf } from "../errors.ts";
+import { embeddedFolder } from "./address.ts";
+
+/**
+ * Loads what the database at `url` will need, so that a missing package is told at the start and not as a trouble of the way.
+ * @throws ConfigError with the install line.
+ */
+export async function loadDrivers(url: string): Promise<void> {
+  await loadPg();
+  if (embeddedFolder(url) !== undefined) await loadPglite();
+}
+
+export async function loadPglite() {
+  const { PGlite } = await peer("@electric-sql/pglite", () => import("@electric-sql/pglite"));
+  const { pgmq } = await peer("@electric-sql/pglite-pgmq", () => import("@electric-sql/pglite-pgmq"));
+  return { PGlite, pgmq };
+}
 
 /**
  * The package of Postgres is an optional peer: loaded when a configuration names it.
@@ -9,7 +25,7 @@ export async function loadPg(): Promise<{ readonly Client: typeof import("pg").C
   return pg;
 }
 
-export async function peer<T>(name: string, load: () => Promise<T>): Promise<T> {
+async function peer<T>(name: string, load: () => Promise<T>): Promise<T> {
   try {
     return await load();
   } catch (error) {

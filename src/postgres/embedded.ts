@@ -1,5 +1,5 @@
 import { Duplex } from "node:stream";
-import { peer } from "./driver.ts";
+import { loadPglite } from "./driver.ts";
 
 /**
  * PGlite, a Postgres of one backend inside of this process, behind what looks like sockets to the driver. For trials: it has
@@ -55,8 +55,7 @@ class Engine {
   }
 
   static async start(folder: string): Promise<Engine> {
-    const { PGlite } = await peer("@electric-sql/pglite", () => import("@electric-sql/pglite"));
-    const { pgmq } = await peer("@electric-sql/pglite-pgmq", () => import("@electric-sql/pglite-pgmq"));
+    const { PGlite, pgmq } = await loadPglite();
     const backend = await PGlite.create(folder === "" ? "memory://" : folder, { extensions: { pgmq } });
     const names = Buffer.from("user\0postgres\0database\0postgres\0\0");
     const startup = Buffer.alloc(8);

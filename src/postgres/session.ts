@@ -82,7 +82,7 @@ export class PgSession {
         ...(folder === undefined
           ? { connectionString: url }
           : { user: "postgres", database: "postgres", host: "pglite", password: "" }),
-        application_name: applicationName.slice(0, 63),
+        application_name: applicationName,
         keepAlive: true,
         stream: () => stream,
       });

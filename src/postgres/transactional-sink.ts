@@ -21,7 +21,7 @@ import {
   TargetPositions,
   writeClaim,
 } from "./claim.ts";
-import { loadPg } from "./driver.ts";
+import { loadDrivers } from "./driver.ts";
 import { type FailureKind, failureOf, PgFailure } from "./failure.ts";
 import { PgSession } from "./session.ts";
 
@@ -111,7 +111,7 @@ export class TransactionalSink<Rows> implements Sink {
     context: SinkContext,
     target: Target<Rows>,
   ): Promise<TransactionalSink<Rows>> {
-    await loadPg();
+    await loadDrivers(options.url);
     const known = context.marks.get(UUID);
     const uuid = typeof known === "string" ? known : randomUUID();
     if (uuid !== known) await context.saveMarks({ [UUID]: uuid });
@@ -124,8 +124,12 @@ export class TransactionalSink<Rows> implements Sink {
     context: { readonly name: string; readonly clock: SinkContext["clock"] },
     target: Target<Rows>,
   ): Promise<void> {
-    const session = await openSession(options, context, new AbortController().signal).catch((thrown: unknown) => {
-      throw new StageError("TR_STAGE_OPEN", context.name, toError(thrown).message);
+    const { name, clock } = context;
+    const session = await PgSession.open(
+      { ...options, applicationName: sessionNameOf(name), clock },
+      new AbortController().signal,
+    ).catch((thrown: unknown) => {
+      throw new StageError("TR_STAGE_OPEN", name, toError(thrown).message);
     });
     try {
       await session.batch(["BEGIN"]);
@@ -134,7 +138,7 @@ export class TransactionalSink<Rows> implements Sink {
       await session.batch(["ROLLBACK"]);
     } catch (thrown) {
       if (thrown instanceof StageError) throw thrown;
-      throw new StageError("TR_STAGE_OPEN", context.name, `${target.name}: ${toError(thrown).message}`);
+      throw new StageError("TR_STAGE_OPEN", name, `${target.name}: ${toError(thrown).message}`);
     } finally {
       await session.close();
     }
@@ -323,6 +327,7 @@ export class TransactionalSink<Rows> implements Sink {
     if (this.#session?.trouble === undefined && this.#session !== undefined) return this.#session;
     this.#session = undefined;
     const session = await this.#openSession(signal);
+    await this.#endOldSessions(session);
     const onAbort = () => session.destroy("given up");
     signal.addEventListener("abort", onAbort, { once: true });
     try {
@@ -387,9 +392,31 @@ export class TransactionalSink<Rows> implements Sink {
     return true;
   }
 
+  /**
+   * A connection of ours that broke on the way may still be open at the server, in the middle of a transaction that holds
+   * the lock. Nobody else's has this sink's name. Where it is not allowed, `readClaim` waits until the server gives it up.
+   */
+  async #endOldSessions(session: PgSession): Promise<void> {
+    await session
+      .query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = current_user " +
+          "AND datname = current_database() AND application_name = $1",
+        [this.#sessionName],
+      )
+      .catch(() => {});
+  }
+
+  get #sessionName(): string {
+    return sessionNameOf(`${this.#context.name} ${this.#uuid.slice(0, 8)}`);
+  }
+
   async #openSession(signal: AbortSignal): Promise<PgSession> {
+    const { url, timeoutMs } = this.#options;
     try {
-      return await openSession(this.#options, this.#context, signal);
+      return await PgSession.open(
+        { url, applicationName: this.#sessionName, timeoutMs, clock: this.#context.clock },
+        signal,
+      );
     } catch (thrown) {
       if (thrown instanceof PgFailure) throw this.#lastingIs(thrown);
       throw thrown;
@@ -432,10 +459,10 @@ function outcomeOf(failure: PgFailure): Outcome {
   return failure.kind === "data" ? rejected(failure.message) : retry(failure.message);
 }
 
-function openSession(
-  { url, timeoutMs }: TransactionalSinkOptions,
-  { name, clock }: { readonly name: string; readonly clock: SinkContext["clock"] },
-  signal: AbortSignal,
-): Promise<PgSession> {
-  return PgSession.open({ url, applicationName: `tailrace ${name}`, timeoutMs, clock }, signal);
+/** The server cuts longer names (NAMEDATALEN). */
+function sessionNameOf(name: string): string {
+  return Buffer.from(`tailrace ${name}`)
+    .subarray(-63)
+    .toString("latin1")
+    .replace(/[^ -~]/g, "?");
 }

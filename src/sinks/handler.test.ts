@@ -355,6 +355,16 @@ export default async function work(event: { message: string }, task: Task): Prom
       await expect(Bench.open(module("syntax.ts", "const = 1;"))).rejects.toThrow(/it could not be loaded/);
     });
 
+    it("is tried by a probe: whether it loads, and nothing more", async () => {
+      const note = noteOf("probed.txt");
+      const good = module("good.mjs", `export default () => { throw new Error("never called"); };`);
+      const bad = module("bad.mjs", `import "./no-such-file.mjs"; export default () => {};`);
+      await handler.probe!(handler.options.parse(good), sinkContext());
+      await expect(handler.probe!(handler.options.parse(bad), sinkContext())).rejects.toThrow(/it could not be loaded/);
+      await handler.probe!(handler.options.parse({ command: [process.execPath, odd] }), sinkContext());
+      expect(note.lines()).toEqual([]);
+    });
+
     it("tells a module that listens what happens, one event at a time, and how many it missed", async () => {
       const note = noteOf("events.txt");
       const options = module(

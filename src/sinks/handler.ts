@@ -9,6 +9,7 @@ import {
   startThread,
   Task,
   type TaskOwner,
+  tryModule,
 } from "../handlers/index.ts";
 import type { Batch, DataRecord } from "../record/index.ts";
 import type { Timer } from "../runtime/clock.ts";
@@ -95,9 +96,12 @@ export const handler = defineSink({
     }
     return sink;
   },
-  async probe(checked, context) {
-    const why = whyNotRunnable(checked);
-    if (why !== undefined) throw new StageError("TR_STAGE_OPEN", context.name, why.message);
+  async probe(checked, { name, log, clock }) {
+    const { module } = checked;
+    const why =
+      whyNotRunnable(checked)?.message ??
+      (module === undefined ? undefined : await tryModule({ module, events: undefined, log, clock }));
+    if (why !== undefined) throw new StageError("TR_STAGE_OPEN", name, why);
   },
 });
 

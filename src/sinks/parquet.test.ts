@@ -11,6 +11,7 @@ import { linesBatch } from "../testing/memory-stages.ts";
 import { sinkContext } from "../testing/sink-context.ts";
 import { DriverStore, SinkDriver } from "../testing/sink-driver.ts";
 import { bytesOf, finishedFiles, metadataOf } from "./parquet/read-back.test-kit.ts";
+import { verified } from "./parquet/zstd.ts";
 import { parquetSink } from "./parquet.ts";
 
 let folder: string;
@@ -162,6 +163,25 @@ describe("parquet sink", () => {
     await until(() => visible().length === 1);
     await sink.close();
     expect(await messagesByFile()).toEqual({ "s-00.parquet": ["line 0"] });
+  });
+
+  it("writes what can be read with every codec, in every sink of a process", async () => {
+    for (const [index, compression] of (["zstd", "snappy", "zstd", "none", "zstd"] as const).entries()) {
+      const sink = await driver({ path: join(folder, `${index}.parquet`), compression });
+      await sink.run(lines(300));
+      await sink.close();
+    }
+    const expected = Array.from({ length: 300 }, (_, index) => `line ${index}`);
+    expect(Object.values(await messagesByFile())).toEqual(Array(5).fill(expected));
+  });
+
+  it("takes no word of zstd for it", () => {
+    const bytes = new Uint8Array(1000).fill(7);
+    expect(() => verified(() => new Uint8Array(20))(bytes)).toThrow("something else");
+    // A frame of another content.
+    const other = Buffer.from("28b52ffd2003190000616263", "hex");
+    expect(() => verified(() => other)(bytes)).toThrow("something else");
+    expect(verified(() => other)(Buffer.from("abc"))).toBe(other);
   });
 
   it("holds times to the nanosecond", async () => {

@@ -114,6 +114,7 @@ describe("Board", () => {
       expect(lines.length).toBeLessThan(rows);
       if (columns >= 80) for (const line of lines) expect(line.length).toBeLessThanOrEqual(columns);
     }
+    expect(screen(board, 80, 24)[2]).toMatch(/NOISE ms\/s {2}LAST 4 s$/);
     const lines = screen(board);
     expect(lines.some((line) => /^p1 +1 +100\.0 .*█$/.test(line))).toBe(true);
     expect(lines.some((line) => line.includes("p2[2] waited 0.90 ms while ran: p1[1] 1.00 ms"))).toBe(true);

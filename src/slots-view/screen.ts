@@ -22,6 +22,11 @@ export interface ScreenOptions {
 
 const SPARKS = " ▁▂▃▄▅▆▇█";
 const NAME_COLUMNS = 16;
+const LEAST_SPARK = 12;
+/** The bucket that is being filled is not shown. */
+const BUCKETS_SHOWN = 47;
+/** The process's number and its CPU. */
+const LEAST_COLUMNS = 2;
 
 interface BoardColumn {
   readonly heading: string;
@@ -58,9 +63,9 @@ export function screenLines(board: Board, options: ScreenOptions): string[] {
   const worst = board.worst(worstCount);
   const worstLines = worstCount === 0 ? 0 : worstCount + 2;
   const processes = board.rows(options.sortBy, Math.max(1, rows - 4 - worstLines));
-  const sparkColumns = Math.max(0, columns - NAME_COLUMNS - COLUMNS.reduce((sum, { width }) => sum + width, 0) - 3);
-  const lines = [...header(board, options), heading(options, sparkColumns)];
-  for (const row of processes) lines.push(processLine(row, sparkColumns, options));
+  const layout = layoutFor(columns);
+  const lines = [...header(board, options), heading(options, layout)];
+  for (const row of processes) lines.push(processLine(row, layout, options));
   while (lines.length < rows - 1 - worstLines) lines.push("");
   if (worstCount > 0) {
     lines.push(
@@ -70,6 +75,24 @@ export function screenLines(board: Board, options: ScreenOptions): string[] {
     for (const slot of worst) lines.push(worstLine(slot, options));
   }
   return lines.slice(0, rows - 1);
+}
+
+interface Layout {
+  readonly shown: readonly BoardColumn[];
+  /** Characters that are left for the sparkline. */
+  readonly spark: number;
+}
+
+/** As many columns as leave room for a sparkline: its shape says more than one more number. */
+function layoutFor(columns: number): Layout {
+  const shown: BoardColumn[] = [];
+  let left = columns - NAME_COLUMNS - 3;
+  for (const column of COLUMNS) {
+    if (left - column.width < LEAST_SPARK && shown.length >= LEAST_COLUMNS) break;
+    shown.push(column);
+    left -= column.width;
+  }
+  return { shown, spark: Math.max(0, left) };
 }
 
 function header(board: Board, { slotMs, nowMs, sortBy, paint, columns }: ScreenOptions): string[] {
@@ -97,27 +120,27 @@ function header(board: Board, { slotMs, nowMs, sortBy, paint, columns }: ScreenO
 
 const KEYS: { readonly [key in SortKey]: string } = { cpuNs: "c:CPU", waitNs: "w:wait", noiseNs: "n:noise" };
 
-function heading({ sortBy, paint, columns }: ScreenOptions, sparkColumns: number): string {
-  const titles = COLUMNS.map(({ heading: title, width, sort }) =>
+function heading({ sortBy, paint, columns }: ScreenOptions, { shown, spark }: Layout): string {
+  const titles = shown.map(({ heading: title, width, sort }) =>
     (sort === sortBy ? `>${title}` : title).padStart(width),
   );
-  const spark = sparkColumns < 10 ? "" : `  LAST ${(Math.min(sparkColumns, 47) / 4).toFixed(0)} s`;
-  return paint.cyan(cut(`${"PROCESS".padEnd(NAME_COLUMNS)}${titles.join("")}${spark}`, columns));
+  const last = spark < 10 ? "" : `  LAST ${(Math.min(spark, BUCKETS_SHOWN) / 4).toFixed(0)} s`;
+  return paint.cyan(cut(`${"PROCESS".padEnd(NAME_COLUMNS)}${titles.join("")}${last}`, columns));
 }
 
-function processLine(row: BoardRow, sparkColumns: number, { paint, columns }: ScreenOptions): string {
+function processLine(row: BoardRow, { shown, spark }: Layout, { paint, columns }: ScreenOptions): string {
   const name = printable(row.comm)
     .slice(0, NAME_COLUMNS - 1)
     .padEnd(NAME_COLUMNS);
-  const cells = COLUMNS.map(({ width, text }) => text(row).padStart(width)).join("");
-  const spark = row.history
-    .slice(-sparkColumns)
+  const cells = shown.map(({ width, text }) => text(row).padStart(width)).join("");
+  const history = row.history
+    .slice(-spark)
     .map((share) => SPARKS[share <= 0 ? 0 : Math.min(8, Math.max(1, Math.ceil(share * 8)))])
     .join("");
   const line = cut(`${name}${cells}  `, columns);
   // More than a tenth of a second of waiting in each second is what one looks for.
   const painted = row.rates.waitNs >= 1e8 ? paint.yellow(line) : line;
-  return sparkColumns === 0 ? painted : `${painted}${paint.green(spark)}`;
+  return spark === 0 ? painted : `${painted}${paint.green(history)}`;
 }
 
 function worstLine({ startMs, row, ran }: WorstSlot, { paint, columns }: ScreenOptions): string {

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { StageError, toError } from "../errors.ts";
 import { postgresUrl } from "../postgres/address.ts";
-import { loadPg } from "../postgres/driver.ts";
+import { loadDrivers } from "../postgres/driver.ts";
 import { PgSession } from "../postgres/session.ts";
 import { defineSource, timeoutMs } from "../stage/index.ts";
 import { describeQueue, QueueSource } from "./pgmq/queue-source.ts";
@@ -47,7 +47,7 @@ export const pgmqSource = defineSource({
   replay: "acknowledged",
   options,
   async open(checked, context) {
-    await loadPg();
+    await loadDrivers(checked.url);
     return new QueueSource(
       {
         url: checked.url,

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { StageError, toError } from "../errors.ts";
 import { postgresUrl } from "../postgres/address.ts";
-import { loadPg } from "../postgres/driver.ts";
+import { loadDrivers } from "../postgres/driver.ts";
 import { PgSession } from "../postgres/session.ts";
 import { defineSource, timeoutMs } from "../stage/index.ts";
 import { describeCursorTable } from "./postgres/cursor-table.ts";
@@ -36,7 +36,7 @@ export const postgresSource = defineSource({
   replay: "replayable",
   options,
   async open(checked, context) {
-    await loadPg();
+    await loadDrivers(checked.url);
     return new TableSource(
       {
         url: checked.url,

@@ -21,6 +21,7 @@ class FakeCollector implements Collecting {
   rows = 1;
   looks = 0;
   skipped = 0;
+  lost = 0;
   failure: Error | undefined;
   readonly ends: string[] = [];
 
@@ -32,6 +33,10 @@ class FakeCollector implements Collecting {
     this.looks += 1;
     emit({ startRealtimeNs, table, lostEvents: 0, isComplete: true, hasCounters: true });
     return this.skipped;
+  }
+
+  counts() {
+    return { begun: this.looks + this.lost, taken: this.looks, lost: this.lost };
   }
 
   detach(): void {
@@ -181,6 +186,26 @@ describe("timeslots", () => {
     });
     stop.abort();
     await running;
+    source.output.close();
+  });
+
+  it("reports what the kernel had no room for, once a second and at the end, each once", async () => {
+    const { source, collector, clock, stop, lines } = bench();
+    const running = source.run({ signal: stop.signal, once: false });
+    collector.lost = 5;
+    await clock.advance(1100);
+    await clock.advance(2000);
+    collector.lost = 7;
+    await clock.advance(100);
+    stop.abort();
+    await running;
+    expect(lines).toEqual([
+      {
+        fields: { lost_events: 5 },
+        message: expect.stringMatching(/^Lost 5 kernel events of time slots: the ring was full/),
+      },
+      { fields: { lost_events: 2 }, message: expect.stringMatching(/^Lost 2 kernel events/) },
+    ]);
     source.output.close();
   });
 

@@ -36,8 +36,15 @@ const LOOK_MS = 50;
 /** Above this fill the next look comes at once. */
 const BUSY_FILL = 0.125;
 const BUSY_LOOK_MS = 1;
+/** Losses are reported this often at most. */
+const REPORT_MS = 1000;
 /** A batch takes a small piece of the budget, so that dropping one drops little. */
 const MAX_ROWS = 160;
+
+/** A ring is mapped twice in a row, and counts as often. */
+const RING_MAPPINGS = 2;
+/** The kernel's types while they are read (45 MiB seen), then tables of open slots and what is known of tasks. */
+const COLLECTOR_BYTES = 64 * 1024 * 1024;
 
 /** What every process did in each time slot, out of the kernel. A slot cannot be replayed. */
 export const timeslotsSource = defineSource({
@@ -46,6 +53,7 @@ export const timeslotsSource = defineSource({
   replay: "fleeting",
   output: { overflow: "drop_newest", unit: "time slots" },
   options,
+  memoryBytes: ({ ring_bytes: ringBytes }) => RING_MAPPINGS * ringBytes + COLLECTOR_BYTES,
   checkPrivilege: () => checkTimeSlots(loadKernelCalls),
   probe: () => checkTimeSlots(loadKernelCalls),
   async open({ slot_ms: slotMs, ring_bytes: ringBytes }, context) {
@@ -63,7 +71,10 @@ export const timeslotsSource = defineSource({
 });
 
 /** The part of a collector that the source uses. */
-export type Collecting = Pick<SlotCollector, "abilities" | "names" | "fill" | "collect" | "detach" | "close">;
+export type Collecting = Pick<
+  SlotCollector,
+  "abilities" | "names" | "fill" | "collect" | "counts" | "detach" | "close"
+>;
 
 /** @internal The source over any collector, so that tests can drop and fail. */
 export class TimeSlotsSource implements Source {
@@ -75,6 +86,9 @@ export class TimeSlotsSource implements Source {
   readonly #origin: Origin;
   readonly #rows = new SlotRows();
   #number = 0;
+  /** Records of the kernel that were lost, as far as they were reported; and when the next report is due. */
+  #reportedLost = 0;
+  #reportAtMs: number;
   #isClosed = false;
 
   constructor(collector: Collecting, slotMs: number, context: SourceContext) {
@@ -90,6 +104,7 @@ export class TimeSlotsSource implements Source {
       recordIdPrefix: recordIdPrefix(`${context.name}\0${key}`, 0),
       file: undefined,
     };
+    this.#reportAtMs = context.clock.monotonic() + REPORT_MS;
     const { sender, receiver } = context.channel();
     this.#sender = sender;
     this.output = receiver;
@@ -106,6 +121,7 @@ export class TimeSlotsSource implements Source {
       // What was over before the stop is told.
       this.#collector.detach();
       if (!once && !this.#sender.isClosed) this.#look();
+      this.#reportLost();
     } catch (error) {
       throw new StageError("TR_STAGE_FAILED", name, `cannot read time slots: ${toError(error).message}`, {
         cause: error,
@@ -131,6 +147,20 @@ export class TimeSlotsSource implements Source {
     for (let from = 0; from < this.#rows.count; from += MAX_ROWS)
       this.#send(from, Math.min(from + MAX_ROWS, this.#rows.count));
     this.#rows.clear();
+    if (this.#context.clock.monotonic() < this.#reportAtMs) return;
+    this.#reportAtMs += REPORT_MS;
+    this.#reportLost();
+  }
+
+  #reportLost(): void {
+    const { lost } = this.#collector.counts();
+    const count = lost - this.#reportedLost;
+    if (count === 0) return;
+    this.#reportedLost = lost;
+    this.#context.log.warn(
+      { lost_events: count },
+      `Lost ${count} kernel events of time slots: the ring was full, and the slots say so; make ring_bytes larger`,
+    );
   }
 
   #send(from: number, to: number): void {

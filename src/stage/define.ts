@@ -27,6 +27,8 @@ export interface SourceDefinition<Options extends z.ZodType = z.ZodType> {
   readonly replay: "replayable" | "acknowledged" | "fleeting";
   /** How its output channel overflows, and what its drop reports count. Default: `block`, as what was read must not get lost. */
   readonly output?: { readonly overflow: "drop_newest"; readonly unit: "time slots" };
+  /** Bytes of memory that it takes beside the in-flight budget, for the ceiling. Default: little. */
+  memoryBytes?(options: z.infer<Options>): number;
   /**
    * Before anything is started: whether this process may do, and the machine can, what the source needs. Rejects with what
    * is missing, in one sentence; changes nothing.

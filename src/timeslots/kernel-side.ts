@@ -87,9 +87,13 @@ export function openKernelSide(calls: KernelCalls, owned: Ownership, options: Ke
     traceWith(calls, owned, attached, btf, { name: `tr_${tracepoint.replace(/^sched_/, "")}`, tracepoint, code });
 
   const sums = loadProgram(calls, owned, { name: "tr_sums", type: "raw_tracepoint", code: programs.sums() });
-  trace("sched_process_free", programs.processFree());
-  trace("task_rename", programs.taskRename());
-  if (btf.tracepoint("cgroup_attach_task") !== undefined) trace("cgroup_attach_task", programs.cgroupAttach());
+  // Names are told again now and then where these are missing; and who is gone is forgotten late.
+  const traceIfThere = (tracepoint: string, code: Buffer) => {
+    if (btf.tracepoint(tracepoint) !== undefined) trace(tracepoint, code);
+  };
+  traceIfThere("sched_process_free", programs.processFree());
+  traceIfThere("task_rename", programs.taskRename());
+  traceIfThere("cgroup_attach_task", programs.cgroupAttach());
   trace("sys_enter", programs.sysEnter());
   tracePageFaults(calls, { owned, attached }, possible, options, programs, trace);
   // Linux 6.3; before it no tracepoint of a socket told bytes and process.

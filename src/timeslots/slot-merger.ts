@@ -82,6 +82,8 @@ const UNKNOWN = {
 };
 const NEWBORN = { ...UNKNOWN, hasTotals: true, runtimeNs: 0 };
 
+/** Tables that are kept to be used again. */
+const MAX_SPARE = 128;
 /** Only reached when records of tasks that died were lost. */
 const MAX_TASKS = 262_144;
 
@@ -195,7 +197,7 @@ export class SlotMerger {
       emit({ startNs: this.#firstOpen * this.slotNs, table });
       if (table === undefined) continue;
       table.clear();
-      this.#spare.push(table);
+      if (this.#spare.length < MAX_SPARE) this.#spare.push(table);
     }
     this.names.forgetGone();
   }

@@ -10,6 +10,8 @@ const ROW_NUMBERS = 1 + SUM_COUNT;
 /** Bytes that a row takes while it is in flight: its numbers, and the objects that stand for it. */
 export const ROW_BYTES = 192;
 
+const KEPT_NUMBERS = 65_536;
+
 /** What is the same for all rows of a slot. */
 interface SlotFacts {
   readonly startRealtimeNs: bigint;
@@ -79,6 +81,8 @@ export class SlotRows {
   clear(): void {
     this.#slots = [];
     this.#names = [];
+    // What a long stall brought at once is not kept for the next one.
+    if (this.#numbers.length > KEPT_NUMBERS) this.#numbers = new Float64Array(KEPT_NUMBERS);
   }
 }
 

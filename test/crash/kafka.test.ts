@@ -5,7 +5,7 @@ import { needs } from "../servers/needs.ts";
 import { CrashMachine, passing, until } from "./machine.ts";
 import { describeProblems, verify } from "./verify.ts";
 
-const ROUNDS = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 3);
+const ROUNDS = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 2);
 const SEED = Number(process.env["TAILRACE_TEST_SEED"] ?? Date.now() % 2 ** 31);
 
 const RETRY = "timeout_ms = 5000\nretry = { initial_ms = 20, max_ms = 200 }";

@@ -201,6 +201,36 @@ describe("handlers of a queue", () => {
     expect(await served.json("/ready")).toEqual({ ready: true });
   });
 
+  it.each(["block", "drop_newest", "drop_oldest"])(
+    "loses nothing whatever policy somebody gave to its channel: %s",
+    async (overflow) => {
+      const queue = new Queue(numbered(60), 10);
+      await using served = await start(
+        queue,
+        (folder) => ({
+          command: [
+            process.execPath,
+            noting(folder, `if (task.attempt < 2) return say({ id: task.id, error: "odd" });`),
+          ],
+          backoff: { initial_ms: 1, max_ms: 5 },
+          concurrency: 2,
+        }),
+        {
+          mpsc_channels: {
+            shared: { ffi: { ruby_event_buffer_size: 2, overflow, priority_lanes: true } },
+            task_readiness: { event_channel: { buffer_size: 1, overflow } },
+          },
+        },
+      );
+      await until(() => queue.isEmpty, "the queue to be empty");
+      expect(doneIn(served).sort()).toEqual(
+        numbered(60)
+          .map(({ n }) => `${n} 2`)
+          .sort(),
+      );
+    },
+  );
+
   it("is not ready while its program cannot start, and says why; is when it can, with nothing lost", async () => {
     const queue = new Queue(numbered(10), 5);
     let gate = "";

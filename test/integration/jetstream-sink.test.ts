@@ -264,7 +264,7 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
     const writing = (async () => {
       for (let from = 0; from < 12_000; from += 300) await deliver(sink, lines("a", from, from + 300));
     })();
-    for (const node of cluster.nodes) {
+    for (const node of cluster.nodes.slice(0, 2)) {
       await new Promise((passed) => setTimeout(passed, 150));
       await node.kill();
       await new Promise((passed) => setTimeout(passed, 300));

@@ -165,6 +165,10 @@ describe("pgmq source", () => {
     const letters = await served.agent.deadLetters(10);
     expect(letters).toMatchObject([{ component: "q", attempts: 2, event: { n: 1, message_id: 2 } }]);
     expect(letters[0]!.reason).toContain("max_reads = 2");
+    // Sent again, it goes where the source's messages go.
+    expect(await served.agent.replayDeadLetters([letters[0]!.id])).toBe(1);
+    await until(async () => (await served.agent.deadLetters(10)).length === 0, "the letter to be delivered");
+    expect(seen).toEqual([0, 2, 1]);
   });
 
   it("shares a queue with other agents: each message is worked on by one", async () => {

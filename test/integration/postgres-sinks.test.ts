@@ -138,6 +138,27 @@ describe("sinks of Postgres", () => {
     expect(await rowsOf()).toHaveLength(2);
   });
 
+  it.each(["COPY", "the row", "COMMIT"])("goes on after the network swallowed everything from %s on", async (word) => {
+    await using proxy = await CuttingProxy.start(server.port);
+    const url = server.url().replace(String(server.port), String(proxy.port));
+    await using sink = await openTable(new Store(), { timeout_ms: 1000 }, url);
+    await sink.recover!();
+    proxy.swallowFrom = word;
+    const batch = contractBatch(["the row", "b"]);
+    // The server still holds the transaction open, and its lock.
+    expect(await write(sink, batch)).toMatchObject({ kind: "retry", reason: expect.stringContaining("no answer") });
+    let isRecovered = false;
+    for (let tries = 0; tries < 10 && !isRecovered; tries += 1) {
+      isRecovered = await sink.recover!().then(
+        ({ positions }) => positions.length === 0,
+        () => false,
+      );
+    }
+    expect(isRecovered).toBe(true);
+    expect(await write(sink, batch)).toEqual({ kind: "delivered" });
+    expect(await rowsOf()).toHaveLength(2);
+  });
+
   it("is out as soon as somebody else has opened the same sink", async () => {
     const store = new Store();
     await using one = await openTable(store);
@@ -370,6 +391,8 @@ class CuttingProxy {
   readonly port: number;
   cutBehind: string | undefined;
   cutBefore: string | undefined;
+  /** From this word on nothing more comes through on its connection, and nobody is told. */
+  swallowFrom: string | undefined;
   readonly #close: () => Promise<void>;
 
   private constructor(port: number, close: () => Promise<void>) {
@@ -381,10 +404,12 @@ class CuttingProxy {
     const sockets = new Set<Socket>();
     const server = createServer((client) => {
       const upstream = connect(target, "127.0.0.1");
+      let isSwallowed = false;
       for (const socket of [client, upstream]) {
         sockets.add(socket);
         socket.on("error", () => {});
         socket.once("close", () => {
+          if (isSwallowed) return;
           client.destroy();
           upstream.destroy();
         });
@@ -392,6 +417,12 @@ class CuttingProxy {
       upstream.on("data", (bytes) => void client.write(bytes));
       client.on("data", (bytes) => {
         const text = bytes.toString("latin1");
+        if (isSwallowed) return;
+        if (proxy.swallowFrom !== undefined && text.includes(proxy.swallowFrom)) {
+          proxy.swallowFrom = undefined;
+          isSwallowed = true;
+          return;
+        }
         if (proxy.cutBefore !== undefined && text.includes(proxy.cutBefore)) {
           proxy.cutBefore = undefined;
           client.destroy();

@@ -6,6 +6,8 @@ import type { Clock, Timer } from "../../runtime/clock.ts";
 const MAX_UNANSWERED = 2048;
 const MAX_UNANSWERED_BYTES = 4 * 1024 * 1024;
 
+const CLOSED = "the connection to NATS ended";
+
 export interface Outgoing {
   readonly id: string;
   readonly body: Uint8Array;
@@ -50,6 +52,7 @@ export class Publisher {
   readonly #subscription: Subscription;
   #run: Run | undefined;
   #runs = 0;
+  #isClosed = false;
 
   constructor(options: { connection: NatsConnection; client: NatsClient; clock: Clock; subject: string }) {
     this.#connection = options.connection;
@@ -62,6 +65,12 @@ export class Publisher {
         if (error === null || error === undefined) this.#take(message);
       },
     });
+    // Once, and not with each write: a connection lives long, and would keep them all.
+    const closed = () => {
+      this.#isClosed = true;
+      this.#run?.fall(CLOSED);
+    };
+    void this.#connection.closed().then(closed, closed);
   }
 
   close(): void {
@@ -84,8 +93,7 @@ export class Publisher {
     const stop = () => run.fall("it was told to stop");
     signal.addEventListener("abort", stop, { once: true });
     if (signal.aborted) stop();
-    const closed = () => run.fall("the connection to NATS ended");
-    void this.#connection.closed().then(closed, closed);
+    if (this.#isClosed) run.fall(CLOSED);
     let timer: Timer | undefined;
     let answeredBefore = -1;
     const watch = () => {

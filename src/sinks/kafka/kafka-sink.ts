@@ -142,12 +142,15 @@ export class KafkaSink implements Sink {
 
   #newProducer(): Producer {
     const { base, client } = this.#connector;
-    return new client.Producer({
+    const producer = new client.Producer({
       ...base,
       idempotent: true,
       ...(this.#options.transactional ? { transactionalId: `tailrace-${this.#uuid}` } : {}),
       ...(this.#options.compression === "none" ? {} : { compression: this.#options.compression }),
     });
+    // What fails, fails a request too; an event that nobody listens to would end the process.
+    producer.on("error", () => {});
+    return producer;
   }
 
   /** @throws StageError `TR_SINK_FENCED` where another run of this sink has claimed the target. */

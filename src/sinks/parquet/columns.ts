@@ -71,10 +71,9 @@ export class SchemaGuess {
     });
     const isFirst = new Set(first.map(({ name }) => name));
     const others = [...inferred].filter(([name]) => !isFirst.has(name));
-    return {
-      columns: [...first, ...others.map(([name, type]): Column => ({ name, type, isDeclared: false }))],
-      hasRest: this.#isOverfull,
-    };
+    const columns = [...first, ...others.map(([name, type]): Column => ({ name, type, isDeclared: false }))];
+    // A file without a column has no rows for its readers, however many events without a field there were.
+    return { columns, hasRest: this.#isOverfull || columns.length === 0 };
   }
 }
 

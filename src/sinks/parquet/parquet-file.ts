@@ -6,6 +6,7 @@ import { type Column, type Schema, schemaElement } from "./columns.ts";
 import type { ParquetSinkOptions } from "./options.ts";
 import { REST_COLUMN } from "./options.ts";
 import type { RowGroup } from "./row-group.ts";
+import { loadZstd } from "./zstd.ts";
 
 /** What writes Parquet: an optional package, loaded when it is configured. */
 export interface ParquetLibrary {
@@ -13,9 +14,6 @@ export interface ParquetLibrary {
   readonly codec: CompressionCodec;
   readonly compress: ((bytes: Uint8Array) => Uint8Array) | undefined;
 }
-
-/** Beyond 3 a level gains under 3 % on time slots and takes twice as long. */
-const ZSTD_LEVEL = 3;
 
 /** @throws ConfigError that names the package to install */
 export async function loadParquetLibrary(
@@ -28,11 +26,10 @@ export async function loadParquetLibrary(
   if (compression !== "zstd") {
     return { writing, codec: compression === "none" ? "UNCOMPRESSED" : "SNAPPY", compress: undefined };
   }
-  const zstd = await import("@bokuweb/zstd-wasm").catch((error: unknown) =>
+  const compress = await loadZstd().catch((error: unknown) =>
     missing(error, `sinks.${name}.compression`, "@bokuweb/zstd-wasm"),
   );
-  await zstd.init();
-  return { writing, codec: "ZSTD", compress: (bytes) => zstd.compress(bytes, ZSTD_LEVEL) };
+  return { writing, codec: "ZSTD", compress };
 }
 
 function missing(error: unknown, key: string, name: string): never {

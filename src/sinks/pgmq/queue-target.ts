@@ -1,5 +1,5 @@
 import { encodeBatch } from "../../codec/encode.ts";
-import { StageError } from "../../errors.ts";
+import { ConfigError, StageError } from "../../errors.ts";
 import { hasPgmq, queueCreatedAt } from "../../postgres/pgmq.ts";
 import type { PgSession } from "../../postgres/session.ts";
 import type { Target } from "../../postgres/transactional-sink.ts";
@@ -24,7 +24,9 @@ export class QueueTarget implements Target<string> {
     const refuse = (message: string) => new StageError("TR_STAGE_OPEN", this.#component, message);
     if (!(await hasPgmq(session))) {
       if (!this.#create) throw refuse("the database has no PGMQ; CREATE EXTENSION pgmq, or set create = true");
-      await installPgmq(session);
+      await installPgmq(session).catch((thrown: unknown) => {
+        throw thrown instanceof ConfigError ? refuse(thrown.message) : thrown;
+      });
     }
     if ((await queueCreatedAt(session, this.#queue)) !== undefined) return;
     if (!this.#create)

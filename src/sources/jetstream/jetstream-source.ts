@@ -166,7 +166,10 @@ export class JetStreamSource implements Source {
       ];
       if (once) loops.push(this.#untilRead(session, end).catch(fail));
       await Promise.all(loops);
-      for (const group of session.arrivals.takeAll()) releaseGroup(group);
+      for (const group of session.arrivals.takeAll()) {
+        releaseGroup(group);
+        this.#giveBack(session, group);
+      }
     } catch (thrown) {
       broken ??= toError(thrown);
     } finally {
@@ -199,8 +202,9 @@ export class JetStreamSource implements Source {
     if (positions.startOf(key) > state.last_seq + 1) await this.#startOver(key, state.last_seq);
     if (isNew && readFrom === "end") await this.#skipTo(key, state.last_seq + 1);
     const start = positions.startOf(key);
-    if (start > 0 && state.first_seq > start && state.messages > 0) this.#reportGap(key, start, state.first_seq);
+    if (start > 1 && state.first_seq > start && state.messages > 0) this.#reportGap(key, start, state.first_seq);
     const info = await consumer.find(start);
+    // Sequences begin at 1: that number 0 has ended says that we were here, before anything else is committed.
     await this.#skipTo(key, info.ack_floor.stream_seq + 1);
     // Where we were before, what is not acknowledged is probably ours.
     const wasHere = start > 0 && info.num_ack_pending > 0;
@@ -267,7 +271,7 @@ export class JetStreamSource implements Source {
   /** Everything below `end` needs not be read by us: it was acknowledged, here or by another agent. */
   async #skipTo(key: string, end: number): Promise<void> {
     const { positions } = this.#context;
-    if (end > 1 && end > positions.startOf(key)) await positions.save(new Map(), new Map([[key, { start: 0, end }]]));
+    if (end > positions.startOf(key)) await positions.save(new Map(), new Map([[key, { start: 0, end }]]));
   }
 
   async #pullAlways(session: Session, isFirst: boolean, once: boolean): Promise<void> {
@@ -359,11 +363,13 @@ export class JetStreamSource implements Source {
         const reason = `delivered ${group.deliveries - 1} times by consumer ${this.#options.consumer} and never acknowledged`;
         if (!(await this.#context.deadLetter(batch, reason, group.deliveries - 1, { signal }))) {
           memory.release();
+          this.#giveBack(session, group);
           return true;
         }
       } else await this.#sender.send(batch, { signal });
     } catch (thrown) {
       memory.release();
+      this.#giveBack(session, group);
       if (thrown instanceof ChannelClosedError) return false;
       if (signal.aborted) return true;
       throw thrown;
@@ -373,6 +379,12 @@ export class JetStreamSource implements Source {
     // Nothing else is in flight while one is suspected of killing the agent.
     while (group.isAlone && !isSettled() && !signal.aborted) await clock.sleep(ACK_INTERVAL_MS, { signal });
     return true;
+  }
+
+  /** Messages that were not sent on: whoever pulls next gets them. */
+  #giveBack({ connection }: Session, { unacked }: Group): void {
+    const replies = this.#unacked.drop(unacked);
+    if (!connection.isClosed()) for (const reply of replies) connection.publish(reply, NAK);
   }
 
   async #acknowledgeAlways(session: Session): Promise<void> {

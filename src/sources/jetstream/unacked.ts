@@ -62,6 +62,12 @@ export class Unacked {
     return [...this.#messages.values()].map(({ reply }) => reply);
   }
 
+  /** They were not sent on after all: the next delivery counts. Gives where they can be given back. */
+  drop(messages: readonly UnackedMessage[]): string[] {
+    for (const { sequence } of messages) this.#messages.delete(sequence);
+    return messages.map(({ reply }) => reply);
+  }
+
   /** Forgets everything: the consumer is another one. */
   clear(): void {
     this.#groups.clear();

@@ -53,8 +53,8 @@ export class KafkaSource implements Source {
   readonly #connector: KafkaConnector;
   readonly #context: SourceContext;
   readonly #owned = new Map<string, OwnedPartition>();
-  /** Of partitions that we had in this run: behind the last that was sent. */
-  readonly #sentEnds = new Map<string, number>();
+  /** Partitions as we had them last in this run: what of them was sent is on its way. */
+  readonly #before = new Map<string, OwnedPartition>();
   #group: GroupMembership | undefined;
   /** One change of what we own after the other. */
   #changing: Promise<void> = Promise.resolve();
@@ -124,7 +124,7 @@ export class KafkaSource implements Source {
     const group = new GroupMembership(this.#connector, this.#options, {
       revoked: (partitions) => this.#giveUp(group, partitions, true),
       assigned: (partitions) => {
-        this.#changing = this.#changing.then(() => this.#take(group, partitions)).catch(fail);
+        this.#changing = this.#changing.then(() => this.#take(group, partitions, stop.signal)).catch(fail);
       },
       failed: fail,
     });
@@ -153,16 +153,16 @@ export class KafkaSource implements Source {
   }
 
   /** What is ours from now on. */
-  async #take(group: GroupMembership, partitions: readonly Assigned[]): Promise<void> {
+  async #take(group: GroupMembership, partitions: readonly Assigned[], until: AbortSignal): Promise<void> {
     const names = new Set(partitions.map(({ topic, partition }) => partitionKey(topic, partition)));
     const lost = [...this.#owned.values()].filter(({ key }) => !names.has(key));
     if (lost.length > 0) await this.#giveUp(group, lost, false);
     const added = partitions.filter(({ topic, partition }) => !this.#owned.has(partitionKey(topic, partition)));
-    if (added.length > 0) await this.#start(group, added);
+    if (added.length > 0) await this.#start(group, added, until);
     this.#hasAssignment = true;
   }
 
-  async #start(group: GroupMembership, added: readonly Assigned[]): Promise<void> {
+  async #start(group: GroupMembership, added: readonly Assigned[], until: AbortSignal): Promise<void> {
     const { name, positions } = this.#context;
     const committed = await group.committed(added);
     const [first, last] = [await this.#offsets(group, added, EARLIEST), await this.#offsets(group, added, LATEST)];
@@ -170,7 +170,8 @@ export class KafkaSource implements Source {
       const key = partitionKey(topic, partition);
       const [start, end, known] = [first[index]!, last[index]!, committed[index]!];
       if (positions.startOf(key) > end) await this.#startOver(key, end);
-      const own = Math.max(positions.startOf(key), this.#sentEnds.get(key) ?? 0);
+      const sentEnd = this.#before.get(key)?.sentEnd ?? 0;
+      const own = Math.max(positions.startOf(key), sentEnd > end ? 0 : sentEnd);
       const isNew = own === 0 && known < 0;
       let offset = isNew ? (this.#options.read_from === "end" ? end : start) : Math.max(own, known > end ? 0 : known);
       if (offset < start) {
@@ -179,7 +180,7 @@ export class KafkaSource implements Source {
       }
       // What another agent has done, what was never wanted, and what is no longer there, has ended at every sink.
       if (offset > own) await positions.save(new Map(), new Map([[key, { start: 0, end: offset }]]));
-      const owned = new OwnedPartition(name, topic, partition, offset, known);
+      const owned = new OwnedPartition(name, { topic, partition }, { offset, groupOffset: known, until });
       if (this.#isOnce) owned.onceEnd = end;
       this.#owned.set(key, owned);
     }
@@ -201,7 +202,6 @@ export class KafkaSource implements Source {
       `${key} ends at ${end} although it was read up to ${positions.startOf(key)}; it is read again from its start`,
       { file: key, bytes: 0 },
     );
-    this.#sentEnds.delete(key);
     await positions.save(new Map([[key, undefined]]));
   }
 
@@ -241,7 +241,7 @@ export class KafkaSource implements Source {
   #drop(partition: OwnedPartition): void {
     partition.give();
     this.#owned.delete(partition.key);
-    this.#sentEnds.set(partition.key, partition.sentEnd);
+    this.#before.set(partition.key, partition);
   }
 
   async #fetchAlways(group: GroupMembership, signal: AbortSignal, end: () => void): Promise<void> {
@@ -327,7 +327,7 @@ export class KafkaSource implements Source {
           const beside = { topic: one.topic, partition: one.partition, record_offset: Number(offset) };
           return new JsonMessage(Number(offset), body, beside);
         });
-        await this.#send(partition, one, messages, lease, signal);
+        await this.#send(partition, one, messages, lease);
       }
     } finally {
       lease?.release();
@@ -339,7 +339,6 @@ export class KafkaSource implements Source {
     { nextOffset, highWatermark, records }: Fetched,
     messages: readonly JsonMessage[],
     memory: Memory,
-    signal: AbortSignal,
   ): Promise<void> {
     const { clock, host } = this.#context;
     const end = Number(nextOffset);
@@ -353,16 +352,19 @@ export class KafkaSource implements Source {
       memory,
     );
     memory.retain();
+    // Before it is sent: who gives the partition up at this moment must know that it may be on its way.
+    const sentBefore = partition.sentEnd;
+    partition.sentEnd = end;
     try {
-      await this.#sender.send(batch, { signal: AbortSignal.any([signal, partition.given]) });
+      await this.#sender.send(batch, { signal: partition.given });
     } catch (thrown) {
       memory.release();
+      partition.sentEnd = sentBefore;
       if (thrown instanceof ChannelClosedError) throw thrown;
-      if (signal.aborted || partition.given.aborted) return;
+      if (partition.given.aborted) return;
       throw thrown;
     }
     partition.offset = end;
-    partition.sentEnd = end;
     const each = records.length === 0 ? 0 : bytes / records.length;
     partition.lagBytes = Math.round(Math.max(0, Number(highWatermark) - end) * each);
   }

@@ -15,11 +15,19 @@ export class OwnedPartition {
   onceEnd: number | undefined;
   /** Bytes that are not read, by the records that were. */
   lagBytes = 0;
+  /** Aborts when the partition is given up, or `until` does: nothing more of it is read or sent. */
+  readonly given: AbortSignal;
   readonly #stop = new AbortController();
 
-  constructor(source: string, topic: string, partition: number, offset: number, groupOffset: number) {
+  constructor(
+    source: string,
+    { topic, partition }: { readonly topic: string; readonly partition: number },
+    at: { readonly offset: number; readonly groupOffset: number; readonly until: AbortSignal },
+  ) {
+    const { offset, groupOffset, until } = at;
     this.topic = topic;
     this.partition = partition;
+    this.given = AbortSignal.any([until, this.#stop.signal]);
     const key = partitionKey(topic, partition);
     this.origin = {
       source,
@@ -35,11 +43,6 @@ export class OwnedPartition {
 
   get key(): string {
     return this.origin.key;
-  }
-
-  /** Aborts when the partition is given up: nothing more of it is read or sent. */
-  get given(): AbortSignal {
-    return this.#stop.signal;
   }
 
   give(): void {

@@ -1,11 +1,16 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { pipeline } from "../../src/agent/pipeline-builder.ts";
 import type { Json } from "../../src/checkpoint/index.ts";
 import type { Batch } from "../../src/record/index.ts";
 import { kafkaSink } from "../../src/sinks/kafka.ts";
+import { kafkaSource } from "../../src/sources/kafka.ts";
 import type { Marks, Outcome, Sink } from "../../src/stage/index.ts";
-import { linesBatch } from "../../src/testing/memory-stages.ts";
+import { linesBatch, memorySink } from "../../src/testing/memory-stages.ts";
 import { sinkContext } from "../../src/testing/sink-context.ts";
-import { createTopic, KafkaServer, readCommitted, readTopic } from "../servers/kafka.ts";
+import { createTopic, KafkaServer, produce, readCommitted, readTopic } from "../servers/kafka.ts";
 import { eventually } from "../servers/nats.ts";
 import { needs } from "../servers/needs.ts";
 
@@ -53,7 +58,23 @@ async function deliver(sink: Sink, batch: Batch): Promise<Outcome[]> {
   throw new Error(`not delivered: ${JSON.stringify(outcomes.at(-1))}`);
 }
 
-describe.skipIf(!needs("a Kafka broker"))("kafka sink", () => {
+type Input = Parameters<typeof kafkaSource.options.parse>[0] & object;
+
+/** Events of one run of the source, until the end of what there is. */
+async function eventsOf(options: Input, stateDir: string): Promise<{ [field: string]: unknown }[]> {
+  const events: { [field: string]: unknown }[] = [];
+  const answer = (batch: Batch) => {
+    events.push(...batch.records.map(({ event }) => event));
+    return undefined;
+  };
+  await pipeline()
+    .from(kafkaSource, options as never)
+    .into(memorySink({ texts: [], mark: 0, answer }), {})
+    .run({ stateDir, once: true });
+  return events;
+}
+
+describe.skipIf(!needs("a Kafka broker"))("kafka", () => {
   let server: KafkaServer;
   let topics = 0;
 
@@ -134,6 +155,24 @@ describe.skipIf(!needs("a Kafka broker"))("kafka sink", () => {
     expect(await readCommitted(server.address, topic)).toEqual(textsOf(lines("a", 0, 1000)));
   });
 
+  it("makes events of bodies, with topic, partition and record_offset beside them, and tells the group how far it is", async () => {
+    const state = mkdtempSync(join(tmpdir(), "tailrace-kafka-source-"));
+    onTestFinished(() => rmSync(state, { recursive: true, force: true }));
+    const readOnce = (options: Input) => eventsOf(options, state);
+    await createTopic(server.address, "events", 2);
+    await produce(server.address, "events", ['{"level":"info","offset":7}', "plain"], (index) => index);
+    const options = { brokers: [server.address], topics: ["events"], group_id: "g", session_timeout_ms: 3000 };
+    const events = await readOnce(options);
+    expect(events.toSorted((one, other) => Number(one["partition"]) - Number(other["partition"]))).toMatchObject([
+      { source: "source", topic: "events", partition: 0, record_offset: 0, level: "info", offset: 7 },
+      { source: "source", topic: "events", partition: 1, record_offset: 0, message: "plain" },
+    ]);
+    expect(await readOnce(options)).toEqual([]);
+    // An agent without our state goes on where the group is.
+    rmSync(state, { recursive: true });
+    await produce(server.address, "events", ["third"]);
+    expect(await readOnce(options)).toMatchObject([{ message: "third", partition: 0, record_offset: 1 }]);
+  }, 60_000);
   it("goes on after the broker was killed and came back, without losing or repeating", async () => {
     const { topic, kept } = await keeper();
     await using sink = await kept.open();

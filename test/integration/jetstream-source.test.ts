@@ -6,11 +6,9 @@ import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { pipeline } from "../../src/agent/pipeline-builder.ts";
 import { jetstreamSource } from "../../src/sources/jetstream.ts";
-import { kafkaSource } from "../../src/sources/kafka.ts";
 import type { SourceDefinition } from "../../src/stage/index.ts";
 import { type MemoryTarget, memorySink } from "../../src/testing/memory-stages.ts";
-import { createTopic, KafkaServer, produce } from "../servers/kafka.ts";
-import { NatsServers } from "../servers/nats.ts";
+import { eventually, NatsServers } from "../servers/nats.ts";
 import { needs } from "../servers/needs.ts";
 
 let folder = "";
@@ -119,29 +117,48 @@ describe.skipIf(!needs("nats-server"))("jetstream source", () => {
     expect(String(failure)).toContain("no connection to NATS");
     expect(String(failure)).not.toContain("hunter2");
   });
-});
 
-describe.skipIf(!needs("a Kafka broker"))("kafka source", () => {
-  let server: KafkaServer;
-
-  beforeAll(async () => {
-    server = await KafkaServer.start();
-  }, 60_000);
-  afterAll(() => server?.[Symbol.asyncDispose]());
-
-  it("makes events of bodies, with topic, partition and record_offset beside them, and tells the group how far it is", async () => {
-    await createTopic(server.address, "events", 2);
-    await produce(server.address, "events", ['{"level":"info","offset":7}', "plain"], (index) => index);
-    const options = { brokers: [server.address], topics: ["events"], group_id: "g", session_timeout_ms: 3000 };
-    const events = await runOnce(kafkaSource, options);
-    expect(events.toSorted((one, other) => Number(one["partition"]) - Number(other["partition"]))).toMatchObject([
-      { source: "source", topic: "events", partition: 0, record_offset: 0, level: "info", offset: 7 },
-      { source: "source", topic: "events", partition: 1, record_offset: 0, message: "plain" },
-    ]);
-    expect(await runOnce(kafkaSource, options)).toEqual([]);
-    // An agent without our state goes on where the group is.
-    rmSync(join(folder, "state"), { recursive: true });
-    await produce(server.address, "events", ["third"]);
-    expect(await runOnce(kafkaSource, options)).toMatchObject([{ message: "third", partition: 0, record_offset: 1 }]);
+  it("goes on after the server was killed and came back, with all that it held, once and in order", async () => {
+    await (await jetstreamManager(connection)).streams.add({ name: "HELD", subjects: ["held.>"] });
+    const count = 5000;
+    await publish(
+      "held.a",
+      Array.from({ length: count }, (_, index) => `${index}`),
+    );
+    let open = () => {};
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const target: MemoryTarget = {
+      texts: [],
+      mark: 0,
+      answer: async () => {
+        await gate;
+        return undefined;
+      },
+    };
+    const stop = new AbortController();
+    const options = { servers: servers.urls, stream: "HELD", consumer: "c", batch: 50, ack_wait_ms: 1000 };
+    const running = pipeline()
+      .from(jetstreamSource, options)
+      .into(memorySink(target), {})
+      .run({ stateDir: join(folder, "state"), signal: stop.signal });
+    const manager = await jetstreamManager(connection);
+    await eventually(async () => {
+      expect((await manager.consumers.info("HELD", "c")).num_ack_pending).toBeGreaterThan(0);
+    });
+    await servers.node.kill();
+    await servers.node.start();
+    open();
+    await eventually(async () => expect(target.texts.length).toBe(count));
+    await eventually(async () => {
+      const again = await connect({ servers: servers.urls });
+      const info = await (await jetstreamManager(again)).consumers.info("HELD", "c");
+      await again.close();
+      expect(info).toMatchObject({ num_ack_pending: 0, num_pending: 0 });
+    });
+    stop.abort();
+    await running;
+    expect(target.texts).toEqual(Array.from({ length: count }, (_, index) => `${index}`));
   }, 60_000);
 });
