@@ -59,6 +59,20 @@ describe("guarantees", () => {
     expect(found[0]!.reasons.join()).toContain("unique on the record id");
   });
 
+  it("are at most once from time slots, which are dropped and not waited for", async () => {
+    const sinks = { out: { type: "file", path: "o", inputs: ["slots"] } };
+    const config = { sources: { slots: { type: "timeslots" } }, sinks };
+    const { plan } = await loadPlan({ stages: builtInStages, env: {}, cwd: "/", made: { by: "test", config } });
+    expect(guarantees(plan)).toMatchObject([
+      {
+        guarantee: "at_most_once",
+        reasons: expect.arrayContaining([
+          'slots drops time slots while nobody takes them (overflow = "drop_newest"); dropped ones are counted',
+        ]),
+      },
+    ]);
+  });
+
   it("fall to at least once where a record reaches the sink by two ways", async () => {
     const found = await judged(sources.replace('"a", "in", "q"', '"a", "b", "in", "q"'));
     expect(found["app a out"]).toBe("at_least_once");

@@ -77,6 +77,11 @@ export class LateBytes {
     if (error !== undefined) return;
     const isSame = stat !== undefined && this.#options.ids.idOf(stat) === state.id;
     if (isSame && (await this.#recogniser.isStill(state, { id: state.id!, stat, paths: [location], isLink: false }))) {
+      if (state.isUnproven) {
+        // It cannot be opened. A run that ends with what is there now does not wait for it.
+        if (!this.#options.isOnce) this.#agenda.doubted.add(state);
+        return;
+      }
       if (!(await this.#evidence.hasMore(state, location, stat))) return;
       state.phase = this.#whereabouts.isAtHome(state) ? "live" : "rotated";
       state.tombstoneSinceMs = undefined;

@@ -54,9 +54,9 @@ export class Recogniser {
       return true;
     }
     const comparison = await this.#evidence.compare(path, state);
-    // What cannot be opened now is proved by the tailer that opens it; a tombstone has none.
+    // What cannot be opened now is proved by the tailer that opens it, a tombstone by whoever looks at it again.
     state.isUnproven = comparison === "unreadable";
-    return comparison === "match" || (comparison === "unreadable" && state.phase !== "finished");
+    return comparison === "match" || comparison === "unreadable";
   }
 
   async recognise(

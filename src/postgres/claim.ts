@@ -58,7 +58,7 @@ export async function makePositionTables(session: PgSession): Promise<void> {
       "WITH (fillfactor = 20)",
     "CREATE TABLE IF NOT EXISTS tailrace.positions (sink uuid NOT NULL REFERENCES tailrace.sinks ON DELETE CASCADE, " +
       "source text NOT NULL, file text NOT NULL, way text NOT NULL, prefix bigint NOT NULL, ranges jsonb NOT NULL, " +
-      "PRIMARY KEY (sink, source, file, way)) WITH (fillfactor = 50)",
+      "changed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (sink, source, file, way)) WITH (fillfactor = 50)",
   ]);
 }
 
@@ -93,6 +93,17 @@ export async function writeClaim(
   );
 }
 
+/**
+ * Forgets what has not changed for so long that the checkpoint knows it for certain, or has forgotten the file itself.
+ * Without that a sink would keep a row for each log file of its life.
+ */
+export async function forgetOldPositions(session: PgSession, sink: string): Promise<void> {
+  await session.query(
+    "DELETE FROM tailrace.positions WHERE sink = $1 AND file <> $2 AND changed_at < now() - $3::interval",
+    [sink, NO_FILE, `${KEPT_DAYS} days`],
+  );
+}
+
 /** The statement that every transaction begins with: changes one row, or none if the sink is not as we left it. */
 export function raiseGeneration(session: PgSession, sink: string, { epoch, generation }: Claim): string {
   return (
@@ -104,6 +115,8 @@ export function raiseGeneration(session: PgSession, sink: string, { epoch, gener
 /** The settled sets that the database holds, by source, file and way. */
 export class TargetPositions {
   readonly #sets = new Map<string, SettledSet>();
+  /** Source -> the ways by which records of it came, ever. */
+  readonly #ways = new Map<string, Set<string>>();
 
   /** All of them, as they stand there. */
   static async read(session: PgSession, sink: string): Promise<TargetPositions> {
@@ -117,6 +130,7 @@ export class TargetPositions {
         prefix: Number(prefix),
         ranges: (JSON.parse(ranges!) as [number, number][]).map(([start, end]) => ({ start, end })),
       };
+      positions.#noteWay(source!, way!);
       positions.#sets.set(keyOf(source!, file!, way!), new SettledSet(value));
     }
     return positions;
@@ -132,19 +146,34 @@ export class TargetPositions {
     );
   }
 
-  /** What the sets become with these batches; `apply` it once that is committed. Of origins that can be replayed only. */
+  isOneWay(source: string): boolean {
+    return (this.#ways.get(source)?.size ?? 0) <= 1;
+  }
+
+  #noteWay(source: string, way: string): void {
+    const ways = this.#ways.get(source);
+    if (ways === undefined) this.#ways.set(source, new Set([way]));
+    else ways.add(way);
+  }
+
+  /**
+   * What the sets become with these batches; `apply` it once that is committed. Of origins that cannot be replayed only the
+   * way is kept.
+   */
   with(batches: readonly { readonly batch: Batch; readonly way: string }[]): PositionChanges {
     const changed = new Map<string, { source: string; file: string; way: string; set: SettledSet }>();
     for (const { batch, way } of batches) {
-      const { kind, source, key: file } = batch.origin;
-      if (kind !== "replayable") continue;
+      const { kind, source } = batch.origin;
+      const file = kind === "replayable" ? batch.origin.key : NO_FILE;
+      this.#noteWay(source, way);
+      if (file === NO_FILE && this.#sets.has(keyOf(source, file, way))) continue;
       const key = keyOf(source, file, way);
       let change = changed.get(key);
       if (change === undefined) {
         change = { source, file, way, set: new SettledSet(this.#sets.get(key)?.snapshot()) };
         changed.set(key, change);
       }
-      for (const range of batch.ranges) change.set.add(range);
+      if (file !== NO_FILE) for (const range of batch.ranges) change.set.add(range);
     }
     return {
       apply: () => {
@@ -155,12 +184,17 @@ export class TargetPositions {
   }
 
   recovered(): Recovered["positions"] {
-    return [...this.#sets].map(([key, set]) => {
+    return [...this.#sets].flatMap(([key, set]) => {
       const [source, file, way] = JSON.parse(key) as [string, string, string];
-      return { source, file, way, value: set.snapshot() };
+      return file === NO_FILE ? [] : [{ source, file, way, value: set.snapshot() }];
     });
   }
 }
+
+/** Longer than a tombstone is kept by default. */
+const KEPT_DAYS = 90;
+/** In the place of a file key: a row that tells a way, and no position. */
+const NO_FILE = "";
 
 export interface PositionChanges {
   apply(): void;
@@ -185,6 +219,6 @@ function upsert(
   });
   return (
     `INSERT INTO tailrace.positions (sink, source, file, way, prefix, ranges) VALUES ${rows.join(", ")} ` +
-    "ON CONFLICT (sink, source, file, way) DO UPDATE SET prefix = excluded.prefix, ranges = excluded.ranges"
+    "ON CONFLICT (sink, source, file, way) DO UPDATE SET prefix = excluded.prefix, ranges = excluded.ranges, changed_at = now()"
   );
 }

@@ -13,6 +13,7 @@ import {
 import { placeOf } from "./address.ts";
 import {
   type Claim,
+  forgetOldPositions,
   judge,
   lookAtClaim,
   makePositionTables,
@@ -42,7 +43,10 @@ export interface Target<Rows> {
   encode(batches: readonly { readonly batch: Batch; readonly way: string }[]): Rows;
   /** Hands the rows over, in a transaction. @throws PgFailure */
   send(session: PgSession, rows: Rows): Promise<void>;
-  /** Another way for rows that were refused, after a rollback; undefined: there is none. */
+  /**
+   * Something else to try with rows that were refused, after a rollback; undefined: there is none. Only asked where each
+   * source of them reaches the sink by one way: two ways bring different events under the same record ids.
+   */
   otherwise?(failure: PgFailure): ((session: PgSession, rows: Rows) => Promise<void>) | undefined;
 }
 
@@ -254,7 +258,8 @@ export class TransactionalSink<Rows> implements Sink {
     const rows = this.#target.encode(group);
     const outcome = await this.#attempt(session, group, (on) => this.#target.send(on, rows));
     if (!(outcome instanceof PgFailure)) return outcome;
-    const otherwise = this.#target.otherwise?.(outcome);
+    const isOneWay = group.every(({ batch }) => this.#positions.isOneWay(batch.origin.source));
+    const otherwise = isOneWay ? this.#target.otherwise?.(outcome) : undefined;
     if (otherwise === undefined) return outcomeOf(outcome);
     const second = await this.#attempt(session, group, (on) => otherwise(on, rows));
     return second instanceof PgFailure ? outcomeOf(second) : second;
@@ -284,11 +289,13 @@ export class TransactionalSink<Rows> implements Sink {
     } catch (thrown) {
       if (thrown instanceof StageError) throw thrown;
       const failure = failureOf(thrown, String);
-      if (session.trouble !== undefined) {
+      // To a COMMIT only a refusal of the rows (a deferred constraint) is a clear no: a server that is being shut down says
+      // something too.
+      if (session.trouble !== undefined || (isCommitting && failure.kind !== "data")) {
+        session.destroy("a transaction was cut off");
         this.#session = undefined;
         return retry(failure.message, { isOutcomeUnknown: isCommitting });
       }
-      // The server has answered, also to a COMMIT that it refused (a deferred constraint): nothing of it counts.
       await this.#rollback(session);
       return failure;
     }
@@ -383,6 +390,7 @@ export class TransactionalSink<Rows> implements Sink {
         { uuid: this.#uuid, name: this.#context.name, target: `${placeOf(this.#options.url)} ${this.#target.name}` },
         claim,
       );
+    if (isFirst) await forgetOldPositions(session, this.#uuid);
     const positions = await TargetPositions.read(session, this.#uuid);
     await session.batch(["COMMIT"]);
     this.#claim = claim;

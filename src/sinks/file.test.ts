@@ -455,6 +455,27 @@ describe("file sink › rotation", () => {
     expect(all.sort()).toEqual(texts);
   });
 
+  it("remembers a closed file by the name that it has, also where making that durable failed at first", async () => {
+    const driver = await open({ rotate: { max_bytes: 8, keep: 1 } });
+    const rename = files.renameNoReplace.bind(files);
+    let isFirst = true;
+    files.renameNoReplace = async (from, to) => {
+      await rename(from, to);
+      if (isFirst) files.fail({ call: "syncFolder", times: 1, fails: "EIO" });
+      isFirst = false;
+    };
+    await driver.run(batches("one"));
+    driver.sink.rotate!();
+    await until(() => driver.warnings.includes("the output could not be rotated yet"));
+    driver.sink.rotate!();
+    await until(() => existsSync(at("out.log")));
+    await driver.run(batches("one", "two"));
+    driver.sink.rotate!();
+    await until(() => existsSync(at("out.log")) && textOf("out.log") === "" && outputsIn().length === 2);
+    // The first is on the list of closed ones under the name that it has, so that it could be deleted.
+    expect(outputsIn().map(textOf)).toEqual(["", "two\n"]);
+  });
+
   it("keeps only `keep` closed files, and never touches one that is not its own", async () => {
     writeFileSync(at("out.log.20200101T000000Z"), "not ours\n");
     const driver = await open({ rotate: { max_bytes: 8, keep: 2 } });

@@ -293,7 +293,7 @@ describe("sinks of Postgres", () => {
     for (const statement of [
       `CREATE ROLE "user_${table}" LOGIN`,
       `GRANT USAGE ON SCHEMA tailrace TO "user_${table}"`,
-      `GRANT SELECT, INSERT, UPDATE ON tailrace.sinks, tailrace.positions TO "user_${table}"`,
+      `GRANT SELECT, INSERT, UPDATE, DELETE ON tailrace.sinks, tailrace.positions TO "user_${table}"`,
     ])
       await server.query(statement);
     const open = () => openTable(new Store(), { create: false }, server.url({ user: `user_${table}` }));

@@ -13,11 +13,7 @@ interface Copy {
   readonly lines: string[];
 }
 
-export interface TableRows {
-  readonly copies: readonly Copy[];
-  /** Every source of them came by one way only: two rows of one id are one record. */
-  readonly isOneWay: boolean;
-}
+type TableRows = readonly Copy[];
 
 /** Names of fields without a column that are told, at most. */
 const MAX_TOLD = 20;
@@ -28,8 +24,6 @@ export class TableTarget implements Target<TableRows> {
   readonly #options: { readonly table: string; readonly create: boolean };
   readonly #context: StageContext;
   #table: Table | undefined;
-  /** Source -> the ways by which records of it came. */
-  readonly #ways = new Map<string, Set<string>>();
   readonly #told = new Set<string>();
 
   constructor(options: { readonly table: string; readonly create: boolean }, context: StageContext) {
@@ -44,12 +38,10 @@ export class TableTarget implements Target<TableRows> {
     this.#table = await describeTable(session, table, create, this.#context.name);
   }
 
-  encode(batches: readonly { readonly batch: Batch; readonly way: string }[]): TableRows {
+  encode(batches: readonly { readonly batch: Batch }[]): TableRows {
     const table = this.#table!;
     const copies = new Map<string, Copy>();
-    let isOneWay = true;
-    for (const { batch, way } of batches) {
-      if (!this.#isOnlyWay(batch.origin.source, way)) isOneWay = false;
+    for (const { batch } of batches) {
       for (const record of batch.records) {
         // An unfinished line of no bytes at rotation's end holds nothing.
         if (record.pieces.form === "lines" && record.range.start === record.range.end) continue;
@@ -57,23 +49,22 @@ export class TableTarget implements Target<TableRows> {
         else this.#addByName(copies, table, record);
       }
     }
-    return { copies: [...copies.values()], isOneWay };
+    return [...copies.values()];
   }
 
-  async send(session: PgSession, { copies }: TableRows): Promise<void> {
+  async send(session: PgSession, copies: TableRows): Promise<void> {
     for (const { columns, lines } of copies)
       await session.copy(copyInto(this.#table!.sql, columns), Buffer.from(lines.join("")));
   }
 
   /**
    * A record whose id is there was stored before: by an earlier try that a queue's source does not know of, or by an agent
-   * whose state directory is gone. Not so where records of one source come by two ways, since those share their ids.
+   * whose state directory is gone.
    */
   otherwise(failure: PgFailure): ((session: PgSession, rows: TableRows) => Promise<void>) | undefined {
     const table = this.#table!;
     if (failure.sqlState !== UNIQUE_VIOLATION || !table.isOurs) return undefined;
-    return async (session, { copies, isOneWay }) => {
-      if (!isOneWay) throw failure;
+    return async (session, copies) => {
       for (const { columns, lines } of copies) {
         const names = columns.map(({ name }) => identifier(name)).join(", ");
         await session.batch([
@@ -86,16 +77,6 @@ export class TableTarget implements Target<TableRows> {
         ]);
       }
     };
-  }
-
-  #isOnlyWay(source: string, way: string): boolean {
-    let ways = this.#ways.get(source);
-    if (ways === undefined) {
-      ways = new Set();
-      this.#ways.set(source, ways);
-    }
-    ways.add(way);
-    return ways.size === 1;
   }
 
   #addByName(copies: Map<string, Copy>, table: Table, record: DataRecord): void {

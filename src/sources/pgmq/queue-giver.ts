@@ -70,7 +70,7 @@ export class QueueGiver {
     const limit = this.#clock.after(this.#options.timeoutMs, () => this.#stop.abort());
     await this.#running;
     try {
-      await this.#giveBack();
+      await this.giveBack(this.#held.unfinished());
     } catch {
       // They become visible by themselves when their time-out is over.
     }
@@ -91,19 +91,16 @@ export class QueueGiver {
   #start(): void {
     if (this.#isRunning) return;
     this.#isRunning = true;
-    // What ends in the same instant goes together.
-    this.#running = Promise.resolve()
-      .then(() => this.#run())
-      .finally(() => {
-        this.#isRunning = false;
-      });
+    this.#running = this.#run();
   }
 
   async #run(): Promise<void> {
+    // What ends in the same instant goes together.
+    await Promise.resolve();
     while (!this.#stop.signal.aborted) {
       try {
         await this.#extend();
-        if (this.#held.doneCount === 0) return;
+        if (this.#held.doneCount === 0) break;
         await this.#archive();
         this.#backoff.reset();
         if (this.trouble !== undefined) this.#context.log.info({}, `${this.#context.name} acknowledges again`);
@@ -120,6 +117,8 @@ export class QueueGiver {
         await this.#clock.sleep(this.#backoff.next(), { signal: this.#stop.signal });
       }
     }
+    // In the same turn as the last look at what is done: what comes now starts another run.
+    this.#isRunning = false;
   }
 
   async #archive(): Promise<void> {
@@ -149,8 +148,8 @@ export class QueueGiver {
     }
   }
 
-  async #giveBack(): Promise<void> {
-    const ids = this.#held.unfinished();
+  /** Makes messages visible to everybody that were never handed on, or that nobody finished. @throws PgFailure */
+  async giveBack(ids: readonly number[]): Promise<void> {
     if (ids.length === 0) return;
     const session = await this.#connected();
     await session.query("SELECT count(*) FROM pgmq.set_vt($1, $2::bigint[], 0)", [this.#options.queue, arrayOf(ids)]);

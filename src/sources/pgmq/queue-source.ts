@@ -211,13 +211,19 @@ export class QueueSource implements Source {
 
   async #send(messages: readonly ReadMessage[], signal: AbortSignal): Promise<void> {
     const batch = await this.#batchOf(messages, signal);
-    if (batch === undefined) return;
     try {
-      await this.#sender.send(batch, { signal });
+      if (batch !== undefined) return await this.#sender.send(batch, { signal });
     } catch (thrown) {
-      batch.memory.release();
+      batch?.memory.release();
       if (!signal.aborted) throw thrown;
     }
+    await this.#giveBack(messages);
+  }
+
+  /** The source ends, perhaps long before the process (a reload): nobody may hold what nobody will work on. */
+  async #giveBack(messages: readonly ReadMessage[]): Promise<void> {
+    // Where it fails they are given back at the end, or by their time-out.
+    await this.#giver.giveBack(messages.map(({ id }) => id)).catch(() => {});
   }
 
   /** Undefined: given up while it waited for memory. */
@@ -251,7 +257,7 @@ export class QueueSource implements Source {
 
   async #deadLetter(message: ReadMessage, signal: AbortSignal): Promise<void> {
     const batch = await this.#batchOf([message], signal);
-    if (batch === undefined) return;
+    if (batch === undefined) return this.#giveBack([message]);
     const attempts = message.reads - 1;
     const reason = `it was read ${attempts} times and never delivered (max_reads = ${this.#options.maxReads})`;
     if (!(await this.#context.deadLetter(batch, reason, attempts, { signal })) && !signal.aborted)
