@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { Plan } from "../config/plan.ts";
 import { ConfigError } from "../errors.ts";
@@ -16,8 +17,8 @@ const STAGE_CHANNELS = [
  * @throws ConfigError where the state directory is another: that would be another agent.
  */
 export function settingsForLater(now: Plan, next: Plan, stateDir: string): string[] {
-  if (now.stateDir !== next.stateDir && stateDir !== next.stateDir)
-    throw new ConfigError([{ key: "state_dir", message: `was "${now.stateDir}"; another one needs a restart` }]);
+  if (resolve(next.stateDir) !== stateDir)
+    throw new ConfigError([{ key: "state_dir", message: `was "${stateDir}"; another one needs a restart` }]);
   const later: string[] = [];
   const note = (key: string, before: unknown, after: unknown) => {
     if (!isDeepStrictEqual(before, after)) later.push(key);

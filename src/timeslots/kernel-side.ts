@@ -2,10 +2,11 @@ import type { Btf } from "./btf.ts";
 import { type KernelCalls, KernelError } from "./kernel-calls.ts";
 import { createMap, SharedValue, setEntry } from "./maps.ts";
 import { Ownership } from "./ownership.ts";
+import type { CounterName, Counters } from "./program-parts.ts";
 import { attachToCounter, loadProgram, openCounter, traceWith } from "./programs.ts";
 import { Ring } from "./ring.ts";
 import { HEADER, RECORD, sharedBytes } from "./shared-layout.ts";
-import { type CounterName, type Counters, SlotPrograms } from "./slot-programs.ts";
+import { SlotPrograms } from "./slot-programs.ts";
 
 /** perf_event_open(2): type and config of each. */
 export type CounterEvents = { readonly [counter in CounterName]: { readonly type: number; readonly config: number } };

@@ -3,10 +3,10 @@ import { kernelBtf } from "./btf.test-kit.ts";
 import { Btf } from "./btf.ts";
 import { FakeKernel } from "./kernel-calls.test-kit.ts";
 import { KernelError } from "./kernel-calls.ts";
+import type { RecordMemory } from "./record-memory.ts";
 import { HEADER_BYTES, LOSS_SLOTS, lossesAt, STATE, STATE_BYTES } from "./shared-layout.ts";
 import { type CollectedSlot, SlotCollector } from "./slot-collector.ts";
 import { RecordMaker } from "./slot-merger.test-kit.ts";
-import type { RecordMemory } from "./slot-merger.ts";
 import { SUM } from "./slot-table.ts";
 
 const MS = 1_000_000;

@@ -1,5 +1,5 @@
+import type { RecordMemory } from "./record-memory.ts";
 import { CGROUP, COMMON, GONE, PROCESS, RECORD, RUN, RUN_FLAGS, WAKE } from "./shared-layout.ts";
-import type { RecordMemory } from "./slot-merger.ts";
 
 /** What a task has used up in its life. */
 export interface Totals {

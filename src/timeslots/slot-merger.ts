@@ -1,4 +1,5 @@
 import { ProcessNames } from "./process-names.ts";
+import { idOf, pathOf, type RecordMemory, textOf, wideOf } from "./record-memory.ts";
 import { CGROUP, COMM_BYTES, COMMON, GONE, PROCESS, RECORD, RUN, RUN_FLAGS, WAKE } from "./shared-layout.ts";
 import { SlotTable, SUM, SUM_COUNT } from "./slot-table.ts";
 
@@ -22,12 +23,6 @@ export interface ClosedSlot {
   readonly startNs: number;
   /** Only good until `emit` returns; undefined if nothing happened. */
   readonly table: SlotTable | undefined;
-}
-
-/** The words and bytes of the ring; `RingReader` is one. */
-export interface RecordMemory {
-  readonly words: Uint32Array;
-  readonly bytes: Uint8Array;
 }
 
 interface Processor {
@@ -484,33 +479,4 @@ export class SlotMerger {
 function newOf(now: number, before: number): number {
   const difference = (now - before) >>> 0;
   return difference < 2 ** 31 ? difference : 0;
-}
-
-/** 64 bits as a number: sums stay far below 2^53. */
-function wideOf(words: Uint32Array, word: number): number {
-  return words[word]! + words[word + 1]! * TWO_32;
-}
-
-function idOf(words: Uint32Array, word: number): bigint {
-  return BigInt(words[word]!) | (BigInt(words[word + 1]!) << 32n);
-}
-
-/** A text that a zero byte ends. */
-function textOf(bytes: Uint8Array, from: number, limit: number): string {
-  const end = bytes.indexOf(0, from);
-  // A copy: the decoder would take the memory of the ring for its own, and text outlives it.
-  return Buffer.from(bytes.slice(from, end === -1 ? limit : Math.min(end, limit))).toString("utf8");
-}
-
-/** The names of a cgroup and those above it, as a path. */
-function pathOf(bytes: Uint8Array, at: number): string {
-  const names: string[] = [];
-  for (let level = 0; level < CGROUP.levels; level += 1) {
-    const from = at + level * CGROUP.nameBytes;
-    const name = textOf(bytes, from, from + CGROUP.nameBytes);
-    if (name === "") return `/${names.join("/")}`;
-    names.unshift(name);
-  }
-  // Deeper than what the kernel was asked for.
-  return `.../${names.join("/")}`;
 }

@@ -1,45 +1,8 @@
 import { Assembler, type Register } from "./assembler.ts";
-import { type Btf, BtfError } from "./btf.ts";
-import {
-  CGROUP,
-  COMM_BYTES,
-  COMMON,
-  GONE,
-  HEADER,
-  HEADER_BYTES,
-  LOSS_SLOTS,
-  lossesAt,
-  PROCESS,
-  RECORD,
-  RUN,
-  RUN_FLAGS,
-  STATE,
-  STATE_SHIFT,
-  WAKE,
-} from "./shared-layout.ts";
+import { BtfError } from "./btf.ts";
+import { ProgramParts, type ProgramSetting, STACK } from "./program-parts.ts";
+import { COMM_BYTES, GONE, PROCESS, RECORD, RUN, RUN_FLAGS, STATE, WAKE } from "./shared-layout.ts";
 
-/** What the programs are made for. */
-export interface ProgramSetting {
-  readonly btf: Btf;
-  readonly slotNs: number;
-  /** States in the shared value; a power of two. */
-  readonly processors: number;
-  /** Descriptors of the maps. */
-  readonly ring: number;
-  readonly shared: number;
-  /** Processes and cgroups that were told of. */
-  readonly knownProcesses: number;
-  readonly knownCgroups: number;
-  readonly counters: Counters;
-}
-
-export type CounterName = "cycles" | "instructions" | "cacheMisses";
-
-/** The hardware counters that the machine has, each a map with one descriptor for each processor. */
-export type Counters = { readonly [counter in CounterName]?: number };
-
-/** BPF_RB_NO_WAKEUP: the reader comes by itself. Waking it at each context switch would feed itself. */
-const NO_WAKEUP = 1;
 /** include/linux/sched.h; no enumeration, so that BTF does not know it. */
 const TASK_DEAD = 0x80;
 /** linux/socket.h: bytes that were looked at and not taken; what is no data. */
@@ -51,9 +14,6 @@ const REQ_OP_WRITE = 1;
 const BPF_F_CURRENT_CPU = 0xffff_ffffn;
 const COUNTER_VALUE_BYTES = 24;
 
-/** Where registers are kept over calls; below the frame pointer. */
-const STACK = { next: -8, preempt: -16, previousState: -24, processKey: -32, known: -40, cgroupKey: -48, counter: -72 };
-
 /** Where the state and the record keep each counter. */
 const COUNTER_FIELDS = [
   { name: "cycles", claimed: STATE.claimedCycles, into: RUN.cycles },
@@ -61,26 +21,14 @@ const COUNTER_FIELDS = [
   { name: "cacheMisses", claimed: STATE.claimedCacheMisses, into: RUN.cacheMisses },
 ] as const;
 
-/*
- * Registers, in all programs:
- *   r6 the task that runs (in a switch: that ran), r7 the state of this processor, r8 the record, r9 the time
- *
- * What makes them exact:
- * - sched_switch runs with interrupts off: nothing else of ours runs on its processor meanwhile.
- * - Everything else may be interrupted by something of ours. Sums are added atomically and claimed by exchange, so that
- *   each is in one record or the next, never in two.
- * - A record is `begun` before the time is read, and `through` once it is in the ring: a reader that finds the two equal
- *   at some moment has in the ring all that happened on that processor before.
- * - Counting (a system call, a fault, bytes) costs a look at the clock and an addition. Only the first of a slot writes a
- *   record: the sums of the slot that is over.
- */
-
-/** The programs of time slots, one for each tracepoint. */
+/** The programs of time slots, one for each tracepoint; program-parts.ts says what makes them exact. */
 export class SlotPrograms {
   readonly #setting: ProgramSetting;
+  readonly #parts: ProgramParts;
 
   constructor(setting: ProgramSetting) {
     this.#setting = setting;
+    this.#parts = new ProgramParts(setting);
   }
 
   /** sched_switch(preempt, prev, next, prev_state) */
@@ -90,11 +38,11 @@ export class SlotPrograms {
     a.load(8, 6, 1, 8).load(8, 2, 1, 16).store(8, 10, STACK.next, 2).load(8, 2, 1, 0).store(8, 10, STACK.preempt, 2);
     // Until 5.17 the state is to be read from the task.
     if (btf.tracepointArguments("sched_switch") >= 4) a.load(8, 2, 1, 24);
-    else a.load(4, 2, 6, this.#task("__state", "state"));
+    else a.load(4, 2, 6, this.#parts.task("__state", "state"));
     a.store(8, 10, STACK.previousState, 2);
-    this.#state(a);
-    this.#begin(a);
-    this.#reserve(a, this.#runBytes, "lost");
+    this.#parts.state(a);
+    this.#parts.begin(a);
+    this.#parts.reserve(a, this.#runBytes, "lost");
     this.#run(a, RECORD.SWITCH);
     // Not the task that came last: a switch was not told of.
     a.load(8, 2, 7, STATE.task)
@@ -119,9 +67,9 @@ export class SlotPrograms {
       .immediate("mov", 1, RUN_FLAGS.isDead)
       .label("flags")
       .store(4, 8, RUN.flags, 1);
-    this.#submit(a);
+    this.#parts.submit(a);
     a.jump("next").label("lost");
-    this.#lose(a);
+    this.#parts.lose(a);
     // They were the last task's: the next one must not get them.
     for (const sum of [STATE.syscalls, STATE.blockBytes, STATE.sentBytes, STATE.receivedBytes])
       a.storeImmediate(8, 7, sum, 0);
@@ -129,10 +77,10 @@ export class SlotPrograms {
     a.label("next").load(8, 6, 10, STACK.next);
     this.#startRun(a);
     a.load(8, 1, 7, STATE.slotEndNs).jumpIfRegister(9, "<", 1, "same");
-    this.#openSlot(a);
+    this.#parts.openSlot(a);
     a.label("same");
-    this.#through(a);
-    this.#tellProcess(a);
+    this.#parts.through(a);
+    this.#parts.tellProcess(a);
     return a.immediate("mov", 0, 0).exit().assemble();
   }
 
@@ -140,20 +88,20 @@ export class SlotPrograms {
   schedWakeup(kind: typeof RECORD.WAKE | typeof RECORD.NEW): Buffer {
     const a = new Assembler();
     // A task that is woken while it still runs waits for nothing.
-    a.load(8, 6, 1, 0).load(4, 1, 6, this.#task("on_cpu")).jumpIf(1, "!=", 0, "end");
-    this.#state(a);
-    this.#begin(a);
-    this.#reserve(a, WAKE.byteLength, "lost");
-    this.#common(a, kind);
-    a.load(4, 1, 6, this.#task("pid"))
+    a.load(8, 6, 1, 0).load(4, 1, 6, this.#parts.task("on_cpu")).jumpIf(1, "!=", 0, "end");
+    this.#parts.state(a);
+    this.#parts.begin(a);
+    this.#parts.reserve(a, WAKE.byteLength, "lost");
+    this.#parts.common(a, kind);
+    a.load(4, 1, 6, this.#parts.task("pid"))
       .store(4, 8, WAKE.task, 1)
-      .load(4, 1, 6, this.#task("tgid"))
+      .load(4, 1, 6, this.#parts.task("tgid"))
       .store(4, 8, WAKE.process, 1);
-    this.#submit(a);
+    this.#parts.submit(a);
     a.jump("through").label("lost");
-    this.#lose(a);
+    this.#parts.lose(a);
     a.label("through");
-    this.#through(a);
+    this.#parts.through(a);
     return a.label("end").immediate("mov", 0, 0).exit().assemble();
   }
 
@@ -216,9 +164,9 @@ export class SlotPrograms {
   sums(): Buffer {
     const a = new Assembler();
     a.call("get_current_task_btf").register("mov", 6, 0);
-    this.#state(a);
+    this.#parts.state(a);
     // The first look at this processor, or a switch that was not told of: from now on it is known what runs.
-    a.load(4, 1, 6, this.#task("pid"))
+    a.load(4, 1, 6, this.#parts.task("pid"))
       .load(8, 2, 7, STATE.task)
       .jumpIfRegister(1, "!=", 2, "start")
       .load(8, 1, 7, STATE.sinceNs)
@@ -228,11 +176,11 @@ export class SlotPrograms {
       .register("mov", 9, 0);
     this.#startRun(a);
     a.load(8, 1, 7, STATE.slotEndNs).jumpIf(1, "!=", 0, "known");
-    this.#openSlot(a);
+    this.#parts.openSlot(a);
     a.label("known");
     this.#sumsRecord(a);
     // It may have run since before the first switch that was seen.
-    this.#tellProcess(a);
+    this.#parts.tellProcess(a);
     return a.immediate("mov", 0, 0).exit().assemble();
   }
 
@@ -242,34 +190,34 @@ export class SlotPrograms {
     a.load(8, 6, 1, 0)
       .load(8, 2, 1, 8)
       .store(8, 10, STACK.next, 2)
-      .load(4, 1, 6, this.#task("pid"))
-      .load(4, 2, 6, this.#task("tgid"))
+      .load(4, 1, 6, this.#parts.task("pid"))
+      .load(4, 2, 6, this.#parts.task("tgid"))
       .jumpIfRegister(1, "!=", 2, "end")
       .store(4, 10, STACK.processKey, 2);
-    this.#state(a);
-    this.#begin(a);
-    this.#reserve(a, PROCESS.byteLength, "lost");
-    this.#processRecord(a);
+    this.#parts.state(a);
+    this.#parts.begin(a);
+    this.#parts.reserve(a, PROCESS.byteLength, "lost");
+    this.#parts.processRecord(a);
     // Its new name is not in the task yet.
     a.register("mov", 1, 8)
       .immediate("+", 1, PROCESS.comm)
       .immediate("mov", 2, COMM_BYTES)
       .load(8, 3, 10, STACK.next)
       .call("probe_read_kernel_str");
-    this.#submit(a);
+    this.#parts.submit(a);
     a.jump("through").label("lost");
-    this.#lose(a);
-    this.#forgetProcess(a);
+    this.#parts.lose(a);
+    this.#parts.forgetProcess(a);
     a.label("through");
-    this.#through(a);
+    this.#parts.through(a);
     return a.label("end").immediate("mov", 0, 0).exit().assemble();
   }
 
   /** cgroup_attach_task(cgroup, path, task, threadgroup): it is told of again when it runs next. */
   cgroupAttach(): Buffer {
     const a = new Assembler();
-    a.load(8, 6, 1, 16).load(4, 1, 6, this.#task("tgid")).store(4, 10, STACK.processKey, 1);
-    this.#forgetProcess(a);
+    a.load(8, 6, 1, 16).load(4, 1, 6, this.#parts.task("tgid")).store(4, 10, STACK.processKey, 1);
+    this.#parts.forgetProcess(a);
     return a.immediate("mov", 0, 0).exit().assemble();
   }
 
@@ -277,21 +225,21 @@ export class SlotPrograms {
   processFree(): Buffer {
     const a = new Assembler();
     a.load(8, 6, 1, 0)
-      .load(4, 1, 6, this.#task("pid"))
-      .load(4, 2, 6, this.#task("tgid"))
+      .load(4, 1, 6, this.#parts.task("pid"))
+      .load(4, 2, 6, this.#parts.task("tgid"))
       .jumpIfRegister(1, "!=", 2, "end")
       .store(4, 10, STACK.processKey, 2);
-    this.#forgetProcess(a);
-    this.#state(a);
-    this.#begin(a);
-    this.#reserve(a, GONE.byteLength, "lost");
-    this.#common(a, RECORD.GONE);
+    this.#parts.forgetProcess(a);
+    this.#parts.state(a);
+    this.#parts.begin(a);
+    this.#parts.reserve(a, GONE.byteLength, "lost");
+    this.#parts.common(a, RECORD.GONE);
     a.load(4, 1, 10, STACK.processKey).store(4, 8, GONE.process, 1);
-    this.#submit(a);
+    this.#parts.submit(a);
     a.jump("through").label("lost");
-    this.#lose(a);
+    this.#parts.lose(a);
     a.label("through");
-    this.#through(a);
+    this.#parts.through(a);
     return a.label("end").immediate("mov", 0, 0).exit().assemble();
   }
 
@@ -299,7 +247,7 @@ export class SlotPrograms {
   #counting(count: (a: Assembler) => void, choose?: (a: Assembler) => void): Buffer {
     const a = new Assembler();
     choose?.(a);
-    this.#state(a);
+    this.#parts.state(a);
     a.call("ktime_get_ns").register("mov", 9, 0);
     a.load(8, 1, 7, STATE.slotEndNs).jumpIfRegister(9, ">=", 1, "over").label("count");
     count(a);
@@ -308,7 +256,7 @@ export class SlotPrograms {
     for (const sum of [STATE.blockBytes, STATE.sentBytes, STATE.receivedBytes, STATE.hasFaults])
       a.load(8, 2, 7, sum).register("|", 1, 2);
     a.jumpIf(1, "!=", 0, "sums");
-    this.#openSlot(a);
+    this.#parts.openSlot(a);
     a.jump("count").label("sums");
     // r6 may hold what is to be counted.
     const { preempt: amount } = STACK;
@@ -316,7 +264,7 @@ export class SlotPrograms {
     a.call("get_current_task_btf").register("mov", 6, 0);
     // While a switch is half done, a fault in the kernel may come: the state is that of the next task already, and the
     // current one is the last one still.
-    a.load(4, 1, 6, this.#task("pid")).load(8, 2, 7, STATE.task).jumpIfRegister(1, "!=", 2, "counted");
+    a.load(4, 1, 6, this.#parts.task("pid")).load(8, 2, 7, STATE.task).jumpIfRegister(1, "!=", 2, "counted");
     this.#sumsRecord(a);
     a.label("counted");
     if (choose !== undefined) a.load(8, 6, 10, amount);
@@ -327,97 +275,27 @@ export class SlotPrograms {
   /** A record of the sums of the running task (r6); then its next slot. */
   #sumsRecord(a: Assembler): void {
     const [lost, through] = [a.fresh("lost"), a.fresh("through")];
-    this.#begin(a);
-    this.#reserve(a, this.#runBytes, lost);
+    this.#parts.begin(a);
+    this.#parts.reserve(a, this.#runBytes, lost);
     this.#run(a, RECORD.SUMS);
     this.#next(a, 6);
     a.storeImmediate(4, 8, RUN.flags, RUN_FLAGS.isRunnable);
-    this.#submit(a);
+    this.#parts.submit(a);
     a.jump(through).label(lost);
     // The sums stay, and go with the next record.
-    this.#lose(a);
+    this.#parts.lose(a);
     a.label(through);
-    this.#openSlot(a);
-    this.#through(a);
+    this.#parts.openSlot(a);
+    this.#parts.through(a);
   }
 
   get #runBytes(): number {
     return Object.keys(this.#setting.counters).length === 0 ? RUN.byteLength : RUN.byteLengthWithCounters;
   }
 
-  /** r7 = state of this processor. */
-  #state(a: Assembler): void {
-    const { shared, processors } = this.#setting;
-    a.call("get_smp_processor_id")
-      .immediate("&", 0, processors - 1)
-      .immediate("<<", 0, STATE_SHIFT)
-      .mapValue(7, shared, HEADER_BYTES)
-      .register("+", 7, 0);
-  }
-
-  /** A record begins; r9 = now. In this order: a reader that sees no record under way must not get an older one later. */
-  #begin(a: Assembler): void {
-    a.immediate("mov", 1, 1).atomicAdd(8, 7, STATE.begun, 1).call("ktime_get_ns").register("mov", 9, 0);
-  }
-
-  #through(a: Assembler): void {
-    a.immediate("mov", 1, 1).atomicAdd(8, 7, STATE.through, 1);
-  }
-
-  /** r8 = room for a record; else on at `lost`. */
-  #reserve(a: Assembler, byteLength: number, lost: string): void {
-    a.map(1, this.#setting.ring)
-      .immediate("mov", 2, byteLength)
-      .immediate("mov", 3, 0)
-      .call("ringbuf_reserve")
-      .jumpIf(0, "==", 0, lost)
-      .register("mov", 8, 0);
-  }
-
-  #submit(a: Assembler): void {
-    a.register("mov", 1, 8).immediate("mov", 2, NO_WAKEUP).call("ringbuf_submit");
-  }
-
-  /** One more record is lost, in the slot of r9. */
-  #lose(a: Assembler): void {
-    const { shared, slotNs, processors } = this.#setting;
-    a.mapValue(1, shared, HEADER.edgeOffsetNs)
-      .load(8, 1, 1, 0)
-      .register("+", 1, 9)
-      .immediate("/", 1, slotNs)
-      .immediate("&", 1, LOSS_SLOTS - 1)
-      .immediate("<<", 1, 2)
-      .mapValue(2, shared, lossesAt(processors))
-      .register("+", 2, 1)
-      .immediate("mov", 3, 1)
-      .atomicAdd(4, 2, 0, 3)
-      .atomicAdd(8, 7, STATE.lost, 3);
-  }
-
-  /** The end of the slot that r9 lies in. */
-  #openSlot(a: Assembler): void {
-    const { shared, slotNs } = this.#setting;
-    a.mapValue(1, shared, HEADER.edgeOffsetNs)
-      .load(8, 1, 1, 0)
-      .register("+", 1, 9)
-      .immediate("%", 1, slotNs)
-      .register("mov", 2, 9)
-      .register("-", 2, 1)
-      .immediate("+", 2, slotNs)
-      .store(8, 7, STATE.slotEndNs, 2);
-  }
-
-  #common(a: Assembler, kind: number): void {
-    a.call("get_smp_processor_id")
-      .immediate("<<", 0, 8)
-      .immediate("|", 0, kind)
-      .store(8, 8, COMMON.timeNs, 9)
-      .store(4, 8, COMMON.kind, 0);
-  }
-
   /** The part that SWITCH and SUMS have in common: of the task in r6, which is in r1 afterwards. */
   #run(a: Assembler, kind: number): void {
-    this.#common(a, kind);
+    this.#parts.common(a, kind);
     a.load(8, 1, 7, STATE.sinceNs)
       .store(8, 8, RUN.sinceNs, 1)
       .load(8, 1, 7, STATE.slotEndNs)
@@ -434,17 +312,17 @@ export class SlotPrograms {
       migrations: RUN.migrations,
       runtimeNs: RUN.runtimeNs,
     });
-    a.load(4, 1, 6, this.#task("tgid"))
+    a.load(4, 1, 6, this.#parts.task("tgid"))
       .store(4, 8, RUN.process, 1)
-      .load(4, 1, 6, this.#task("pid"))
+      .load(4, 1, 6, this.#parts.task("pid"))
       .store(4, 8, RUN.task, 1);
   }
 
   /** Who comes next. */
   #next(a: Assembler, task: Register): void {
-    a.load(4, 1, task, this.#task("pid"))
+    a.load(4, 1, task, this.#parts.task("pid"))
       .store(4, 8, RUN.nextTask, 1)
-      .load(4, 1, task, this.#task("tgid"))
+      .load(4, 1, task, this.#parts.task("tgid"))
       .store(4, 8, RUN.nextProcess, 1)
       .storeImmediate(4, 8, RUN.nextMigrations + 4, 0);
     this.#totals(a, task, {
@@ -466,17 +344,17 @@ export class SlotPrograms {
       readonly runtimeNs: number;
     },
   ): void {
-    a.load(8, 1, task, this.#task("min_flt"))
-      .load(8, 3, task, this.#task("maj_flt"))
+    a.load(8, 1, task, this.#parts.task("min_flt"))
+      .load(8, 3, task, this.#parts.task("maj_flt"))
       .register("+", 1, 3)
       .store(4, 8, into.faults, 1)
-      .load(8, 1, task, this.#task("nvcsw"))
-      .load(8, 3, task, this.#task("nivcsw"))
+      .load(8, 1, task, this.#parts.task("nvcsw"))
+      .load(8, 3, task, this.#parts.task("nivcsw"))
       .register("+", 1, 3)
       .store(4, 8, into.switches, 1)
-      .load(8, 1, task, this.#task("se.nr_migrations"))
+      .load(8, 1, task, this.#parts.task("se.nr_migrations"))
       .store(4, 8, into.migrations, 1)
-      .load(8, 1, task, this.#task("se.sum_exec_runtime"))
+      .load(8, 1, task, this.#parts.task("se.sum_exec_runtime"))
       .store(8, 8, into.runtimeNs, 1);
   }
 
@@ -487,7 +365,7 @@ export class SlotPrograms {
   /** The task in r6 is on the processor from now on. */
   #startRun(a: Assembler): void {
     a.store(8, 7, STATE.sinceNs, 9)
-      .load(4, 1, 6, this.#task("pid"))
+      .load(4, 1, 6, this.#parts.task("pid"))
       .store(8, 7, STATE.task, 1)
       .storeImmediate(8, 7, STATE.hasFaults, 0);
   }
@@ -522,106 +400,5 @@ export class SlotPrograms {
         .label(done);
       if (hasRecord) a.store(8, 8, into, 1);
     }
-  }
-
-  /** A PROCESS record of the task in r6, but for its name. */
-  #processRecord(a: Assembler): void {
-    this.#common(a, RECORD.PROCESS);
-    a.load(4, 1, 6, this.#task("tgid")).store(4, 8, PROCESS.process, 1);
-    this.#kernfsNode(a);
-    a.load(8, 1, 1, this.#setting.btf.field("kernfs_node", "id").offset).store(8, 8, PROCESS.cgroupId, 1);
-    a.storeImmediate(8, 8, PROCESS.comm, 0).storeImmediate(8, 8, PROCESS.comm + 8, 0);
-  }
-
-  /** r1 = the node of the cgroup (of version 2) that the task in r6 is in. */
-  #kernfsNode(a: Assembler): void {
-    const { btf } = this.#setting;
-    a.load(8, 1, 6, this.#task("cgroups"))
-      .load(8, 1, 1, btf.field("css_set", "dfl_cgrp").offset)
-      .load(8, 1, 1, btf.field("cgroup", "kn").offset);
-  }
-
-  /** Tells of the process of the task in r6, and of its cgroup, once each. */
-  #tellProcess(a: Assembler): void {
-    const { knownProcesses, knownCgroups, btf } = this.#setting;
-    const kernfsId = btf.field("kernfs_node", "id").offset;
-    a.load(4, 1, 6, this.#task("tgid")).jumpIf(1, "==", 0, "told").store(4, 10, STACK.processKey, 1);
-    this.#lookUp(a, knownProcesses, STACK.processKey);
-    a.jumpIf(0, "!=", 0, "told");
-    this.#begin(a);
-    this.#reserve(a, PROCESS.byteLength, "process lost");
-    this.#processRecord(a);
-    a.load(8, 2, 6, this.#task("group_leader"))
-      .load(8, 1, 2, this.#task("comm"))
-      .store(8, 8, PROCESS.comm, 1)
-      .load(8, 1, 2, this.#task("comm") + 8)
-      .store(8, 8, PROCESS.comm + 8, 1);
-    this.#submit(a);
-    this.#note(a, knownProcesses, STACK.processKey);
-    this.#through(a);
-
-    this.#kernfsNode(a);
-    a.load(8, 1, 1, kernfsId).store(8, 10, STACK.cgroupKey, 1);
-    this.#lookUp(a, knownCgroups, STACK.cgroupKey);
-    a.jumpIf(0, "!=", 0, "told");
-    this.#begin(a);
-    this.#reserve(a, CGROUP.byteLength, "cgroup lost");
-    this.#common(a, RECORD.CGROUP);
-    a.load(8, 1, 10, STACK.cgroupKey).store(8, 8, CGROUP.cgroupId, 1);
-    this.#kernfsNode(a);
-    const parent = btf.firstField("kernfs_node", "__parent", "parent").offset;
-    const name = btf.field("kernfs_node", "name").offset;
-    // r6 is not needed any more: it goes up from node to node. Unrolled: loops would need a newer kernel.
-    a.register("mov", 6, 1);
-    for (let level = 0; level < CGROUP.levels; level += 1) {
-      const at = CGROUP.names + level * CGROUP.nameBytes;
-      a.storeImmediate(8, 8, at, 0)
-        .jumpIf(6, "==", 0, "named")
-        .register("mov", 1, 8)
-        .immediate("+", 1, at)
-        .immediate("mov", 2, CGROUP.nameBytes)
-        .load(8, 3, 6, name)
-        .call("probe_read_kernel_str")
-        .load(8, 6, 6, parent);
-    }
-    a.label("named");
-    this.#submit(a);
-    this.#note(a, knownCgroups, STACK.cgroupKey);
-    a.jump("cgroup through").label("cgroup lost");
-    this.#lose(a);
-    a.label("cgroup through");
-    this.#through(a);
-    a.jump("told").label("process lost");
-    this.#lose(a);
-    this.#through(a);
-    a.label("told");
-  }
-
-  #lookUp(a: Assembler, map: number, key: number): void {
-    a.map(1, map).register("mov", 2, 10).immediate("+", 2, key).call("map_lookup_elem");
-  }
-
-  /** Where it fails (a full or busy map) it is told of once more. */
-  #note(a: Assembler, map: number, key: number): void {
-    a.storeImmediate(8, 10, STACK.known, 1)
-      .map(1, map)
-      .register("mov", 2, 10)
-      .immediate("+", 2, key)
-      .register("mov", 3, 10)
-      .immediate("+", 3, STACK.known)
-      .immediate("mov", 4, 0)
-      .call("map_update_elem");
-  }
-
-  #forgetProcess(a: Assembler): void {
-    a.map(1, this.#setting.knownProcesses)
-      .register("mov", 2, 10)
-      .immediate("+", 2, STACK.processKey)
-      .call("map_delete_elem");
-  }
-
-  /** Where a field of the kernel's task_struct lies. */
-  #task(...paths: readonly [string, ...string[]]): number {
-    return this.#setting.btf.firstField("task_struct", ...paths).offset;
   }
 }

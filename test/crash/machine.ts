@@ -35,12 +35,12 @@ export class CrashMachine {
   #rotations = 0;
 
   /** The configuration of the agent; `sink` is the body of `[sinks.out]` but for its inputs. */
-  configure(options: { include?: readonly string[]; sink?: string; more?: string } = {}): string {
+  configure(options: { include?: readonly string[]; sink?: string; more?: string; stateDir?: string } = {}): string {
     const include = options.include ?? ["*.log"];
     const path = join(this.folder, "tailrace.toml");
     writeFileSync(
       path,
-      `state_dir = ${JSON.stringify(this.stateDir)}
+      `state_dir = ${JSON.stringify(options.stateDir ?? this.stateDir)}
 [api]
 enabled = false
 [sources.app]

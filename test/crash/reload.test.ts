@@ -11,12 +11,15 @@ const textOf = (path: string) => (existsSync(path) ? readFileSync(path, "utf8") 
 describe("agent › SIGHUP", () => {
   it("applies what is different and goes on with the rest; each line is delivered once", async () => {
     await using machine = new CrashMachine();
+    // As most people write it: from the working directory on.
+    const stateDir = "./state";
     const second = join(machine.folder, "out", "second.log");
     const log = join(machine.logs, "a.log");
-    const agent = machine.agent(machine.configure());
+    const agent = machine.agent(machine.configure({ stateDir }));
     writeFileSync(log, lines(1, 1000));
     await until(() => agent.isOver || textOf(machine.output) === lines(1, 1000), "the output");
     machine.configure({
+      stateDir,
       more: `[sinks.second]\ntype = "file"\ninputs = ["app"]\nencoding = "raw"\npath = ${JSON.stringify(second)}`,
     });
     agent.signal("SIGHUP");
@@ -28,7 +31,7 @@ describe("agent › SIGHUP", () => {
     );
     expect(textOf(second)).toBe(lines(1001, 2000));
     // And out again.
-    machine.configure();
+    machine.configure({ stateDir });
     agent.signal("SIGHUP");
     await until(() => agent.isOver || agent.stderr.includes("second is gone"), "the second reload");
     appendFileSync(log, lines(2001, 2500));
