@@ -7,7 +7,7 @@ import type { Batch } from "../../record/index.ts";
 import { installPgmq } from "./install.ts";
 
 /** Messages of one queue, by `pgmq.send_batch`. */
-export class QueueTarget implements Target<string> {
+export class QueueTarget implements Target<Buffer> {
   readonly name: string;
   readonly #queue: string;
   readonly #create: boolean;
@@ -35,17 +35,17 @@ export class QueueTarget implements Target<string> {
   }
 
   /** One event a line: JSON has no newline of its own, so that the server can cut it again. */
-  encode(batches: readonly { readonly batch: Batch }[]): string {
+  encode(batches: readonly { readonly batch: Batch }[]): Buffer {
     const parts = batches.flatMap(({ batch }) => encodeBatch(batch, "json"));
-    return (parts.length === 1 ? parts[0]! : Buffer.concat(parts)).toString();
+    return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
   }
 
-  async send(session: PgSession, lines: string): Promise<void> {
-    if (lines === "") return;
+  async send(session: PgSession, lines: Buffer): Promise<void> {
+    if (lines.length === 0) return;
     await session.query("SELECT count(*) FROM pgmq.send_batch($1, string_to_array($2, E'\\n')::jsonb[])", [
       this.#queue,
-      // Without the newline behind the last: an empty text is no JSON.
-      lines.slice(0, -1),
+      // Without the newline behind the last: an empty text is no JSON. As bytes: the driver sends them as they are.
+      lines.subarray(0, -1),
     ]);
   }
 }
