@@ -77,7 +77,7 @@ async function tailrace() {
     const path = join(folder, `${queue}.toml`);
     writeFileSync(
       path,
-      `state_dir = "${join(folder, `state-${queue}`)}"\n[api]\nenabled = false\n[sources.q]\ntype = "pgmq"\nurl = "${server.url}"\nqueue = "${queue}"\nbatch = 1000\n[sinks.work]\ntype = "handler"\ninputs = ["q"]\nmodule = "${module}"\nconcurrency = 2\nmax_in_flight = 100\n`,
+      `state_dir = "${join(folder, `state-${queue}`)}"\n[api]\nenabled = false\n[sources.q]\ntype = "pgmq"\nurl = "${server.url}"\nqueue = "${queue}"\nbatch = 1000\nenable_notify = true\n[sinks.work]\ntype = "handler"\ninputs = ["q"]\nmodule = "${module}"\nconcurrency = 2\nmax_in_flight = 100\n`,
     );
     const child = spawn(process.execPath, [TAILRACE, "run", "-c", path, "--log-level", "warn"], { stdio: "inherit" });
     return {

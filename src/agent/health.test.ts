@@ -46,4 +46,14 @@ describe("Health", () => {
     health.stopping();
     expect(health.notReady()).toEqual([{ component: "agent", reason: "it is shutting down" }]);
   });
+
+  it("is not ready while a source cannot reach its upstream, and says why", () => {
+    const health = new Health(new ManualClock(), () => 0);
+    const source = { trouble: "no connection" as string | undefined };
+    const committer = { trouble: undefined, hasRoom: true };
+    health.started({ sinks: [], transforms: [], sources: [{ name: "js", source }], committer } as unknown as Pipeline);
+    expect(health.notReady()).toEqual([{ component: "js", reason: "no connection" }]);
+    source.trouble = undefined;
+    expect(health.notReady()).toEqual([]);
+  });
 });

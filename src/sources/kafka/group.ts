@@ -27,6 +27,8 @@ export interface GroupListener {
   failed(error: Error): void;
 }
 
+const JOIN_RETRIES = 3;
+
 /** Heartbeats in the time of a session. */
 const HEARTBEATS = 10;
 
@@ -52,6 +54,8 @@ export class GroupMembership {
     const { session_timeout_ms: sessionTimeout, rebalance_timeout_ms: rebalanceTimeout } = options;
     this.consumer = new connector.client.Consumer({
       ...connector.base,
+      // Each step of a join has its own retries, and they multiply; the source tries again by itself.
+      retries: JOIN_RETRIES,
       groupId: options.group_id,
       sessionTimeout,
       rebalanceTimeout: Math.max(rebalanceTimeout, sessionTimeout),

@@ -6,6 +6,7 @@ import { type Fetched, fetchCommitted } from "../../kafka/fetch.ts";
 import type { Memory } from "../../record/batch.ts";
 import { Batch, Messages } from "../../record/index.ts";
 import { Backoff } from "../../runtime/backoff.ts";
+import { untilWoken } from "../../runtime/until-woken.ts";
 import type { Source, SourceContext, SourceFile } from "../../stage/index.ts";
 import { type Assigned, GroupMembership, type GroupOptions } from "./group.ts";
 import { OwnedPartition, partitionKey } from "./partition.ts";
@@ -130,8 +131,18 @@ export class KafkaSource implements Source {
     });
     this.#group = group;
     try {
-      await group.join();
-      await this.#changing;
+      const joining = group.join().then(() => this.#changing);
+      // A join knows no signal; what becomes of one that is left alone is seen by nobody.
+      joining.catch(() => {});
+      let failure: { readonly thrown: unknown } | undefined;
+      await untilWoken(stop.signal, (wake) => {
+        joining.then(wake, (thrown: unknown) => {
+          failure = { thrown };
+          wake();
+        });
+      });
+      if (failure !== undefined) throw failure.thrown;
+      if (stop.signal.aborted) throw new Error("it was told to stop while it joined the group");
       this.trouble = undefined;
       backoff.reset();
       await Promise.all([
