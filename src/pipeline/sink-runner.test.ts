@@ -66,7 +66,7 @@ async function bench(concurrency: number, order: "file" | "none" = "file") {
     writing.delete(file);
     resolve({ kind: "delivered" });
   };
-  return { runner, sender, receiver, writing, send, answer };
+  return { runner, sink, clock, sender, receiver, writing, send, answer };
 }
 
 describe("SinkRunner", () => {
@@ -201,6 +201,49 @@ async function partly(options: {
   await clock.run(runner.run());
   return { batch, lane, runner, endings, letters };
 }
+
+describe("SinkRunner, whose target was not there at the start", () => {
+  const unreachable = async () => {
+    const parts = await bench(1);
+    let isThere = false;
+    Object.assign(parts.sink, {
+      recover: async () => {
+        if (!isThere) throw new Error("connection refused");
+        return { positions: [] };
+      },
+    });
+    await parts.runner.recoverAtStart();
+    const come = () => {
+      isThere = true;
+    };
+    return { ...parts, come };
+  };
+
+  it("ends when its input does, with nothing for it", async () => {
+    const { runner, sender, clock } = await unreachable();
+    const ended = runner.run();
+    await clock.advance(60_000);
+    sender.close();
+    await clock.run(ended, { limitMs: 1000 });
+    expect(runner.trouble).toBe("connection refused");
+  });
+
+  it("waits for it while something is for it", async () => {
+    const { runner, sender, send, writing, answer, clock, come } = await unreachable();
+    const ended = runner.run();
+    await send("a", 0);
+    sender.close();
+    await clock.advance(60_000);
+    expect(writing.size).toBe(0);
+    expect(runner.hasEnded).toBe(false);
+    come();
+    await clock.advance(60_000);
+    expect([...writing.keys()]).toEqual(["a"]);
+    answer("a");
+    await clock.run(ended);
+    expect(runner.trouble).toBeUndefined();
+  });
+});
 
 describe("SinkRunner, with a sink that ends records one by one", () => {
   it("gives each record exactly one ending, whatever the write says of the rest", async () => {

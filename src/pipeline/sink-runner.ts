@@ -23,6 +23,9 @@ import type { Routed } from "./route.ts";
 import type { Tap } from "./tap.ts";
 import { Hold, type Written, WrittenBatches } from "./written-batches.ts";
 
+/** How often it is looked whether anything is left for a target that was never there. */
+const LOOK_MS = 100;
+
 /**
  * Drives one sink: takes batches from its input, skips what the sink has already, writes, retries, bisects, settles, and
  * makes barriers.
@@ -133,11 +136,25 @@ export class SinkRunner {
   /** Runs until the input has ended and everything taken from it has settled, or until `abandon`. */
   async run(): Promise<void> {
     try {
-      if (this.#isUnrecovered) await this.recover();
+      if (this.#isUnrecovered) await this.#recoverWhileNeeded();
       await this.#receive();
     } finally {
       this.hasEnded = true;
     }
+  }
+
+  /** A target that was never there holds up the end only as long as something is for it. */
+  async #recoverWhileNeeded(): Promise<void> {
+    const { clock, input } = this.#options;
+    const recovering = this.recover();
+    let isOver = false;
+    const over = recovering.finally(() => {
+      isOver = true;
+    });
+    over.catch(() => {});
+    while (!isOver && !input.closed) await Promise.race([over, clock.sleep(LOOK_MS)]).catch(() => {});
+    if (input.closed && !isOver) this.#writing.abort();
+    await recovering;
   }
 
   async #receive(): Promise<void> {
