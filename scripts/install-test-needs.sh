@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 # program:package; a program is looked for where Debian puts those of administrators and of PostgreSQL, too.
 needs=(
-  logrotate:logrotate zstd:zstd xz:xz-utils bzip2:bzip2 gzip:gzip openssl:openssl tmux:tmux mount:mount zsh:zsh fish:fish
+  logrotate:logrotate zstd:zstd xz:xz-utils bzip2:bzip2 gzip:gzip openssl:openssl tmux:tmux mount:mount ip:iproute2 zsh:zsh fish:fish
   setpriv:util-linux ps:procps ruby:ruby python3:python3 initdb:postgresql nats-server:nats-server
   java:default-jre-headless mvn:maven
 )

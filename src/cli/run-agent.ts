@@ -102,6 +102,6 @@ export async function runAgent(plan: Plan, options: RunAgentOptions, io: CliIo):
     }
   } finally {
     console.error = print;
-    signals.close();
+    signals.closeForGood();
   }
 }

@@ -3,9 +3,17 @@ import { type Content, readFully } from "./content.ts";
 import type { FileState } from "./file-state.ts";
 import { contentMark, FINGERPRINT_BYTES, GUARD_BYTES, marksMatch } from "./fingerprint.ts";
 
-/** Of a file of which nothing was given out no guard tells a truncation; that there was more before does. */
-export function hasShrunk(state: FileState, stat: FileStat): boolean {
-  return state.offset === 0 && stat.size < Math.max(state.size, state.readEnd);
+/**
+ * The most that was seen of a file, to be asked for before a `stat` that is compared with it: while that is under way,
+ * discovery may look at the path and see more, which does not make the answer wrong.
+ */
+export function sizeSeen(state: FileState): number {
+  return Math.max(state.size, state.readEnd);
+}
+
+/** Of a file of which nothing was given out no guard tells a truncation; that there was more before (`seen`) does. */
+export function hasShrunk(state: FileState, stat: FileStat, seen: number): boolean {
+  return state.offset === 0 && stat.size < seen;
 }
 
 /** Proves that what was read before is still there, and takes the guard bytes of this process. */

@@ -8,7 +8,15 @@ import { pathToText } from "../runtime/byte-path.ts";
 import type { FileStat } from "../runtime/file-system.ts";
 import type { Lease } from "../runtime/memory-budget.ts";
 import { type Content, readFully, UNKNOWN_SIZE } from "./content.ts";
-import { growFingerprint, hasGuard, hasShrunk, holeLength, learnFingerprint, proveContent } from "./content-proof.ts";
+import {
+  growFingerprint,
+  hasGuard,
+  hasShrunk,
+  holeLength,
+  learnFingerprint,
+  proveContent,
+  sizeSeen,
+} from "./content-proof.ts";
 import type { FileState } from "./file-state.ts";
 import { contentMark, GUARD_BYTES } from "./fingerprint.ts";
 import type { Ending, TailerEnd, TailerOptions, TailerPayload } from "./tailer-options.ts";
@@ -157,6 +165,7 @@ export class Tailer {
     const { positions, maxLineBytes, delimiter, encoding, host } = this.#options;
     this.#content = await this.#options.open(state);
     if (this.#content === undefined) return "moved";
+    const seen = sizeSeen(this.state);
     const stat = await this.#content.stat();
     if (state.startAt !== undefined) {
       state.offset = Math.min(state.startAt, stat.size);
@@ -165,7 +174,7 @@ export class Tailer {
       state.rangeFrom = state.offset > 0 ? 0 : undefined;
       state.startAt = undefined;
     }
-    if (stat.size < state.offset || hasShrunk(this.state, stat)) return "truncated";
+    if (stat.size < state.offset || hasShrunk(state, stat, seen)) return "truncated";
     if (!(await proveContent(state, this.#content))) return "truncated";
     this.#takeStat(stat);
     if (state.start > 0 && !state.isSaved) {
@@ -229,8 +238,9 @@ export class Tailer {
     const { budget, clock, counters } = this.#options;
     const content = this.#content!;
     if (this.#size === undefined) {
+      const seen = sizeSeen(state);
       const stat = await content.stat();
-      if (hasShrunk(this.state, stat)) return "truncated";
+      if (hasShrunk(state, stat, seen)) return "truncated";
       this.#takeStat(stat);
     }
     const size = this.#limit === undefined ? this.#size! : Math.min(this.#size!, this.#limit);
@@ -253,12 +263,13 @@ export class Tailer {
       const bufferStart = state.offset - guardBytes;
       const count = await this.#pread(content, lease.buffer, total, bufferStart, guardBytes);
       const readAtMs = clock.now();
+      const seen = sizeSeen(state);
       const stat = await content.stat();
       const end = bufferStart + count;
       if (
         count < guardBytes ||
         stat.size < end ||
-        hasShrunk(this.state, stat) ||
+        hasShrunk(state, stat, seen) ||
         !startsWith(lease.buffer, state.guard)
       )
         return "truncated";

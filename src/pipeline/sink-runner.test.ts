@@ -108,6 +108,33 @@ describe("SinkRunner", () => {
   });
 });
 
+describe("SinkRunner, after a write whose outcome nobody knows", () => {
+  it.each([true, false])(
+    "counts a batch once, whoever says that it is there (the target itself: %s)",
+    async (isThere) => {
+      const { runner, sink, sender, writing, send, answer, clock } = await bench(1);
+      const position = { prefix: 2, ranges: [] };
+      sink.recover = async () => ({
+        positions: isThere ? [{ source: "in", file: "a", way: "", value: position }] : [],
+      });
+      const ended = runner.run();
+      await send("a", 0);
+      sender.close();
+      await turns();
+      const unknown = writing.get("a")!;
+      writing.delete("a");
+      unknown({ kind: "retry", reason: "no answer", isOutcomeUnknown: true });
+      await clock.advance(1000);
+      await turns();
+      expect(writing.has("a")).toBe(!isThere);
+      if (!isThere) answer("a");
+      await clock.run(ended);
+      expect(runner.lanes[0]!.endings.delivered).toBe(1);
+      expect(runner.acknowledgedRecords).toBe(1);
+    },
+  );
+});
+
 /** What a sink does with one record at one write. */
 type Fate = "delivered" | "refused" | "left";
 

@@ -327,7 +327,7 @@ export class SinkRunner {
         // The write was broken off for its sake; whether it arrived nobody knows.
         await this.#replacing;
         if (isCovered(lane, batch)) {
-          lane.count("delivered", batch.count);
+          this.#settleFound(batch, lane);
           return "settled";
         }
         attempts -= 1;
@@ -345,7 +345,7 @@ export class SinkRunner {
       if (outcome.isOutcomeUnknown) {
         await this.recover();
         if (isCovered(lane, batch)) {
-          lane.count("delivered", batch.count);
+          this.#settleFound(batch, lane);
           return "settled";
         }
       }
@@ -419,6 +419,12 @@ export class SinkRunner {
     lane.count("delivered", batch.count);
     if (hold === undefined) this.acknowledgedRecords += batch.count;
     this.#written.add(batch, lane, hold);
+  }
+
+  /** A write whose answer was lost: the target, when asked, said that it holds it, which no barrier need make true. */
+  #settleFound(batch: Batch, lane: Lane): void {
+    lane.count("delivered", batch.count);
+    this.acknowledgedRecords += batch.count;
   }
 
   #settle(batch: Batch, lane: Lane, ending: Ending): void {

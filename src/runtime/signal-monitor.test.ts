@@ -35,6 +35,17 @@ describe("SignalMonitor", () => {
     expect(calls).toEqual(["terminate SIGTERM", "rotate"]);
   });
 
+  it("leaves signals without effect where only the exit is left, with one listener for each however often", () => {
+    const { emitter, calls, monitor } = setup();
+    monitor.closeForGood();
+    monitor.closeForGood();
+    for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"]) {
+      expect(emitter.listenerCount(signal)).toBe(1);
+      emitter.emit(signal);
+    }
+    expect(calls).toEqual([]);
+  });
+
   it("takes away its own listeners only", () => {
     const { emitter, calls, monitor } = setup();
     emitter.on("SIGUSR1", () => calls.push("early listener"));

@@ -18,6 +18,10 @@ export interface SignalHandlers {
   rotate(): void;
 }
 
+/** Emitters whose signals have no effect any more. */
+const deaf = new WeakSet<SignalEmitter>();
+const ignore = (): void => {};
+
 /**
  * Listens to the process's signals and turns each into one call. It decides nothing else, so that it can be looked at,
  * and taken away, by itself. (Before any listener exists, Node opens its debugger on SIGUSR1: the program's entry point
@@ -50,6 +54,16 @@ export class SignalMonitor {
       ["SIGUSR1", () => handlers.rotate()],
     ]);
     for (const [signal, listener] of this.#listeners) emitter.on(signal, listener);
+  }
+
+  /**
+   * The work is done and only the exit is left: a signal has no effect any more. Without this one that comes now would kill
+   * the process, and its exit code with it.
+   */
+  closeForGood(): void {
+    if (!deaf.has(this.#emitter)) for (const signal of this.#listeners.keys()) this.#emitter.on(signal, ignore);
+    deaf.add(this.#emitter);
+    this.close();
   }
 
   /** Takes every listener away; signals mean again what they did before. */

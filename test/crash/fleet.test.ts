@@ -147,7 +147,7 @@ describe.skipIf(!needs("nats-server"))("a fleet › edges, a backbone, aggregato
       for (const writer of writers) for (const [file, lines] of await writer.stop()) written.set(file, lines);
       const total = [...written.values()].reduce((sum, lines) => sum + lines.length, 0);
       let count = 0;
-      for (const endMs = Date.now() + 60_000; Date.now() < endMs && count < total; await passing(200))
+      for (const endMs = Date.now() + 120_000; Date.now() < endMs && count < total; await passing(200))
         count = (await rows()).length;
       // Whatever would come twice has time to.
       await passing(500);
@@ -170,6 +170,6 @@ describe.skipIf(!needs("nats-server"))("a fleet › edges, a backbone, aggregato
       ).toEqual([0, 0, 0, 0]);
       console.info(`${total} lines over 2 edges and 2 aggregators, killed ${JSON.stringify(killed)}`);
     },
-    120_000 + ROUNDS * 15_000,
+    240_000 + ROUNDS * 15_000,
   );
 });

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { AckPolicy, jetstreamManager } from "@nats-io/jetstream";
+import { AckPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { pipeline } from "../../src/agent/pipeline-builder.ts";
@@ -80,6 +80,30 @@ describe.skipIf(!needs("nats-server"))("jetstream source", () => {
     const options = { servers: servers.urls, stream: "MANY", consumer: "c", filter_subject: "many.ours", batch: 7 };
     const events = await runOnce(jetstreamSource, options);
     expect(events.map(({ message }) => message)).toEqual(Array.from({ length: 400 }, (_, round) => `${round}`));
+  });
+
+  it("reads on with more holes than a settled set holds, as the messages in them come back when who had them is gone", async () => {
+    const manager = await jetstreamManager(connection);
+    await manager.streams.add({ name: "HOLES", subjects: ["holes.>"] });
+    await manager.consumers.add("HOLES", {
+      durable_name: "c",
+      ack_policy: AckPolicy.Explicit,
+      ack_wait: 3_000_000_000,
+      max_ack_pending: 16_384,
+    });
+    const bodies = Array.from({ length: 1200 }, (_, round) => `${round}`);
+    await publish("holes.a", bodies);
+    // Another agent takes every second message and dies with them.
+    const other = await connect({ servers: servers.urls });
+    const theirs = await jetstream(other).consumers.get("HOLES", "c");
+    for (let taken = 0; taken < 600; taken += 1) {
+      await theirs.next();
+      if (taken < 599) (await theirs.next())?.nak(1);
+    }
+    await other.close();
+    const options = { servers: servers.urls, stream: "HOLES", consumer: "c", batch: 16 };
+    const events = await runOnce(jetstreamSource, options);
+    expect(events.map(({ message }) => Number(message)).sort((a, b) => a - b)).toEqual(bodies.map(Number));
   });
 
   it("takes a message that is larger than what it asks for at once", async () => {

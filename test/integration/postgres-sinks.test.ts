@@ -323,7 +323,7 @@ describe("sinks of Postgres", () => {
   it("encrypts as the URL says, and trusts whom it says", async () => {
     const certificate = testCertificate();
     try {
-      await using encrypted = await PostgresServer.start(["fsync=off"], certificate);
+      await using encrypted = await PostgresServer.start(["fsync=off"], { tls: certificate });
       const ask = async (query: string) => {
         await using sink = await openTable(new Store(), {}, `${encrypted.url()}${query}`);
         await sink.recover!();

@@ -41,16 +41,16 @@ export const PLANTED: readonly PlantedBug[] = [
   {
     what: "the guard looked at when a file is opened only",
     file: "src/files/tailer.ts",
-    find: "        hasShrunk(this.state, stat) ||\n        !startsWith(lease.buffer, state.guard)\n",
-    replace: "        hasShrunk(this.state, stat)\n",
-    tests: ["src/files/rotation-live.test.ts", "src/files/straight-tailing.test.ts", "test/model/model.test.ts"],
+    find: "        hasShrunk(state, stat, seen) ||\n        !startsWith(lease.buffer, state.guard)\n",
+    replace: "        hasShrunk(state, stat, seen)\n",
+    tests: ["src/files/reading-on.test.ts"],
   },
   {
     what: "a renamed file closed at its first end",
     file: "src/files/tailer.ts",
     find: "      if (quietMs >= rotateWaitMs) return",
     replace: "      if (quietMs >= 0) return",
-    tests: ["src/files/rotation-live.test.ts", "test/model/model.test.ts"],
+    tests: ["src/files/reading-on.test.ts"],
   },
   {
     what: "no truncation after a short write",

@@ -10,6 +10,8 @@ import type { NatsConnection } from "@nats-io/transport-node";
 /** Where Debian puts it is not on the path of everybody. */
 const PATH = `${process.env["PATH"]}:/usr/sbin:/sbin`;
 
+const LOOPBACK = "127.0.0.1";
+
 /** Whether there is a `nats-server` to start. */
 export function hasNatsServer(): boolean {
   return spawnSync("nats-server", ["--version"], { env: { ...process.env, PATH }, stdio: "ignore" }).status === 0;
@@ -18,6 +20,8 @@ export function hasNatsServer(): boolean {
 export interface NatsOptions {
   /** Further lines of the configuration file of each node. */
   readonly config?: string;
+  /** Where clients reach each node, an IPv4 address of this machine; default: the loopback. */
+  readonly address?: string;
 }
 
 interface NodeOptions extends NatsOptions {
@@ -39,7 +43,7 @@ export class NatsNode {
   }
 
   get url(): string {
-    return `nats://127.0.0.1:${this.#options.port}`;
+    return `nats://${this.#options.address ?? LOOPBACK}:${this.#options.port}`;
   }
 
   get port(): number {
@@ -56,7 +60,7 @@ export class NatsNode {
 
   /** Starts it on the data that is there; resolves when it takes connections. */
   async start(): Promise<void> {
-    const { name, folder, port, routes, config = "" } = this.#options;
+    const { name, folder, port, routes, config = "", address = LOOPBACK } = this.#options;
     const path = join(folder, `${name}.conf`);
     const cluster =
       routes === undefined
@@ -66,7 +70,7 @@ export class NatsNode {
             .join(", ")}] }\n`;
     writeFileSync(
       path,
-      `server_name: ${name}\nlisten: "127.0.0.1:${port}"\njetstream { store_dir: "${join(folder, name)}" }\n${cluster}${config}\n`,
+      `server_name: ${name}\nlisten: "${address}:${port}"\njetstream { store_dir: "${join(folder, name)}" }\n${cluster}${config}\n`,
     );
     mkdirSync(join(folder, name), { recursive: true });
     const child = spawn("nats-server", ["-c", path], {
@@ -86,6 +90,7 @@ export class NatsNode {
       port,
       () => this.#child === child,
       () => this.#log,
+      address,
     );
   }
 
@@ -177,11 +182,16 @@ export async function freePorts(count: number): Promise<number[]> {
 }
 
 /** Resolves once somebody takes connections on `port`; rejects when `isAlive` says no, or after 30 s. */
-export async function untilListening(port: number, isAlive: () => boolean, log: () => string): Promise<void> {
+export async function untilListening(
+  port: number,
+  isAlive: () => boolean,
+  log: () => string,
+  address = LOOPBACK,
+): Promise<void> {
   const endMs = Date.now() + 30_000;
   for (;;) {
     const isOpen = await new Promise<boolean>((resolve) => {
-      const socket = connect(port, "127.0.0.1");
+      const socket = connect(port, address);
       socket.once("connect", () => resolve(true));
       socket.once("error", () => resolve(false));
       socket.once("close", () => resolve(false));

@@ -1,6 +1,15 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -32,29 +41,33 @@ export function hasPostgres(): boolean {
 export class PostgresServer {
   readonly folder: string;
   readonly port: number;
+  readonly #address: string;
   readonly #programs: string;
   readonly #user = serverUser();
   #child: ChildProcess | undefined;
   #log = "";
 
-  private constructor(folder: string, port: number, path: string) {
+  private constructor(folder: string, port: number, address: string, path: string) {
     this.folder = folder;
     this.port = port;
+    this.#address = address;
     this.#programs = path;
   }
 
   /**
    * @param settings further ones, as `-c name=value`.
-   * @param tls PEM: it speaks TLS with these, and with everybody else in clear.
+   * @param options.tls PEM: it speaks TLS with these, and with everybody else in clear.
+   * @param options.address where it listens, an IPv4 address of this machine.
    */
   static async start(
     settings: readonly string[] = [],
-    tls?: { readonly cert: string; readonly key: string },
+    options: { readonly tls?: { readonly cert: string; readonly key: string }; readonly address?: string } = {},
   ): Promise<PostgresServer> {
+    const { tls, address = "127.0.0.1" } = options;
     const path = programs();
     if (path === undefined) throw new Error("there is no PostgreSQL to start");
     const folder = mkdtempSync(join(tmpdir(), "tailrace-postgres-"));
-    const server = new PostgresServer(folder, await freePort(), path);
+    const server = new PostgresServer(folder, await freePort(), address, path);
     const data = join(folder, "data");
     if (server.#user !== undefined) chownSync(folder, server.#user.uid, server.#user.gid);
     execFileSync(
@@ -62,6 +75,8 @@ export class PostgresServer {
       ["-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
       { stdio: "ignore", ...server.#user, cwd: folder },
     );
+    // `initdb` lets in who comes from this machine's own address only.
+    appendFileSync(join(data, "pg_hba.conf"), `host all all ${address}/24 trust\n`);
     if (tls === undefined) await server.restart(settings);
     else {
       for (const part of ["cert", "key"] as const) {
@@ -83,7 +98,7 @@ export class PostgresServer {
     const more = settings.flatMap((setting) => ["-c", setting]);
     const child = spawn(
       join(this.#programs, "postgres"),
-      ["-D", join(this.folder, "data"), "-p", String(this.port), "-k", this.folder, "-h", "127.0.0.1", ...more],
+      ["-D", join(this.folder, "data"), "-p", String(this.port), "-k", this.folder, "-h", this.#address, ...more],
       { stdio: ["ignore", "ignore", "pipe"], ...this.#user, cwd: this.folder },
     );
     this.#child = child;
@@ -115,7 +130,7 @@ export class PostgresServer {
 
   /** For an agent; `user:password` as a server that trusts everybody takes them. */
   url(options: { readonly user?: string; readonly database?: string } = {}): string {
-    return `postgres://${options.user ?? "postgres"}@127.0.0.1:${this.port}/${options.database ?? "postgres"}`;
+    return `postgres://${options.user ?? "postgres"}@${this.#address}:${this.port}/${options.database ?? "postgres"}`;
   }
 
   /** A client of the test's own. */

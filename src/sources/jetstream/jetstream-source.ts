@@ -35,6 +35,9 @@ const PULLS = 2;
 /** How long a pull waits for messages. */
 const EXPIRES_MS = 5000;
 
+/** Pulls in a row while the settled set is at its limit of ranges, each of which may add one; then they become rare. */
+const MAX_CROWDED_PULLS = 2000;
+
 /** How often it is looked whether something can be acknowledged. */
 const ACK_INTERVAL_MS = 50;
 
@@ -278,10 +281,17 @@ export class JetStreamSource implements Source {
     const { puller, origin, signal } = session;
     const { budget, positions, clock } = this.#context;
     let isTooSmall = false;
+    let crowdedPulls = 0;
     while (!signal.aborted) {
       const mustWait = () => this.#isCareful && (!isFirst || this.#unacked.count > 0);
-      while (!signal.aborted && (!positions.hasRoom(origin.key) || mustWait()))
-        await clock.sleep(ACK_INTERVAL_MS, { signal });
+      while (!signal.aborted && mustWait()) await clock.sleep(ACK_INTERVAL_MS, { signal });
+      if (positions.hasRoom(origin.key)) crowdedPulls = 0;
+      else {
+        // What fills the holes may be messages that another agent had when it died. They are handed out to whoever asks:
+        // if all of us waited for room, nobody would ever ask.
+        await clock.sleep(crowdedPulls < MAX_CROWDED_PULLS ? ACK_INTERVAL_MS : EXPIRES_MS, { signal });
+        crowdedPulls += 1;
+      }
       const isOne = this.#isCareful || isTooSmall;
       const bytes = isOne ? (session.connection.info?.max_payload ?? 1 << 20) : this.#options.max_batch_bytes;
       const lease = await budget.lease(bytes, { signal });
