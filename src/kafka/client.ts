@@ -46,10 +46,18 @@ const MECHANISMS = { plain: "PLAIN", "scram-sha-256": "SCRAM-SHA-256", "scram-sh
 export class KafkaConnector {
   readonly client: KafkaClient;
   readonly base: BaseOptions;
+  /**
+   * For clients that join no group (where a request may wait for other members): what has no answer within `timeout_ms` has
+   * failed. The client's `timeout` is what the broker takes for its own work; by itself it would wait 30 s for an answer that
+   * was lost on the way.
+   */
+  readonly impatient: BaseOptions;
 
   private constructor(client: KafkaClient, base: BaseOptions) {
     this.client = client;
     this.base = base;
+    // A fetch of ours waits for up to 100 ms at the broker.
+    this.impatient = { ...base, requestTimeout: Math.max(base.timeout ?? 0, 1000) };
   }
 
   /** @throws StageError: the package is missing, or a file cannot be read. */

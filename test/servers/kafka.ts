@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { Consumer } from "@platformatic/kafka";
 import { fetchCommitted } from "../../src/kafka/fetch.ts";
 import { freePorts, untilListening } from "./nats.ts";
 
@@ -25,24 +26,28 @@ export function kafkaJars(): string | undefined {
 export interface KafkaOptions {
   /** Further lines of `server.properties`. */
   readonly properties?: readonly string[];
+  /** Where clients reach it, an IPv4 address of this machine; default: the loopback. */
+  readonly address?: string;
 }
 
 /** One real Kafka broker in KRaft mode (broker and controller in one), on a free port, its data in a temporary folder. */
 export class KafkaServer implements AsyncDisposable {
   readonly #folder: string;
+  readonly #address: string;
   readonly #port: number;
   #child: ChildProcess | undefined;
   #log = "";
 
-  private constructor(folder: string, port: number) {
+  private constructor(folder: string, address: string, port: number) {
     this.#folder = folder;
+    this.#address = address;
     this.#port = port;
   }
 
-  static async start({ properties = [] }: KafkaOptions = {}): Promise<KafkaServer> {
+  static async start({ properties = [], address = "127.0.0.1" }: KafkaOptions = {}): Promise<KafkaServer> {
     const folder = mkdtempSync(join(tmpdir(), "tailrace-kafka-"));
     const [port, controllerPort] = (await freePorts(2)) as [number, number];
-    const server = new KafkaServer(folder, port);
+    const server = new KafkaServer(folder, address, port);
     mkdirSync(join(folder, "data"));
     writeFileSync(
       server.#config,
@@ -50,8 +55,8 @@ export class KafkaServer implements AsyncDisposable {
         "process.roles=broker,controller",
         "node.id=1",
         `controller.quorum.voters=1@127.0.0.1:${controllerPort}`,
-        `listeners=PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}`,
-        `advertised.listeners=PLAINTEXT://127.0.0.1:${port}`,
+        `listeners=PLAINTEXT://${address}:${port},CONTROLLER://127.0.0.1:${controllerPort}`,
+        `advertised.listeners=PLAINTEXT://${address}:${port}`,
         "controller.listener.names=CONTROLLER",
         "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         `log.dirs=${join(folder, "data")}`,
@@ -89,7 +94,7 @@ export class KafkaServer implements AsyncDisposable {
   }
 
   get address(): string {
-    return `127.0.0.1:${this.#port}`;
+    return `${this.#address}:${this.#port}`;
   }
 
   get log(): string {
@@ -124,6 +129,7 @@ export class KafkaServer implements AsyncDisposable {
       this.#port,
       () => this.#child === child,
       () => this.#log,
+      this.#address,
     );
   }
 
@@ -135,6 +141,15 @@ export class KafkaServer implements AsyncDisposable {
   /** SIGKILL. */
   kill(): Promise<void> {
     return this.#end("SIGKILL");
+  }
+
+  /** SIGSTOP and SIGCONT: it says nothing for a while, and keeps its connections. */
+  pause(): void {
+    this.#child?.kill("SIGSTOP");
+  }
+
+  resume(): void {
+    this.#child?.kill("SIGCONT");
   }
 
   async #end(signal: NodeJS.Signals): Promise<void> {
@@ -179,25 +194,51 @@ export async function readTopic(address: string, topic: string): Promise<string[
 
 /** The same by our own reading of the protocol, in no time: of one topic, partition by partition. */
 export async function readCommitted(address: string, topic: string): Promise<string[]> {
-  const { Consumer } = await kafkaClient();
-  const consumer = new Consumer({ clientId: "test", groupId: "test", bootstrapBrokers: [address], timeout: 5000 });
-  try {
+  await using reader = await CommittedReader.open(address, topic);
+  return [...(await reader.read())];
+}
+
+/** Reads what is committed to a topic, and at each call what was since. */
+export class CommittedReader implements AsyncDisposable {
+  readonly #consumer: Consumer;
+  readonly #topic: string;
+  readonly #texts: string[] = [];
+  readonly #offsets = new Map<number, bigint>();
+
+  private constructor(consumer: Consumer, topic: string) {
+    this.#consumer = consumer;
+    this.#topic = topic;
+  }
+
+  static async open(address: string, topic: string): Promise<CommittedReader> {
+    const { Consumer } = await kafkaClient();
+    const consumer = new Consumer({ clientId: "test", groupId: "test", bootstrapBrokers: [address], timeout: 5000 });
     consumer.topics.track(topic);
-    const { id, partitions } = (await consumer.metadata({ topics: [topic] })).topics.get(topic)!;
-    const ends = (await consumer.listOffsets({ topics: [topic], timestamp: -1n })).get(topic)!;
-    const texts: string[] = [];
+    return new CommittedReader(consumer, topic);
+  }
+
+  /** All texts until now; each partition's in its order. */
+  async read(): Promise<readonly string[]> {
+    const topic = this.#topic;
+    const { id, partitions } = (await this.#consumer.metadata({ topics: [topic] })).topics.get(topic)!;
+    // Behind the first open transaction nothing is committed yet.
+    const committed = { topics: [topic], timestamp: -1n, isolationLevel: 1 };
+    const ends = (await this.#consumer.listOffsets(committed)).get(topic)!;
     for (const [partition, { leader }] of partitions.entries()) {
-      for (let offset = 0n; offset < ends[partition]!; ) {
+      for (let offset = this.#offsets.get(partition) ?? 0n; offset < ends[partition]!; ) {
         const place = { topic, topicId: id, partition, leader, offset };
         const limits = { maxWaitMs: 100, maxBytes: 10_000_000, maxPartitionBytes: 10_000_000 };
-        const [fetched] = await fetchCommitted(consumer, leader, [place], limits);
-        texts.push(...(fetched?.records ?? []).map(({ value }) => value?.toString() ?? ""));
+        const [fetched] = await fetchCommitted(this.#consumer, leader, [place], limits);
+        this.#texts.push(...(fetched?.records ?? []).map(({ value }) => value?.toString() ?? ""));
         offset = fetched?.nextOffset ?? offset;
+        this.#offsets.set(partition, offset);
       }
     }
-    return texts;
-  } finally {
-    await consumer.close(true);
+    return this.#texts;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#consumer.close(true);
   }
 }
 

@@ -141,9 +141,9 @@ export class KafkaSink implements Sink {
   }
 
   #newProducer(): Producer {
-    const { base, client } = this.#connector;
+    const { impatient, client } = this.#connector;
     const producer = new client.Producer({
-      ...base,
+      ...impatient,
       idempotent: true,
       ...(this.#options.transactional ? { transactionalId: `tailrace-${this.#uuid}` } : {}),
       ...(this.#options.compression === "none" ? {} : { compression: this.#options.compression }),
@@ -155,9 +155,9 @@ export class KafkaSink implements Sink {
 
   /** @throws StageError `TR_SINK_FENCED` where another run of this sink has claimed the target. */
   async #recoverPositions(producer: Producer): Promise<Recovered> {
-    const { base, client } = this.#connector;
+    const { impatient, client } = this.#connector;
     // A client of its own to read with; it joins no group.
-    const reader: Consumer = new client.Consumer({ ...base, groupId: `tailrace-${this.#uuid}` });
+    const reader: Consumer = new client.Consumer({ ...impatient, groupId: `tailrace-${this.#uuid}` });
     try {
       await producer.metadata({ topics: [this.#options.topic], forceUpdate: true });
       await this.#positions.ensure();

@@ -70,7 +70,7 @@ export class PositionsTopic {
 
   /** Makes the topic if it is not there. */
   async ensure(): Promise<void> {
-    const admin = new this.#connector.client.Admin({ ...this.#connector.base });
+    const admin = new this.#connector.client.Admin({ ...this.#connector.impatient });
     try {
       const configs = [{ name: "cleanup.policy", value: "compact" }];
       await admin.createTopics({ topics: [this.#topic], partitions: PARTITIONS, replicas: -1, configs });
