@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { checkTimeSlots, loadKernelCalls, readBtf, SlotCollector } from "../../src/timeslots/index.ts";
 import { SUM_COUNT, SUMS, type Sum } from "../../src/timeslots/slot-table.ts";
@@ -99,17 +100,10 @@ export class Load implements AsyncDisposable {
   /** `code`: statements of a script; `report` is given to it. */
   static start(code: string): Load {
     const script = `
-      const { readdirSync, readFileSync, writeSync } = require("node:fs");
-      /** The kernel's account of all threads so far: time on a processor, time on a run queue, ns. */
+      const { writeSync } = require("node:fs");
       const report = (more = {}) => {
-        let [cpu, wait] = [0, 0];
-        for (const task of readdirSync("/proc/self/task")) {
-          const [onCpu, onQueue] = readFileSync("/proc/self/task/" + task + "/schedstat", "utf8").split(" ").map(Number);
-          cpu += onCpu;
-          wait += onQueue;
-        }
         const usage = process.resourceUsage();
-        writeSync(1, JSON.stringify({ cpu, wait, usage, ...more }) + "\\n");
+        writeSync(1, JSON.stringify({ usage, ...more }) + "\\n");
         // As good as gone, but for its numbers.
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
       };
@@ -120,7 +114,7 @@ export class Load implements AsyncDisposable {
     );
   }
 
-  /** What it told. */
+  /** What it told, and once it rests, the kernel's account of its threads: ns on a processor, ns on a run queue. */
   async told(): Promise<{
     readonly cpu: number;
     readonly wait: number;
@@ -130,9 +124,33 @@ export class Load implements AsyncDisposable {
     let text = "";
     for await (const chunk of this.#child.stdout!) {
       text += chunk;
-      if (text.endsWith("\n")) return JSON.parse(text);
+      if (text.endsWith("\n")) return { ...JSON.parse(text), ...(await this.#atRest()) };
     }
     throw new Error(`the load ended without a word: ${text}`);
+  }
+
+  /**
+   * Read from outside, and twice alike: a process that reads its own account can be put off the processor between that
+   * and its sleep, for as long as others keep the processor busy, and what it waits then is in the slots alone.
+   */
+  async #atRest(): Promise<{ readonly cpu: number; readonly wait: number }> {
+    for (let last = "", turn = 0; turn < 500; turn += 1) {
+      const account = this.#account();
+      if (JSON.stringify(account) === last) return account;
+      last = JSON.stringify(account);
+      await sleep(20);
+    }
+    throw new Error("the load does not rest");
+  }
+
+  #account(): { cpu: number; wait: number } {
+    const account = { cpu: 0, wait: 0 };
+    for (const task of readdirSync(`/proc/${this.pid}/task`)) {
+      const [cpu, wait] = readFileSync(`/proc/${this.pid}/task/${task}/schedstat`, "utf8").split(" ").map(Number);
+      account.cpu += cpu!;
+      account.wait += wait!;
+    }
+    return account;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
