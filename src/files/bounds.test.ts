@@ -127,7 +127,7 @@ describe("Watcher", () => {
         return nodeFileSystem.statSync(path);
       },
       watchFolder(_path, onChange) {
-        notify = (name) => onChange(name);
+        notify = (name) => onChange(name, "content");
         return { close() {} };
       },
     };

@@ -1,6 +1,6 @@
 import { errnoOf, toError } from "../errors.ts";
 import type { BytePath } from "../runtime/byte-path.ts";
-import type { FileSystem, FolderWatch } from "../runtime/file-system.ts";
+import type { FileSystem, FolderChange, FolderWatch } from "../runtime/file-system.ts";
 import type { Logger } from "../telemetry/log.ts";
 
 /**
@@ -11,11 +11,15 @@ import type { Logger } from "../telemetry/log.ts";
 export class FolderWatches {
   readonly #fileSystem: FileSystem;
   readonly #log: Logger;
-  readonly #onHint: (folder: BytePath, name: BytePath | undefined) => void;
+  readonly #onHint: (folder: BytePath, name: BytePath | undefined, change: FolderChange) => void;
   readonly #watches = new Map<BytePath, FolderWatch>();
   #isOutOfBudget = false;
 
-  constructor(fileSystem: FileSystem, log: Logger, onHint: (folder: BytePath, name: BytePath | undefined) => void) {
+  constructor(
+    fileSystem: FileSystem,
+    log: Logger,
+    onHint: (folder: BytePath, name: BytePath | undefined, change: FolderChange) => void,
+  ) {
     this.#fileSystem = fileSystem;
     this.#log = log;
     this.#onHint = onHint;
@@ -26,7 +30,7 @@ export class FolderWatches {
     try {
       const watch = this.#fileSystem.watchFolder(
         folder,
-        (name) => this.#onHint(folder, name),
+        (name, change) => this.#onHint(folder, name, change),
         (error) => this.#lose(folder, error),
       );
       this.#watches.set(folder, watch);

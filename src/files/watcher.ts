@@ -2,7 +2,7 @@ import { errnoOf, toError } from "../errors.ts";
 import { Backoff } from "../runtime/backoff.ts";
 import { type BytePath, folderOf, joinPath, pathToText } from "../runtime/byte-path.ts";
 import type { Clock } from "../runtime/clock.ts";
-import type { DirectoryEntry, FileStat, FileSystem } from "../runtime/file-system.ts";
+import type { DirectoryEntry, FileStat, FileSystem, FolderChange } from "../runtime/file-system.ts";
 import type { Random } from "../runtime/random.ts";
 import type { EventSink } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -20,7 +20,7 @@ export interface WatcherOptions {
   readonly scanIntervalMs: number;
   readonly idleScanIntervalMs: number;
   /** Something was notified: look soon. */
-  readonly onHint: () => void;
+  readonly onHint: (change: FolderChange) => void;
 }
 
 /** Names notified in one folder between two looks; beyond them the whole folder is looked at. */
@@ -85,12 +85,12 @@ export class Watcher {
   constructor(options: WatcherOptions) {
     this.#options = options;
     this.#roots = options.patterns.roots;
-    this.#watches = new FolderWatches(options.fileSystem, options.log, (folder, name) => {
+    this.#watches = new FolderWatches(options.fileSystem, options.log, (folder, name, change) => {
       const names = this.#hints.get(folder);
       if (name === undefined) this.#hints.set(folder, "all");
       else if (names === undefined) this.#hints.set(folder, new Set([name]));
       else if (names !== "all" && names.add(name).size > MAX_HINTS) this.#hints.set(folder, "all");
-      options.onHint();
+      options.onHint(name === undefined ? "entry" : change);
     });
   }
 

@@ -71,7 +71,8 @@ export class Lane {
       for (const range of ranges) set.add(range);
       this.#dirty.add(origin.key);
     }
-    this.#onDirty();
+    // Of a fleeting origin there may be nothing to commit, and then nobody is woken for it.
+    if (isKept || origin.kind === "replayable") this.#onDirty();
   }
 
   /** Starts a file from what another file's set holds (a copy of the same content). */

@@ -31,8 +31,9 @@ export class WrittenBatches {
     return this.#writtenBytes > 0;
   }
 
-  /** Without `hold` only the bytes count: nothing can be taken back. */
+  /** Without `hold` only the bytes count, where a commit has anything to say of them: nothing can be taken back. */
   add(batch: Batch, lane: Lane, hold: Hold | undefined): void {
+    if (hold === undefined && batch.origin.kind === "fleeting") return;
     this.#writtenBytes += batch.byteLength;
     this.#onUncommitted(batch.byteLength);
     if (hold === undefined) return;

@@ -28,10 +28,13 @@ export interface FileSystem {
   /** Tells `onChange` names that changed in a folder (not below it); a hint only, it may miss and repeat. */
   watchFolder(
     folder: BytePath,
-    onChange: (name: BytePath | undefined) => void,
+    onChange: (name: BytePath | undefined, change: FolderChange) => void,
     onError: (error: Error) => void,
   ): FolderWatch;
 }
+
+/** `content`: bytes or attributes of what lies under the name; `entry`: what lies there may be another thing now, or nothing. */
+export type FolderChange = "content" | "entry";
 
 /**
  * - `read`: O_RDONLY, never blocks on a FIFO (O_NONBLOCK)

@@ -26,7 +26,15 @@ import {
 import { errnoOf, toError } from "../errors.ts";
 import { type BytePath, folderOf, pathFromBytes, pathToBytes } from "./byte-path.ts";
 import { tryLockDescriptor } from "./file-lock.ts";
-import type { DirectoryEntry, FileHandle, FileStat, FileSystem, FolderWatch, OpenMode } from "./file-system.ts";
+import type {
+  DirectoryEntry,
+  FileHandle,
+  FileStat,
+  FileSystem,
+  FolderChange,
+  FolderWatch,
+  OpenMode,
+} from "./file-system.ts";
 import { FileSystemIds } from "./file-system-ids.ts";
 import { renameNoReplace } from "./rename-no-replace.ts";
 
@@ -177,12 +185,14 @@ async function mkdirs(folder: BytePath, permissions = 0o777): Promise<void> {
 
 function watchFolder(
   folder: BytePath,
-  onChange: (name: BytePath | undefined) => void,
+  onChange: (name: BytePath | undefined, change: FolderChange) => void,
   onError: (error: Error) => void,
 ): FolderWatch {
   try {
     const watcher = watch(pathToBytes(folder), { encoding: "buffer", persistent: false });
-    watcher.on("change", (_type, name) => onChange(Buffer.isBuffer(name) ? pathFromBytes(name) : undefined));
+    watcher.on("change", (type, name) =>
+      onChange(Buffer.isBuffer(name) ? pathFromBytes(name) : undefined, type === "change" ? "content" : "entry"),
+    );
     watcher.on("error", onError);
     return { close: () => watcher.close() };
   } catch (error) {

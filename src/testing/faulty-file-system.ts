@@ -4,6 +4,7 @@ import type {
   FileHandle,
   FileStat,
   FileSystem,
+  FolderChange,
   FolderWatch,
   OpenMode,
 } from "../runtime/file-system.ts";
@@ -166,7 +167,7 @@ export class FaultyFileSystem implements FileSystem {
 
   watchFolder(
     folder: BytePath,
-    onChange: (name: BytePath | undefined) => void,
+    onChange: (name: BytePath | undefined, change: FolderChange) => void,
     onError: (error: Error) => void,
   ): FolderWatch {
     return this.#inner.watchFolder(folder, onChange, onError);

@@ -1,5 +1,10 @@
+import type { FolderChange } from "../runtime/file-system.ts";
 import { ManualClock } from "./manual-clock.ts";
 import { SeededRandom } from "./seeded-random.ts";
+import { type Kept, SimContent } from "./sim-content.ts";
+import { EntryChanges } from "./sim-entry-changes.ts";
+import type { EntryChange, EntryEdit, Inode, InodeKind } from "./sim-inode.ts";
+import { InodeNumbers } from "./sim-inode-numbers.ts";
 
 /**
  * A machine's disk in memory, together with the page cache above it. Every file and every folder exists twice:
@@ -7,26 +12,22 @@ import { SeededRandom } from "./seeded-random.ts";
  *     now      what all processes see
  *     durable  what a power cut leaves
  *
- *     file     now --sync of the file--> durable     blocks of 4 KiB and the length
- *     folder   now --sync of the folder--> durable   one change of entries after the other, in order
+ *     file     now --sync of the file--> durable     blocks of 4 KiB and the length (SimContent)
+ *     folder   now --sync of the folder--> durable   one change of entries after the other, in order (EntryChanges)
  *
  * Syncing a file does not make its name durable, and syncing a folder does not make what is in its files durable
  * (`man 2 fsync`). `powerCut` keeps, by seed, anything between nothing and everything that was not synced. A failed sync
  * marks the pages clean although they never reached the disk, as Linux does: the next sync succeeds and the bytes are
  * gone at the next power cut.
- *
- * Inode numbers are handed out again as soon as they are free, lowest first, as ext4 does.
  */
 export class SimDisk {
   readonly clock: ManualClock;
   readonly random: SeededRandom;
   readonly #birthTimes: boolean;
-  readonly #numbers: number[] = [];
-  readonly #freed = new Map<number, EntryChange | undefined>();
+  readonly #numbers = new InodeNumbers();
+  readonly #changes = new EntryChanges();
   readonly #watches = new Set<DiskWatch>();
-  #highestInode = 1;
-  #pending: EntryChange[] = [];
-  #root: Inode;
+  readonly #root: Inode;
   /** All file content may take this much; beyond it writes fail with ENOSPC. */
   capacityBytes: number = Number.POSITIVE_INFINITY;
   usedBytes = 0;
@@ -122,87 +123,37 @@ export class SimDisk {
 
   /**
    * Bytes written, fewer than asked for on a disk that fills up (unless the writer may use the blocks reserved for root).
-   * A gap before `offset` is a hole (zeros).
    */
   write(inode: Inode, bytes: Uint8Array, offset: number, options: { isRoot?: boolean } = {}): number {
     const capacityBytes = options.isRoot ? Number.POSITIVE_INFINITY : this.capacityBytes;
-    const room = capacityBytes - this.usedBytes + Math.max(0, inode.size - offset);
-    const length = Math.min(bytes.length, room - Math.max(0, offset - inode.size));
+    const { content } = inode;
+    const room = capacityBytes - this.usedBytes + Math.max(0, content.size - offset);
+    const length = Math.min(bytes.length, room - Math.max(0, offset - content.size));
     if (length <= 0 && bytes.length > 0) throw errno("ENOSPC", "write");
-    const end = offset + length;
-    if (end > inode.size) this.#resize(inode, end);
-    inode.bytes.set(bytes.subarray(0, length), offset);
-    for (let block = Math.floor(offset / BLOCK_BYTES); block * BLOCK_BYTES < end; block += 1) inode.dirty.add(block);
-    this.#modified(inode);
+    this.#modify(inode, () => content.write(bytes.subarray(0, length), offset));
     return length;
   }
 
   truncate(inode: Inode, length: number): void {
-    if (length < inode.size) inode.cutTo = Math.min(inode.cutTo, length);
-    else if (length > inode.size && length - inode.size > this.capacityBytes - this.usedBytes)
+    const { content } = inode;
+    if (length > content.size && length - content.size > this.capacityBytes - this.usedBytes)
       throw errno("ENOSPC", "truncate");
-    this.#resize(inode, length);
-    this.#modified(inode);
-  }
-
-  /**
-   * First half of a sync: notes what is to be made durable. What is written from now on belongs to the next one. Pages
-   * that another sync is writing back are waited for, so they are part of this one too.
-   */
-  beginSync(inode: Inode): Writeback {
-    const blocks = new Map<number, Buffer>();
-    let cutTo = inode.cutTo;
-    const dirty = new Set(inode.dirty);
-    for (const other of inode.writebacks) {
-      cutTo = Math.min(cutTo, other.cutTo);
-      for (const block of other.blocks.keys()) dirty.add(block);
-    }
-    for (const block of dirty) {
-      const start = block * BLOCK_BYTES;
-      if (start < inode.size)
-        blocks.set(block, Buffer.from(inode.bytes.subarray(start, Math.min(inode.size, start + BLOCK_BYTES))));
-    }
-    const writeback: Writeback = { inode, blocks, length: inode.size, cutTo };
-    inode.dirty = new Set();
-    inode.cutTo = Number.POSITIVE_INFINITY;
-    inode.writebacks.add(writeback);
-    return writeback;
-  }
-
-  /** Second half of a sync. Failed: the pages count as clean and never reached the disk. */
-  endSync(writeback: Writeback, isGood: boolean): void {
-    const { inode } = writeback;
-    if (!inode.writebacks.delete(writeback)) return;
-    if (!isGood) {
-      inode.cutTo = Math.min(inode.cutTo, writeback.cutTo);
-      return;
-    }
-    inode.durable = resized(inode.durable, Math.min(inode.durable.length, writeback.cutTo), writeback.length);
-    for (const [block, bytes] of writeback.blocks) inode.durable.set(bytes, block * BLOCK_BYTES);
-  }
-
-  /** The process that asked for a sync is gone before it was carried out: the pages are as dirty as before. */
-  abandonSync(writeback: Writeback): void {
-    const { inode } = writeback;
-    if (!inode.writebacks.delete(writeback)) return;
-    for (const block of writeback.blocks.keys()) inode.dirty.add(block);
-    inode.cutTo = Math.min(inode.cutTo, writeback.cutTo);
+    this.#modify(inode, () => content.truncate(length));
   }
 
   /** fsync of a file in one step. */
   syncFile(path: string): void {
-    this.endSync(this.beginSync(this.inodeAt(path)), true);
+    this.inodeAt(path).content.sync();
   }
 
   syncFolder(folder: Inode): void {
-    for (const change of this.#pending.filter((one) => one.entries.some((entry) => entry.folder === folder)))
-      this.#settleChange(change);
+    this.#changes.syncFolder(folder);
   }
 
   /** sync(1): everything is durable. */
   syncAll(): void {
-    for (const change of [...this.#pending]) this.#settleChange(change);
-    for (const inode of this.#reachable()) this.endSync(this.beginSync(inode), true);
+    this.#changes.syncAll();
+    for (const inode of this.#reachable()) inode.content.sync();
   }
 
   // ------------------------------------------------------------ descriptors and watches
@@ -216,7 +167,7 @@ export class SimDisk {
     this.#freeIfUnused(inode);
   }
 
-  watch(folder: Inode, onChange: (name: string) => void): DiskWatch {
+  watch(folder: Inode, onChange: (name: string, change: FolderChange) => void): DiskWatch {
     const watch = { folder, onChange };
     this.#watches.add(watch);
     return watch;
@@ -229,15 +180,12 @@ export class SimDisk {
   // ------------------------------------------------------------ power
 
   /**
-   * The machine goes down and comes up again. `keep` says what becomes of all that was not synced: `nothing`,
-   * `everything`, or, by seed, `anything` in between: a prefix of the changes of names, any of the dirty blocks, and a
-   * length between the durable one and the present one.
+   * The machine goes down and comes up again. `keep` says what becomes of all that was not synced: `anything` keeps a
+   * prefix of the changes of names and, of each file, any of the dirty blocks and a length between the durable one and
+   * the present one.
    */
-  powerCut(keep: "nothing" | "everything" | "anything" = "anything"): void {
-    const survivors =
-      keep === "nothing" ? 0 : keep === "everything" ? this.#pending.length : this.random.int(0, this.#pending.length);
-    for (const change of this.#pending.slice(0, survivors)) this.#settleChange(change);
-    this.#pending = [];
+  powerCut(keep: Kept = "anything"): void {
+    this.#changes.powerCut(keep, this.random);
     this.#watches.clear();
     this.locks.clear();
     this.boot += 1;
@@ -247,7 +195,7 @@ export class SimDisk {
       inode.links += 1;
       if (seen.has(inode)) return;
       seen.add(inode);
-      if (inode.kind === "file") this.#restoreContent(inode, keep);
+      if (inode.kind === "file") inode.content.powerCut(keep, this.random);
       inode.entries = new Map(inode.durableEntries);
       for (const child of inode.entries.values()) restore(child);
     };
@@ -257,50 +205,8 @@ export class SimDisk {
     }
     restore(this.#root);
     this.usedBytes = 0;
-    for (const inode of seen) this.usedBytes += inode.size;
-    this.#renumber(seen);
-  }
-
-  #restoreContent(inode: Inode, keep: "nothing" | "everything" | "anything"): void {
-    let cutTo = inode.cutTo;
-    const dirty = new Set(inode.dirty);
-    for (const writeback of inode.writebacks) {
-      cutTo = Math.min(cutTo, writeback.cutTo);
-      for (const block of writeback.blocks.keys()) dirty.add(block);
-    }
-    const isOld =
-      keep === "nothing" || (keep === "anything" && cutTo < inode.durable.length && this.random.chance(0.5));
-    if (!isOld) {
-      const base = Math.min(inode.durable.length, cutTo);
-      const length =
-        keep === "everything"
-          ? inode.size
-          : this.random.pick([
-              base,
-              inode.size,
-              this.random.int(Math.min(base, inode.size), Math.max(base, inode.size)),
-            ]);
-      const content = resized(inode.durable, base, length);
-      for (const block of dirty) {
-        const start = block * BLOCK_BYTES;
-        if (keep === "anything" && this.random.chance(0.5)) continue;
-        const end = Math.min(start + BLOCK_BYTES, length, inode.size);
-        if (start < end) content.set(inode.bytes.subarray(start, end), start);
-      }
-      inode.durable = content;
-    }
-    inode.bytes = Buffer.from(inode.durable);
-    inode.size = inode.durable.length;
-    inode.dirty = new Set();
-    inode.writebacks.clear();
-    inode.cutTo = Number.POSITIVE_INFINITY;
-  }
-
-  #renumber(alive: ReadonlySet<Inode>): void {
-    const taken = new Set([...alive].map((inode) => inode.number));
-    this.#freed.clear();
-    this.#numbers.length = 0;
-    for (let number = this.#highestInode; number > 1; number -= 1) if (!taken.has(number)) this.#numbers.push(number);
+    for (const inode of seen) this.usedBytes += inode.content.size;
+    this.#numbers.keepOnly(seen);
   }
 
   // ------------------------------------------------------------ inside
@@ -333,14 +239,7 @@ export class SimDisk {
   }
 
   #newInode(kind: InodeKind): Inode {
-    // Lowest number first: the list is kept in descending order and taken from its end.
-    let number = this.#numbers.pop();
-    if (number === undefined) {
-      this.#highestInode += 1;
-      number = this.#highestInode;
-    }
-    const takenFrom = this.#freed.get(number);
-    this.#freed.delete(number);
+    const { number, takenFrom } = this.#numbers.take();
     const nowMs = this.clock.now();
     return {
       number,
@@ -352,43 +251,19 @@ export class SimDisk {
       modifiedMs: nowMs,
       target: undefined,
       takenFrom,
-      bytes: Buffer.alloc(0),
-      size: 0,
-      dirty: new Set(),
-      cutTo: Number.POSITIVE_INFINITY,
-      durable: Buffer.alloc(0),
-      writebacks: new Set(),
+      content: new SimContent(),
       entries: new Map(),
       durableEntries: new Map(),
     };
   }
 
-  /** Changes names now; durable later, all entries of one change together. */
   #change(entries: readonly EntryEdit[], after?: EntryChange): EntryChange {
-    const change: EntryChange = { entries, after };
-    this.#pending.push(change);
-    for (const { folder, name, inode } of entries) {
-      if (inode === undefined) folder.entries.delete(name);
-      else folder.entries.set(name, inode);
+    const change = this.#changes.make(entries, after);
+    for (const { folder, name } of entries) {
       folder.modifiedMs = this.clock.now();
-      this.#notify(folder, name);
+      this.#notify(folder, name, "entry");
     }
     return change;
-  }
-
-  /** Makes a change durable, and first every earlier one that it builds upon (same folders, or the inode it reuses). */
-  #settleChange(change: EntryChange): void {
-    const at = this.#pending.indexOf(change);
-    if (at < 0) return;
-    const folders = new Set(change.entries.map((entry) => entry.folder));
-    if (change.after !== undefined) this.#settleChange(change.after);
-    for (const earlier of this.#pending.slice(0, this.#pending.indexOf(change)))
-      if (earlier.entries.some((entry) => folders.has(entry.folder))) this.#settleChange(earlier);
-    this.#pending.splice(this.#pending.indexOf(change), 1);
-    for (const { folder, name, inode } of change.entries) {
-      if (inode === undefined) folder.durableEntries.delete(name);
-      else folder.durableEntries.set(name, inode);
-    }
   }
 
   #loseName(inode: Inode, change: EntryChange): void {
@@ -399,35 +274,27 @@ export class SimDisk {
 
   #freeIfUnused(inode: Inode): void {
     if (inode.links > 0 || inode.openCount > 0) return;
-    this.usedBytes -= inode.size;
-    this.#freed.set(inode.number, inode.lostBy);
-    this.#numbers.push(inode.number);
-    this.#numbers.sort((one, other) => other - one);
+    this.usedBytes -= inode.content.size;
+    this.#numbers.free(inode);
   }
 
-  #resize(inode: Inode, length: number): void {
-    if (length > inode.bytes.length) {
-      const grown = Buffer.alloc(Math.max(length, inode.bytes.length * 2, 256));
-      inode.bytes.copy(grown, 0, 0, inode.size);
-      inode.bytes = grown;
-    } else if (length < inode.size) inode.bytes.fill(0, length, inode.size);
-    this.usedBytes += length - inode.size;
-    inode.size = length;
-  }
-
-  #modified(inode: Inode): void {
+  #modify(inode: Inode, change: () => void): void {
+    const before = inode.content.size;
+    change();
+    this.usedBytes += inode.content.size - before;
     inode.modifiedMs = this.clock.now();
     if (this.#watches.size === 0) return;
     for (const watch of this.#watches)
-      for (const [name, child] of watch.folder.entries) if (child === inode) this.#notify(watch.folder, name);
+      for (const [name, child] of watch.folder.entries)
+        if (child === inode) this.#notify(watch.folder, name, "content");
   }
 
-  #notify(folder: Inode, name: string): void {
+  #notify(folder: Inode, name: string, change: FolderChange): void {
     for (const watch of this.#watches) {
       if (watch.folder !== folder || this.random.chance(this.lostNotifications)) continue;
       const delayMs = this.random.next() * this.notificationDelayMs;
       this.clock.after(delayMs, () => {
-        if (this.#watches.has(watch)) watch.onChange(name);
+        if (this.#watches.has(watch)) watch.onChange(name, change);
       });
     }
   }
@@ -441,39 +308,6 @@ export class SimDisk {
   }
 }
 
-/** ext4's usual block. */
-export const BLOCK_BYTES = 4096;
-
-export type InodeKind = "file" | "folder" | "link" | "other";
-
-export interface Inode {
-  number: number;
-  readonly kind: InodeKind;
-  links: number;
-  openCount: number;
-  /** The permission bits forbid it: opening it (a file), using or listing it (a folder) is EACCES. */
-  isDenied: boolean;
-  readonly birthNs: bigint;
-  modifiedMs: number;
-  /** Where a symbolic link points to. */
-  target: string | undefined;
-  /** The change that freed the number this inode got, if it was another's before. */
-  readonly takenFrom: EntryChange | undefined;
-  lostBy?: EntryChange;
-  /** Content now: the first `size` bytes; zeros behind. */
-  bytes: Buffer;
-  size: number;
-  /** Blocks that no sync has looked at since they were written. */
-  dirty: Set<number>;
-  /** Lowest length it was truncated to since the last good sync. */
-  cutTo: number;
-  durable: Buffer;
-  /** Syncs under way. */
-  readonly writebacks: Set<Writeback>;
-  entries: Map<string, Inode>;
-  readonly durableEntries: Map<string, Inode>;
-}
-
 export interface Place {
   readonly folder: Inode;
   readonly name: string;
@@ -483,27 +317,9 @@ export interface Place {
   readonly path: string;
 }
 
-export interface Writeback {
-  readonly inode: Inode;
-  readonly blocks: ReadonlyMap<number, Buffer>;
-  readonly length: number;
-  readonly cutTo: number;
-}
-
 export interface DiskWatch {
   readonly folder: Inode;
-  readonly onChange: (name: string) => void;
-}
-
-export interface EntryEdit {
-  readonly folder: Inode;
-  readonly name: string;
-  readonly inode: Inode | undefined;
-}
-
-export interface EntryChange {
-  readonly entries: readonly EntryEdit[];
-  readonly after: EntryChange | undefined;
+  readonly onChange: (name: string, change: FolderChange) => void;
 }
 
 /** An error as the platform throws it. */
@@ -513,13 +329,6 @@ export function errno(code: string, call: string, path?: string): Error {
     syscall: call,
     ...(path === undefined ? {} : { path }),
   });
-}
-
-/** The first `keep` bytes, then zeros up to `length`. */
-function resized(bytes: Buffer, keep: number, length: number): Buffer {
-  const result = Buffer.alloc(length);
-  bytes.copy(result, 0, 0, Math.min(keep, length));
-  return result;
 }
 
 function reachable(root: Inode, entriesOf: (inode: Inode) => ReadonlyMap<string, Inode>): Set<Inode> {

@@ -5,7 +5,8 @@ import type { BytePath } from "../runtime/byte-path.ts";
 import type { FileHandle } from "../runtime/file-system.ts";
 import { ManualClock } from "./manual-clock.ts";
 import { SeededRandom } from "./seeded-random.ts";
-import { BLOCK_BYTES, SimDisk } from "./sim-disk.ts";
+import { BLOCK_BYTES } from "./sim-content.ts";
+import { SimDisk } from "./sim-disk.ts";
 import { SimCrashed, SimFileSystem, type SimFileSystemOptions } from "./sim-file-system.ts";
 import { SimPrograms } from "./sim-programs.ts";
 

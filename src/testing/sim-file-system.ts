@@ -5,11 +5,14 @@ import type {
   FileHandle,
   FileStat,
   FileSystem,
+  FolderChange,
   FolderWatch,
   OpenMode,
 } from "../runtime/file-system.ts";
 import type { SeededRandom } from "./seeded-random.ts";
-import { type DiskWatch, errno, type Inode, SimDisk, type Writeback } from "./sim-disk.ts";
+import type { Kept, Writeback } from "./sim-content.ts";
+import { type DiskWatch, errno, SimDisk } from "./sim-disk.ts";
+import type { Inode } from "./sim-inode.ts";
 
 /**
  * One process's view of a SimDisk: the FileSystem that the simulation hands to the code under test.
@@ -86,7 +89,7 @@ export class SimFileSystem implements FileSystem {
     if (this.#isDead) return;
     this.#isDead = true;
     this.disk.processes.delete(this);
-    for (const writeback of this.#syncs) this.disk.abandonSync(writeback);
+    for (const writeback of this.#syncs) writeback.content.abandonSync(writeback);
     this.#syncs.clear();
     for (const handle of [...this.#handles]) this.closed(handle);
     for (const watch of this.#watches) this.disk.unwatch(watch);
@@ -94,7 +97,7 @@ export class SimFileSystem implements FileSystem {
   }
 
   /** Power cut: what was not synced is lost as `keep` says (see SimDisk); a fresh view for the process after it. */
-  crash(keep: "nothing" | "everything" | "anything" = "anything", options: SimFileSystemOptions = {}): SimFileSystem {
+  crash(keep: Kept = "anything", options: SimFileSystemOptions = {}): SimFileSystem {
     for (const process of [...this.disk.processes]) process.processKill();
     this.disk.powerCut(keep);
     return new SimFileSystem(this.disk, { ...this.#options, ...options });
@@ -199,7 +202,7 @@ export class SimFileSystem implements FileSystem {
 
   watchFolder(
     folder: BytePath,
-    onChange: (name: BytePath | undefined) => void,
+    onChange: (name: BytePath | undefined, change: FolderChange) => void,
     onError: (error: Error) => void,
   ): FolderWatch {
     if (this.#isDead) throw new SimCrashed("watch");
@@ -208,7 +211,9 @@ export class SimFileSystem implements FileSystem {
     let watch: DiskWatch | undefined;
     try {
       const inode = this.disk.inodeAt(folder);
-      watch = this.disk.watch(inode, (name) => onChange(this.#random.chance(0.1) ? undefined : (name as BytePath)));
+      watch = this.disk.watch(inode, (name, change) =>
+        onChange(this.#random.chance(0.1) ? undefined : (name as BytePath), change),
+      );
       this.#watches.add(watch);
     } catch (error) {
       this.#clock.after(0, () => onError(error as Error));
@@ -229,7 +234,7 @@ export class SimFileSystem implements FileSystem {
       kind: inode.kind === "link" ? "other" : inode.kind,
       device: this.disk.device,
       inode: BigInt(inode.number),
-      size: inode.size,
+      size: inode.content.size,
       birthNs: inode.birthNs,
       modifiedMs: inode.modifiedMs,
       links: inode.links,
@@ -252,11 +257,12 @@ export class SimFileSystem implements FileSystem {
   sync(handle: SimHandle, call: "datasync" | "sync"): Promise<void> {
     if (this.#isDead || handle.inode.kind !== "file") return this.onHandle(handle, call, () => undefined);
     // Only what was written before the call is promised to be durable after it.
-    const writeback = this.disk.beginSync(handle.inode);
+    const { content } = handle.inode;
+    const writeback = content.beginSync();
     this.#syncs.add(writeback);
     return this.onHandle(handle, call, (fault) => {
       this.#syncs.delete(writeback);
-      this.disk.endSync(writeback, fault === undefined);
+      content.endSync(writeback, fault === undefined);
     });
   }
 
@@ -380,9 +386,9 @@ class SimHandle implements FileHandle {
   read(into: Buffer, intoOffset: number, length: number, offset: number): Promise<number> {
     return this.#owner.onHandle(this, "read", () => {
       if (this.inode.kind === "folder") throw errno("EISDIR", "read", this.path);
-      const there = Math.max(0, Math.min(length, this.inode.size - offset, into.length - intoOffset));
+      const there = Math.max(0, Math.min(length, this.inode.content.size - offset, into.length - intoOffset));
       const count = this.#owner.shortened(there, "read");
-      if (count > 0) this.inode.bytes.copy(into, intoOffset, offset, offset + count);
+      if (count > 0) this.inode.content.bytes.copy(into, intoOffset, offset, offset + count);
       return count;
     });
   }

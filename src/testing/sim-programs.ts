@@ -1,5 +1,6 @@
 import { gzipSync } from "node:zlib";
-import type { Inode, SimDisk } from "./sim-disk.ts";
+import type { SimDisk } from "./sim-disk.ts";
+import type { Inode } from "./sim-inode.ts";
 
 /**
  * The other programs on a simulated machine: those that write logs and those that rotate them. They act at once, between
@@ -15,7 +16,7 @@ export class SimPrograms {
   /** open(O_APPEND | O_CREAT), write, close. */
   append(path: string, bytes: Uint8Array | string): void {
     const inode = this.#orMake(path);
-    this.#disk.write(inode, asBytes(bytes), inode.size, AS_ROOT);
+    this.#disk.write(inode, asBytes(bytes), inode.content.size, AS_ROOT);
   }
 
   /** A program that keeps its file open: it goes on writing wherever the file is moved to, or when it is deleted. */
@@ -97,7 +98,7 @@ export class SimPrograms {
 
   read(path: string): Buffer {
     const inode = this.#disk.inodeAt(path);
-    return Buffer.from(inode.bytes.subarray(0, inode.size));
+    return Buffer.from(inode.content.bytes);
   }
 
   exists(path: string): boolean {
@@ -132,7 +133,7 @@ export class SimWriter {
     this.#disk = disk;
     this.#inode = inode;
     this.#isAppending = isAppending;
-    this.#offset = inode.size;
+    this.#offset = inode.content.size;
     this.#boot = disk.boot;
     disk.retain(inode);
   }
@@ -145,8 +146,8 @@ export class SimWriter {
   write(bytes: Uint8Array | string): void {
     if (!this.#isOpen || this.#boot !== this.#disk.boot) throw new Error("this program's descriptor is gone");
     const data = asBytes(bytes);
-    this.#disk.write(this.#inode, data, this.#isAppending ? this.#inode.size : this.#offset, AS_ROOT);
-    this.#offset = this.#isAppending ? this.#inode.size : this.#offset + data.length;
+    this.#disk.write(this.#inode, data, this.#isAppending ? this.#inode.content.size : this.#offset, AS_ROOT);
+    this.#offset = this.#isAppending ? this.#inode.content.size : this.#offset + data.length;
   }
 
   close(): void {
