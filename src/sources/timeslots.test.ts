@@ -94,7 +94,7 @@ describe("timeslots", () => {
   it("sends what each look gives, until it is stopped; then detaches, tells the rest, and gives everything back", async () => {
     const { source, collector, clock, stop, budget } = bench();
     const running = source.run({ signal: stop.signal, once: false });
-    await clock.advance(120);
+    await clock.advance(220);
     expect(collector.looks).toBe(3);
     stop.abort();
     await running;
@@ -144,7 +144,7 @@ describe("timeslots", () => {
   it("drops slots and waits for nobody while its channel is full, and reports each once", async () => {
     const { source, clock, registry, lines, monitor, stop, budget } = bench({ capacity: 2 });
     const running = source.run({ signal: stop.signal, once: false });
-    await clock.advance(1500);
+    await clock.advance(3000);
     stop.abort();
     await running;
     monitor.stop();
@@ -162,7 +162,7 @@ describe("timeslots", () => {
   it("drops slots just so while there is no memory for them: sent = received + dropped + in channel", async () => {
     const { source, clock, registry, stop, budget } = bench({ budgetBytes: 4 * 192 });
     const running = source.run({ signal: stop.signal, once: false });
-    await clock.advance(1000);
+    await clock.advance(2000);
     stop.abort();
     await running;
     const { records } = registry.list()[0]!.counters();

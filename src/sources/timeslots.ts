@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { Receiver, Sender } from "../channel/index.ts";
 import { StageError, toError } from "../errors.ts";
 import { Batch, Messages } from "../record/index.ts";
-import { type Origin, recordIdPrefix } from "../record/origin.ts";
+import { type Origin, streamOrigin } from "../record/origin.ts";
 import type { Source, SourceContext } from "../stage/contract.ts";
 import { defineSource } from "../stage/define.ts";
 import {
@@ -31,10 +31,12 @@ const options = z.strictObject({
     .describe("The kernel's ring buffer, a power of two. What finds it full is lost, counted, and said in its slot."),
 });
 
-/** How often the ring is looked at, milliseconds. It holds much more than that; every look costs an idle machine a little. */
-const LOOK_MS = 50;
-/** Above this fill the next look comes at once. */
-const BUSY_FILL = 0.125;
+/** How often the ring is looked at, milliseconds; every look costs an idle machine a little. */
+const LOOK_MS = 100;
+/** Above these fills (fractions of 1) the next look comes sooner: what may come meanwhile must fit the ring. */
+const BRISK_FILL = 1 / 64;
+const BRISK_LOOK_MS = 25;
+const BUSY_FILL = 1 / 8;
 const BUSY_LOOK_MS = 1;
 /** Losses are reported this often at most. */
 const REPORT_MS = 1000;
@@ -96,14 +98,7 @@ export class TimeSlotsSource implements Source {
     this.#slotMs = slotMs;
     this.#context = context;
     // Each run is a stream of its own: numbers start again at 0, and record ids must not.
-    const key = `timeslots:${context.random.hex(16)}`;
-    this.#origin = {
-      source: context.name,
-      key,
-      kind: "fleeting",
-      recordIdPrefix: recordIdPrefix(`${context.name}\0${key}`, 0),
-      file: undefined,
-    };
+    this.#origin = streamOrigin("fleeting", context.name, `timeslots:${context.random.hex(16)}`);
     this.#reportAtMs = context.clock.monotonic() + REPORT_MS;
     const { sender, receiver } = context.channel();
     this.#sender = sender;
@@ -116,7 +111,7 @@ export class TimeSlotsSource implements Source {
     try {
       while (!once && !signal.aborted && !this.#sender.isClosed) {
         this.#look();
-        await clock.sleep(this.#collector.fill > BUSY_FILL ? BUSY_LOOK_MS : LOOK_MS, { signal });
+        await clock.sleep(lookAgainMs(this.#collector.fill), { signal });
       }
       // What was over before the stop is told.
       this.#collector.detach();
@@ -193,4 +188,9 @@ export class TimeSlotsSource implements Source {
     this.#isClosed = true;
     this.#collector.close();
   }
+}
+
+function lookAgainMs(fill: number): number {
+  if (fill > BUSY_FILL) return BUSY_LOOK_MS;
+  return fill > BRISK_FILL ? BRISK_LOOK_MS : LOOK_MS;
 }
