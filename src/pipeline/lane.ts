@@ -154,3 +154,11 @@ export function isCovered(lane: Lane, batch: Batch): boolean {
   }
   return covers;
 }
+
+/** Leaves out the records that the set covers: a replayed batch need not be cut where the first run's was. */
+export function withoutCovered(batch: Batch, lane: Lane): Batch {
+  if (batch.origin.kind !== "replayable") return batch;
+  const set = lane.set(batch.origin.key);
+  if (batch.ranges.every((range) => set.isAfter(range.start))) return batch;
+  return batch.filter((record) => record.range.start === record.range.end || !set.covers(record.range));
+}

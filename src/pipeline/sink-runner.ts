@@ -18,9 +18,12 @@ import {
 import type { EventSink } from "../telemetry/events.ts";
 import { BatchEnds } from "./batch-ends.ts";
 import type { DeadLetterBox } from "./dead-letter-box.ts";
-import { isCovered, type Lane } from "./lane.ts";
+import { isCovered, type Lane, withoutCovered } from "./lane.ts";
 import type { Routed } from "./route.ts";
+import { SinkHealth } from "./sink-health.ts";
+import { type Asked, SinkRecovery } from "./sink-recovery.ts";
 import type { Tap } from "./tap.ts";
+import { WriteGate } from "./write-gate.ts";
 import { Hold, type Written, WrittenBatches } from "./written-batches.ts";
 
 /** How often it is looked whether anything is left for a target that was never there. */
@@ -80,28 +83,21 @@ export class SinkRunner {
   /** Aborts the writes into the present sink, and only those. */
   #writing = new AbortController();
   readonly #written: WrittenBatches;
-  /** Writes whose outcome is not settled yet. */
-  #writes = 0;
-  /** A barrier that waits for the instant between two writes. */
-  #pendingBarrier: (() => void) | undefined;
+  readonly #gate: WriteGate;
+  readonly #health: SinkHealth;
+  readonly #recovery: SinkRecovery;
   #rewriting: Promise<void> | undefined;
   readonly #busyOrigins = new Set<string>();
   #wakers: (() => void)[] = [];
   #inFlight = 0;
   #failure: Error | undefined;
-  /** The target did not answer at the start. */
-  #isUnrecovered = false;
   readonly #abort = new AbortController();
   /** `run` is through: nothing is written any more. */
   hasEnded = false;
-  /** Why the sink does not take anything, while it does not. */
-  trouble: string | undefined;
   acknowledgedRecords = 0;
   errors = 0;
   deadLetters = 0;
   tap: Tap | undefined;
-  /** Monotonic time of the last sign of life: a write that began with none under way, or one that came back. */
-  progressAtMs: number;
 
   constructor(options: SinkRunnerOptions) {
     this.name = options.name;
@@ -110,7 +106,9 @@ export class SinkRunner {
     this.#retry = options.retry;
     this.#keepsMarks = options.sink.prepare !== undefined;
     this.#written = new WrittenBatches(options.onUncommitted);
-    this.progressAtMs = options.clock.monotonic();
+    this.#gate = new WriteGate(options.clock, () => this.#wake());
+    this.#health = new SinkHealth(options.name, options.events);
+    this.#recovery = new SinkRecovery({ ...options, health: this.#health });
   }
 
   /** Batches taken from the input and not settled yet. */
@@ -125,7 +123,17 @@ export class SinkRunner {
 
   /** A write is under way. */
   get isWriting(): boolean {
-    return this.#writes > 0;
+    return this.#gate.isWriting;
+  }
+
+  /** Monotonic time of the last sign of life of a write. */
+  get progressAtMs(): number {
+    return this.#gate.progressAtMs;
+  }
+
+  /** Why the sink does not take anything, while it does not. */
+  get trouble(): string | undefined {
+    return this.#health.trouble;
   }
 
   /** Something ended that no commit covers, or is being written again. */
@@ -136,7 +144,7 @@ export class SinkRunner {
   /** Runs until the input has ended and everything taken from it has settled, or until `abandon`. */
   async run(): Promise<void> {
     try {
-      if (this.#isUnrecovered) await this.#recoverWhileNeeded();
+      if (this.#recovery.isOutstanding) await this.#recoverWhileNeeded();
       await this.#receive();
     } finally {
       this.hasEnded = true;
@@ -209,7 +217,7 @@ export class SinkRunner {
     const opened = (async () => {
       this.#writing.abort(REPLACED);
       await before;
-      while (this.#writes > 0) await this.#options.clock.sleep(1);
+      while (this.#gate.isWriting) await this.#options.clock.sleep(1);
       if (this.isDirty && this.#rewriting === undefined) await this.#options.commitNow(this, this.#abort.signal);
       const { sink, error } = await replace(this.#sink);
       this.#sink = sink;
@@ -305,19 +313,19 @@ export class SinkRunner {
         await this.#replacing;
         await this.#rewriting;
       }
-      while (concurrency > 1 && this.#pendingBarrier !== undefined) await this.#woken();
+      while (concurrency > 1 && this.#gate.isAwaited) await this.#woken();
       if (signal.aborted) return "aborted";
-      this.#writes += 1;
+      this.#gate.begin();
       const retry = this.#retry;
       const { outcome, rest } = await this.#writeInParts(batch, lane);
       if (rest !== undefined) batch = rest;
       if (outcome.kind === "delivered" || rest === undefined) {
         if (rest !== undefined) this.#settleDelivered(rest, lane, hold);
-        this.#writeDone();
-        this.#isUp();
+        this.#gate.end();
+        this.#health.isUp();
         return "settled";
       }
-      this.#writeDone();
+      this.#gate.end();
       if (outcome.kind === "retry" && outcome.needsBarrier) {
         await this.#options.commitNow(this, signal);
         attempts -= 1;
@@ -336,7 +344,7 @@ export class SinkRunner {
       this.errors += 1;
       if (outcome.kind === "rejected") return { rejected: outcome.reason, attempts, rest: batch };
       if (signal.aborted) return "aborted";
-      this.#isDown(outcome.reason);
+      this.#health.isDown(outcome.reason);
       if (retry.maxAttempts > 0 && attempts >= retry.maxAttempts) {
         return { rejected: `${outcome.reason} (given up after ${attempts} attempts)`, attempts, rest: batch };
       }
@@ -361,14 +369,12 @@ export class SinkRunner {
       return ends;
     };
     const refusals = new Set<Promise<boolean>>();
-    const isAlive = () => {
-      this.progressAtMs = this.#options.clock.monotonic();
-    };
+    const isAlive = () => this.#gate.isAlive();
     const outcome = await this.#write(batch, lane, {
       delivered: (record) => {
         isAlive();
         this.#settleDelivered(openEnds().end(record), lane, undefined);
-        this.#isUp();
+        this.#health.isUp();
       },
       rejected: (record, reason, attempts) => {
         this.errors += 1;
@@ -381,14 +387,13 @@ export class SinkRunner {
         this.errors += 1;
       },
       alive: isAlive,
-      stalled: (reason) => this.#isDown(reason),
+      stalled: (reason) => this.#health.isDown(reason),
     });
     await Promise.all(refusals);
     return { outcome, rest: ends === undefined ? batch : ends.rest() };
   }
 
   async #write(batch: Batch, lane: Lane, progress?: WriteProgress): Promise<Outcome> {
-    if (this.#writes === 1) this.progressAtMs = this.#options.clock.monotonic();
     try {
       return await this.#sink.write(batch, {
         signal: this.#writing.signal,
@@ -396,20 +401,11 @@ export class SinkRunner {
         ...(progress === undefined ? {} : { progress }),
       });
     } catch (error) {
-      this.#writeDone();
+      this.#gate.end();
       throw error;
     } finally {
-      this.progressAtMs = this.#options.clock.monotonic();
+      this.#gate.isAlive();
     }
-  }
-
-  #writeDone(): void {
-    this.#writes -= 1;
-    if (this.#writes > 0 || this.#pendingBarrier === undefined) return;
-    const take = this.#pendingBarrier;
-    this.#pendingBarrier = undefined;
-    take();
-    this.#wake();
   }
 
   /** Synchronous, and before the write counts as done: a barrier must never see the bytes without their ranges. */
@@ -432,80 +428,24 @@ export class SinkRunner {
     lane.count(ending, batch.count);
   }
 
-  #isUp(): void {
-    if (this.trouble === undefined) return;
-    this.trouble = undefined;
-    this.#options.events.emit("sink_up", `${this.name} takes records again`, {});
-  }
-
-  #isDown(reason: string): void {
-    if (this.trouble === undefined)
-      this.#options.events.emit("sink_down", `${this.name} does not take records: ${reason}`, { reason });
-    this.trouble = reason;
-  }
-
   /**
-   * Before any source starts: asks the target what it holds, once. A target that does not answer holds up nobody but its own
-   * sink, which asks again as it begins to run.
+   * Before any source starts: asks the target what it holds, once.
    * @throws StageError if the sink failed for good.
    */
   async recoverAtStart(): Promise<void> {
-    try {
-      await this.#ask(true);
-    } catch (error) {
-      if (error instanceof StageError) throw error;
-      this.#isDown(toError(error).message);
-      this.#isUnrecovered = true;
-    }
+    await this.#recovery.atStart(this.#asked());
   }
 
   /**
-   * Asks the target what it holds (also after an unknown outcome) and unites it with what is known, however long it takes.
-   * @throws StageError if the sink failed for good; also if the target was restored: what it lost is behind the sources, and
-   * they read it again at the next start.
+   * Asks the target what it holds, also after an unknown outcome.
+   * @throws StageError see `SinkRecovery.untilAnswered`
    */
   async recover(): Promise<void> {
-    const { clock, random } = this.#options;
-    const backoff = new Backoff({ initialMs: 250, maxMs: 30_000 }, random);
-    const { signal } = this.#writing;
-    while (!signal.aborted) {
-      try {
-        await this.#ask(false);
-        // A write will tell whether it takes records; that it answers, it has told now.
-        if (backoff.attempts > 0 || this.#isUnrecovered) this.#isUp();
-        this.#isUnrecovered = false;
-        return;
-      } catch (error) {
-        if (error instanceof StageError) throw error;
-        this.#isDown(toError(error).message);
-        await clock.sleep(backoff.next(), { signal });
-      }
-    }
+    await this.#recovery.untilAnswered(this.#asked(), this.#writing.signal);
   }
 
-  async #ask(isAtStart: boolean): Promise<void> {
-    const recovered = await this.#sink.recover?.();
-    if (recovered === undefined) return;
-    const standsAlone = recovered.standsAlone ?? false;
-    if (standsAlone) {
-      this.#options.events.emit(
-        "sink_rewound",
-        `${this.name}: the target knows less than the store; it was restored or recreated`,
-        {},
-      );
-      if (!isAtStart)
-        throw new StageError(
-          "TR_STAGE_FAILED",
-          this.name,
-          "its target was restored or recreated while the agent ran; start again: what it lost is read again from there",
-        );
-      for (const lane of this.lanes) lane.forgetAll();
-    }
-    for (const { source, file, way, value } of recovered.positions) {
-      for (const lane of this.lanes) {
-        if (lane.source === source && lane.way === way) lane.recovered(file, value, standsAlone);
-      }
-    }
+  #asked(): Asked {
+    return { sink: this.#sink, lanes: this.lanes, retry: this.#retry };
   }
 
   /**
@@ -544,8 +484,8 @@ export class SinkRunner {
         marks.catch(() => {});
         resolve({ changes, marks });
       };
-      if (this.#writes === 0 || !this.#keepsMarks) take();
-      else this.#pendingBarrier = take;
+      if (this.#keepsMarks) this.#gate.atRest(take);
+      else take();
     });
   }
 
@@ -570,7 +510,7 @@ export class SinkRunner {
   #rewind(error: Error): void {
     const again = this.#written.takeBack();
     this.errors += 1;
-    this.#isDown(`what was written since the last commit is in doubt and is written again: ${error.message}`);
+    this.#health.isDown(`what was written since the last commit is in doubt and is written again: ${error.message}`);
     for (const lane of this.lanes) lane.rewind();
     for (const { batch, lane } of again) lane.count("delivered", -batch.count);
     this.#rewriting = this.#rewrite(again)
@@ -587,28 +527,20 @@ export class SinkRunner {
       for (;;) {
         while (this.#replacing !== undefined) await this.#replacing;
         if (this.#abort.signal.aborted) return;
-        this.#writes += 1;
+        this.#gate.begin();
         const outcome = await this.#write(written.batch, written.lane);
         if (outcome.kind === "delivered") {
           this.#settleDelivered(written.batch, written.lane, written.hold);
           written.hold.release();
-          this.#writeDone();
+          this.#gate.end();
           break;
         }
-        this.#writeDone();
-        this.#isDown(outcome.reason);
+        this.#gate.end();
+        this.#health.isDown(outcome.reason);
         await clock.sleep(backoff.next(), { signal: this.#writing.signal });
       }
       backoff.reset();
     }
-    this.#isUp();
+    this.#health.isUp();
   }
-}
-
-/** Leaves out the records that the set covers: a replayed batch need not be cut where the first run's was. */
-function withoutCovered(batch: Batch, lane: Lane): Batch {
-  if (batch.origin.kind !== "replayable") return batch;
-  const set = lane.set(batch.origin.key);
-  if (batch.ranges.every((range) => set.isAfter(range.start))) return batch;
-  return batch.filter((record) => record.range.start === record.range.end || !set.covers(record.range));
 }
