@@ -135,9 +135,12 @@ class TaskModule implements WorkerLink {
   }
 }
 
-/** Run from its source (tests), a thread needs a loader for TypeScript, which Node 20 has none of; what that makes is kept. */
+/**
+ * Run from its source (tests), a thread needs a loader for TypeScript, which Node 20 has none of; what that makes is kept.
+ * Built, this lies in another folder of the same depth (scripts/build.mjs).
+ */
 const IS_SOURCE = import.meta.url.endsWith(".ts");
-const OWN = fileURLToPath(new URL(`./task-thread.${IS_SOURCE ? "ts" : "js"}`, import.meta.url));
+const OWN = fileURLToPath(new URL(`../handlers/task-thread.${IS_SOURCE ? "ts" : "js"}`, import.meta.url));
 const ENTRY = IS_SOURCE
   ? `require(${JSON.stringify(createRequire(import.meta.url).resolve("jiti"))})
       .createJiti(${JSON.stringify(OWN)}, { fsCache: ${JSON.stringify(join(tmpdir(), "tailrace-source-cache"))} })
