@@ -1,8 +1,9 @@
 import { TailraceError } from "../errors.ts";
 import type { Sender } from "./channel.ts";
-import { type ChannelCore, closedError } from "./core.ts";
+import type { ChannelCore } from "./core.ts";
 import type { ChannelCounters } from "./counters.ts";
 import { forgetHandle, watchHandle } from "./unclosed.ts";
+import { closedError } from "./waiting-senders.ts";
 
 /** Shared by all sends that need not wait: a promise each would cost more than the send. */
 const DONE: Promise<void> = Promise.resolve();

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { WaitingLine, WaitingReceiver } from "./waiting.ts";
+import { WaitingLine } from "./waiting.ts";
+import { WaitingReceiver } from "./waiting-receivers.ts";
 
 describe("WaitingLine", () => {
   const waiter = () => new WaitingReceiver<number>("value", () => {});

@@ -1,5 +1,4 @@
 import { setMaxListeners } from "node:events";
-import type { Tag } from "./queue.ts";
 
 /** Something that waits its turn in a `WaitingLine`; in one line at most. */
 export interface Waiting {
@@ -36,84 +35,6 @@ export class WaitingLine<W extends Waiting> {
     waiter.next = undefined;
     waiter.isInLine = false;
     return true;
-  }
-}
-
-/** A value before the door of a full channel. */
-export class WaitingSender<T> implements Waiting {
-  previous: this | undefined = undefined;
-  next: this | undefined = undefined;
-  isInLine = false;
-  readonly value: T;
-  readonly bytes: number;
-  readonly records: number;
-  readonly tag: Tag | undefined;
-  /** Monotonic milliseconds at which it began to wait. */
-  readonly sinceMs: number;
-  readonly resolve: () => void;
-  readonly reject: (reason: unknown) => void;
-  signal: AbortSignal | undefined = undefined;
-  onAbort: (() => void) | undefined = undefined;
-  timer: { cancel(): void } | undefined = undefined;
-
-  constructor(
-    value: T,
-    bytes: number,
-    records: number,
-    tag: Tag | undefined,
-    sinceMs: number,
-    resolve: () => void,
-    reject: (reason: unknown) => void,
-  ) {
-    this.value = value;
-    this.bytes = bytes;
-    this.records = records;
-    this.tag = tag;
-    this.sinceMs = sinceMs;
-    this.resolve = resolve;
-    this.reject = reject;
-  }
-
-  /** Leaves nothing behind on the signal or the clock. */
-  release(): void {
-    if (this.onAbort !== undefined) this.signal?.removeEventListener("abort", this.onAbort);
-    this.timer?.cancel();
-  }
-}
-
-/** What a waiting receiver wants: the next value, that as an iterator's result, or just to hear that one arrived. */
-export type Want = "value" | "step" | "arrival";
-
-/** A receiver before an empty channel. */
-export class WaitingReceiver<T> implements Waiting {
-  previous: this | undefined = undefined;
-  next: this | undefined = undefined;
-  isInLine = false;
-  readonly want: Want;
-  readonly #resolve: (result: unknown) => void;
-  signal: AbortSignal | undefined = undefined;
-  onAbort: (() => void) | undefined = undefined;
-
-  constructor(want: Want, resolve: (result: unknown) => void) {
-    this.want = want;
-    this.#resolve = resolve;
-  }
-
-  /** The next value is here (for `arrival`: it lies in the channel). */
-  deliver(value: T | undefined): void {
-    this.#release();
-    if (this.want === "step") this.#resolve({ done: false, value });
-    else this.#resolve(value);
-  }
-
-  /** Nothing came: the end, or an abort. */
-  end(): void {
-    this.#release();
-    this.#resolve(this.want === "step" ? { done: true, value: undefined } : undefined);
-  }
-
-  #release(): void {
-    if (this.onAbort !== undefined) this.signal?.removeEventListener("abort", this.onAbort);
   }
 }
 

@@ -16,6 +16,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { lockDirectory } from "../runtime/directory-lock.ts";
 import { checkpointStoreContract } from "../testing/checkpoint-store-contract.ts";
 import type { Change, CheckpointStore } from "./checkpoint-store.ts";
+import { snapshot } from "./folder-snapshot.test-kit.ts";
 import { openLmdbStore, openLmdbStoreForReading } from "./lmdb-store.ts";
 import type { Schema } from "./schema.ts";
 
@@ -238,13 +239,3 @@ describe("openLmdbStoreForReading", () => {
     expect(scans).toBe(0);
   });
 });
-
-function snapshot(folder: string): Record<string, string> {
-  const files: Record<string, string> = {};
-  for (const name of readdirSync(folder, { recursive: true }) as string[]) {
-    const path = join(folder, name);
-    // Readers register in lock.mdb; it holds no data.
-    if (statSync(path).isFile() && !name.endsWith("lock.mdb")) files[name] = readFileSync(path, "base64");
-  }
-  return files;
-}

@@ -1,18 +1,10 @@
 import { execFileSync } from "node:child_process";
-import {
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  utimesSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import { snapshot } from "./folder-snapshot.test-kit.ts";
 import { openLmdbStore, openLmdbStoreForReading } from "./lmdb-store.ts";
 import { scanInChild } from "./preflight.ts";
 
@@ -130,13 +122,3 @@ describe("preflight › damage", () => {
     expect(await scanInChild(join(stateDir, "checkpoints"))).toMatch(/ended with (SIG[A-Z]+|exit code)/);
   });
 });
-
-function snapshot(folder: string): Record<string, string> {
-  const files: Record<string, string> = {};
-  for (const name of readdirSync(folder, { recursive: true }) as string[]) {
-    const path = join(folder, name);
-    // Readers register in lock.mdb; it holds no data.
-    if (statSync(path).isFile() && !name.endsWith("lock.mdb")) files[name] = readFileSync(path, "base64");
-  }
-  return files;
-}

@@ -1,25 +1,16 @@
 import type { Sender } from "../channel/index.ts";
-import { LineFramer } from "../codec/line-framer.ts";
+import type { LineFramer } from "../codec/line-framer.ts";
 import { ChannelClosedError, toError } from "../errors.ts";
-import { Batch } from "../record/batch.ts";
-import type { Lines } from "../record/lines.ts";
-import { Backoff } from "../runtime/backoff.ts";
-import { pathToText } from "../runtime/byte-path.ts";
 import type { FileStat } from "../runtime/file-system.ts";
-import type { Lease } from "../runtime/memory-budget.ts";
 import { type Content, readFully, UNKNOWN_SIZE } from "./content.ts";
-import {
-  growFingerprint,
-  hasGuard,
-  hasShrunk,
-  holeLength,
-  learnFingerprint,
-  proveContent,
-  sizeSeen,
-} from "./content-proof.ts";
+import { growFingerprint, hasGuard, hasShrunk, learnFingerprint, sizeSeen } from "./content-proof.ts";
+import { EndMark } from "./end-mark.ts";
 import type { FileState } from "./file-state.ts";
-import { contentMark, GUARD_BYTES } from "./fingerprint.ts";
+import { GUARD_BYTES } from "./fingerprint.ts";
+import { PieceSender } from "./piece-sender.ts";
+import { framerAt, provenStat, skipHole } from "./reading-start.ts";
 import type { Ending, TailerEnd, TailerOptions, TailerPayload } from "./tailer-options.ts";
+import { WaitReason } from "./wait-reason.ts";
 import { WakeSignal } from "./wake-signal.ts";
 
 type ReadOutcome = "more" | "end" | "truncated" | "stopped";
@@ -43,7 +34,7 @@ type ReadOutcome = "more" | "end" | "truncated" | "stopped";
 export class Tailer {
   readonly state: FileState;
   readonly #options: TailerOptions;
-  readonly #sender: Sender<TailerPayload>;
+  readonly #sender: PieceSender;
   readonly #signal: AbortSignal;
   #content: Content | undefined;
   #framer!: LineFramer;
@@ -54,11 +45,11 @@ export class Tailer {
   #ending: Ending;
   /** With `at_end` on a file that grows for ever: the size when reading began is the end. */
   #limit: number | undefined;
-  #endMark: number | "unset" | undefined;
+  readonly #endMark: EndMark;
   #isReleased: boolean;
   readonly #wakes: WakeSignal;
   #isIdle = false;
-  #waitsFor: string | undefined;
+  readonly #waits = new WaitReason();
 
   constructor(
     state: FileState,
@@ -69,9 +60,10 @@ export class Tailer {
   ) {
     this.state = state;
     this.#options = options;
-    this.#sender = sender;
+    this.#sender = new PieceSender(state, options, sender, signal, this.#waits);
     this.#signal = signal;
     this.#wakes = new WakeSignal(options.clock, signal);
+    this.#endMark = new EndMark(() => options.onCaughtUp(state));
     this.#ending = start.ending;
     this.#isReleased = !start.isHeld;
     this.#want = options.maxBatchBytes;
@@ -95,7 +87,7 @@ export class Tailer {
   /** What keeps it from reading on, in plain words; undefined: nothing. */
   get waitsFor(): string | undefined {
     if (this.isHeld) return "an older file of the same path is read first";
-    return this.#isIdle ? "more data: it is read to its end" : this.#waitsFor;
+    return this.#isIdle ? "more data: it is read to its end" : this.#waits.what;
   }
 
   /** The file may have changed. */
@@ -118,13 +110,13 @@ export class Tailer {
 
   /** Calls `onCaughtUp` once everything has been sent that is there now. */
   markEnd(): void {
-    this.#endMark = "unset";
+    this.#endMark.set();
     this.wake();
   }
 
   /** An end was marked and has not been reached: whoever reads on must tell. */
   get hasEndMark(): boolean {
-    return this.#endMark !== undefined;
+    return this.#endMark.isSet;
   }
 
   /** Runs until it ends; never rejects. The sender is closed then, and so is the file. */
@@ -139,7 +131,7 @@ export class Tailer {
         if (this.#signal.aborted) return { kind: "stopped" };
         if (!this.#options.positions.hasRoom(this.state.key)) {
           const { positions } = this.#options;
-          await this.#waiting("sinks: too many of its batches have ended out of order or not at all", () =>
+          await this.#waits.during("sinks: too many of its batches have ended out of order or not at all", () =>
             positions.roomFor(this.state.key, { signal: this.#signal }),
           );
           continue;
@@ -160,75 +152,25 @@ export class Tailer {
 
   // ------------------------------------------------------------ opening
 
-  async #open(): Promise<"ready" | "moved" | "truncated"> {
+  async #open(): Promise<"ready" | "moved" | "truncated" | "stopped"> {
     const { state } = this;
-    const { positions, maxLineBytes, delimiter, encoding, host } = this.#options;
-    this.#content = await this.#options.open(state);
-    if (this.#content === undefined) return "moved";
-    const seen = sizeSeen(this.state);
-    const stat = await this.#content.stat();
-    if (state.startAt !== undefined) {
-      state.offset = Math.min(state.startAt, stat.size);
-      state.start = state.offset;
-      state.readEnd = state.offset;
-      state.rangeFrom = state.offset > 0 ? 0 : undefined;
-      state.startAt = undefined;
-    }
-    if (stat.size < state.offset || hasShrunk(state, stat, seen)) return "truncated";
-    if (!(await proveContent(state, this.#content))) return "truncated";
+    const content = await this.#options.open(state);
+    if (content === undefined) return "moved";
+    this.#content = content;
+    const stat = await provenStat(state, content);
+    if (stat === undefined) return "truncated";
     this.#takeStat(stat);
+    const save = () => this.#sender.save();
     if (state.start > 0 && !state.isSaved) {
-      await growFingerprint(state, this.#content);
+      await growFingerprint(state, content);
       // Where reading begins must survive, or a restart would begin elsewhere.
-      if (!(await this.#save())) return "truncated";
+      if (!(await save())) return "stopped";
     }
-    if (state.generation > 0 && state.offset === 0 && stat.size > 0) await this.#skipHole(this.#content, stat.size);
+    if (state.generation > 0 && state.offset === 0 && stat.size > 0)
+      await skipHole(state, content, stat.size, save, this.#options);
     if (this.#ending === "at_end" && stat.size !== UNKNOWN_SIZE) this.#limit = stat.size;
-    const stored = positions.boundariesOf(state.key);
-    this.#framer = new LineFramer({
-      delimiter,
-      maxLineBytes,
-      encoding,
-      host,
-      boundaries: [...new Set([...stored, ...state.boundaries])].sort((a, b) => a - b),
-      start: state.offset,
-      resumesAfter: this.#whatPrecedes(),
-    });
+    this.#framer = framerAt(state, this.#options);
     return "ready";
-  }
-
-  #whatPrecedes(): "line" | "cut" | "partial" {
-    const { state } = this;
-    if (state.resumesAfter !== undefined) return state.resumesAfter;
-    if (state.offset === 0 || state.offset === state.start) return "line";
-    if (state.boundaries.includes(state.offset)) return "partial";
-    const { delimiter } = this.#options;
-    const tail = state.guard.subarray(Math.max(0, state.guard.length - delimiter.length));
-    return tail.equals(delimiter) ? "line" : "cut";
-  }
-
-  /**
-   * A writer that does not append goes on at its old offset after a truncation: the file then begins with a hole, which
-   * reads as NUL bytes that nobody wrote.
-   */
-  async #skipHole(content: Content, size: number): Promise<void> {
-    const { state } = this;
-    const { events, counters, maxBatchBytes } = this.#options;
-    const bytes = await holeLength(content, size, maxBatchBytes);
-    // Nothing but NUL bytes: perhaps the data is yet to come. It is looked at again when there is more.
-    if (bytes === 0 || bytes >= size) return;
-    state.start = bytes;
-    state.offset = bytes;
-    state.readEnd = bytes;
-    state.rangeFrom = 0;
-    state.guard = Buffer.alloc(Math.min(GUARD_BYTES, bytes));
-    await growFingerprint(state, content);
-    // Durable first, so that a replay skips the same bytes.
-    await this.#save();
-    counters.holeBytes += bytes;
-    const file = pathToText(state.path);
-    const message = `${file} starts with a hole of ${bytes} bytes after its truncation; skipped`;
-    events.emit("hole_skipped", message, { file, bytes });
   }
 
   // ------------------------------------------------------------ reading
@@ -254,7 +196,7 @@ export class Tailer {
     // The guard counts into the batch size, so that the buffer is one of the pool.
     const wanted = Math.min(size - state.offset, Math.max(1, this.#want - guardBytes));
     const total = guardBytes + wanted;
-    const lease = await this.#waiting("memory: the in-flight budget is used up", () =>
+    const lease = await this.#waits.during("memory: the in-flight budget is used up", () =>
       budget.lease(total, { signal: this.#signal }),
     );
     if (lease === undefined) return "stopped";
@@ -293,12 +235,11 @@ export class Tailer {
         return this.#isAtEnd() ? this.#reachedEnd() : "more";
       }
       this.#want = pieces.some((piece) => piece.kind === "whole") ? this.#options.maxBatchBytes : this.#want;
-      if (!state.isSaved && !(await this.#save())) return "stopped";
+      if (!state.isSaved && !(await this.#sender.save())) return "stopped";
       isOurs = false;
       const guard = guardBefore(lease.buffer, guardBytes + (this.#framer.offset - state.offset));
-      if (!(await this.#send(pieces, lease, guard))) return "stopped";
-      // A file that grows for ever has an end as of then too.
-      if (typeof this.#endMark === "number" && state.offset >= this.#endMark) this.#tellCaughtUp();
+      await this.#sender.send(pieces, lease, guard);
+      this.#endMark.passed(state.offset);
       return this.#isAtEnd() ? this.#reachedEnd() : "more";
     } finally {
       if (isOurs) lease.release();
@@ -324,7 +265,7 @@ export class Tailer {
 
   #takeStat(stat: FileStat): void {
     this.#size = stat.size;
-    if (this.#endMark === "unset") this.#endMark = stat.size;
+    this.#endMark.saw(stat.size);
     if (stat.size !== UNKNOWN_SIZE) this.state.size = stat.size;
   }
 
@@ -334,72 +275,9 @@ export class Tailer {
     return state.readEnd >= (this.#limit === undefined ? this.#size! : Math.min(this.#size!, this.#limit));
   }
 
-  /** Whatever was there when the end was marked has been read, also where the file became shorter since. */
   #reachedEnd(): ReadOutcome {
-    if (typeof this.#endMark === "number") this.#tellCaughtUp();
+    this.#endMark.passedAll();
     return "end";
-  }
-
-  #tellCaughtUp(): void {
-    this.#endMark = undefined;
-    this.#options.onCaughtUp(this.state);
-  }
-
-  // ------------------------------------------------------------ sending
-
-  /** Sends the pieces; takes over the lease. `guard`: the bytes before the end of the last piece. */
-  async #send(pieces: readonly Lines[], lease: Lease, guard: Buffer): Promise<boolean> {
-    const { state } = this;
-    const { counters, clock } = this.#options;
-    // Each batch gives back its own reference.
-    for (let extra = 1; extra < pieces.length; extra += 1) lease.retain();
-    for (let index = 0; index < pieces.length; index += 1) {
-      const piece = pieces[index]!;
-      const end = piece.offset + piece.bytes.length;
-      const range = state.rangeFrom === undefined ? undefined : { start: state.rangeFrom, end };
-      const batch = Batch.ofLines(state.origin, piece, lease, range);
-      try {
-        if (this.#sender.trySend(batch) !== "sent") {
-          await this.#waiting("the channel: what comes after it is slower", () =>
-            this.#sender.send(batch, { signal: this.#signal }),
-          );
-        }
-      } catch (error) {
-        // What was not taken is still ours; it is read again.
-        for (let left = index; left < pieces.length; left += 1) lease.release();
-        state.guard = Buffer.alloc(0);
-        throw error;
-      }
-      state.rangeFrom = undefined;
-      state.offset = end;
-      state.resumesAfter = resumesAfter(piece);
-      counters.bytes += piece.bytes.length;
-      counters.records += piece.count;
-    }
-    state.guard = guard;
-    state.noteMark(state.offset, contentMark(guard));
-    state.changedAtMs = clock.monotonic();
-    return true;
-  }
-
-  /** Makes the entry durable; tries until it is, or false when stopped. Dying before it: the file is new again. */
-  async #save(): Promise<boolean> {
-    const { positions, clock, random, notices } = this.#options;
-    const { state } = this;
-    const backoff = new Backoff({ initialMs: 100, maxMs: 5000 }, random);
-    while (!this.#signal.aborted) {
-      try {
-        await this.#waiting("the checkpoint store: its entry is to be durable first", () =>
-          positions.save(new Map([[state.key, state.toEntry()]])),
-        );
-        state.isSaved = true;
-        return true;
-      } catch (error) {
-        notices.unsaved(pathToText(state.path), toError(error));
-        await clock.sleep(backoff.next(), { signal: this.#signal });
-      }
-    }
-    return false;
   }
 
   // ------------------------------------------------------------ at the end
@@ -468,20 +346,11 @@ export class Tailer {
         pieces.push(rest);
       }
       if (pieces.length === 0) return;
-      if (!(await this.#save())) return;
+      if (!(await this.#sender.save())) return;
       isOurs = false;
-      await this.#send(pieces, lease, guardBefore(lease.buffer, count));
+      await this.#sender.send(pieces, lease, guardBefore(lease.buffer, count));
     } finally {
       if (isOurs) lease.release();
-    }
-  }
-
-  async #waiting<T>(what: string, wait: () => Promise<T>): Promise<T> {
-    this.#waitsFor = what;
-    try {
-      return await wait();
-    } finally {
-      this.#waitsFor = undefined;
     }
   }
 }
@@ -496,9 +365,4 @@ function startsWith(buffer: Buffer, guard: Buffer): boolean {
 /** A copy of the up to 256 bytes of `buffer` that end at `end`: the buffer itself goes back to the pool. */
 function guardBefore(buffer: Buffer, end: number): Buffer {
   return Buffer.from(buffer.subarray(Math.max(0, end - GUARD_BYTES), end));
-}
-
-function resumesAfter(piece: Lines): "line" | "cut" | "partial" {
-  if (piece.kind === "cut") return "cut";
-  return piece.kind === "partial" ? "partial" : "line";
 }

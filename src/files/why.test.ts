@@ -235,4 +235,21 @@ describe("TailerManager › reset", () => {
     await run.stop();
     expect(run.lines).toEqual(["1", "2"]);
   });
+
+  it("that fails while it is not durable yet where a file begins changes nothing", async () => {
+    bench.programs.append(LOG, "1\n");
+    const save = bench.positions.save.bind(bench.positions);
+    bench.positions.save = async () => {
+      throw new Error("TR_COMMIT_FAILED");
+    };
+    const run = await bench.start({ readFrom: "end" });
+    await bench.pass(300);
+    await expect(bench.clock.run(run.manager.reset(LOG))).rejects.toThrow("TR_COMMIT_FAILED");
+    bench.positions.save = save;
+    bench.programs.append(LOG, "2\n");
+    await bench.pass(10_000);
+    await run.stop();
+    expect(run.lines).toEqual(["2"]);
+    expect(bench.named("file_truncated")).toEqual([]);
+  });
 });

@@ -1,7 +1,7 @@
 import type { BaseOptions } from "@platformatic/kafka";
-import { errnoOf, StageError } from "../errors.ts";
-import { describeConnectionError } from "../runtime/connection-error.ts";
+import { errnoOf, StageError, toError } from "../errors.ts";
 import { type StageContext, tlsConnection } from "../stage/index.ts";
+import { describeFailure, isClosed, isRefusal } from "./failure.ts";
 import type { KafkaOptions } from "./options.ts";
 
 /** The client's package; it is optional, and loaded by who uses it. */
@@ -40,6 +40,20 @@ function fillIn(): void {
 const RETRIES = 20;
 const RETRY_DELAY_MS = 50;
 
+/** As the client hands itself over when it is about to try again. */
+interface Closable {
+  close(force: boolean): Promise<void>;
+}
+
+/**
+ * Whoever is refused asks once, not twenty times within a second: some lock out who is wrong too often. The client ends what
+ * waits for another try only when it is closed; who uses it makes the next one, ever later.
+ */
+function delayOfRetry(client: unknown, _operation: string, _attempt: number, _retries: number, error: Error): number {
+  if (isRefusal(error)) queueMicrotask(() => void (client as Closable).close(true).catch(toError));
+  return RETRY_DELAY_MS;
+}
+
 const MECHANISMS = { plain: "PLAIN", "scram-sha-256": "SCRAM-SHA-256", "scram-sha-512": "SCRAM-SHA-512" } as const;
 
 /** What every client of one component is made of. */
@@ -71,7 +85,7 @@ export class KafkaConnector {
       timeout: timeoutMs,
       connectTimeout: timeoutMs,
       retries: RETRIES,
-      retryDelay: RETRY_DELAY_MS,
+      retryDelay: delayOfRetry,
       autocreateTopics: false,
       ...(tls === undefined ? {} : { tls, ...(tls.servername === undefined ? {} : { tlsServerName: tls.servername }) }),
       ...(sasl === undefined
@@ -81,25 +95,17 @@ export class KafkaConnector {
           }),
     });
   }
-}
 
-/** Every error in a failure: the client's hold the errors of each try, and those the broker's answers. */
-function allOf(error: unknown): Error[] {
-  if (!(error instanceof Error)) return [];
-  const inner = "errors" in error && Array.isArray(error.errors) ? (error.errors as unknown[]) : [];
-  return [error, ...inner.flatMap(allOf), ...allOf(error.cause)];
-}
-
-/** Names of the broker's errors in a failure (`MESSAGE_TOO_LARGE`, ...; Kafka protocol, "Error Codes"). */
-export function brokerErrors(error: unknown): ReadonlySet<string> {
-  return new Set(allOf(error).flatMap((one) => ("apiId" in one && typeof one.apiId === "string" ? [one.apiId] : [])));
-}
-
-/** A failure in one line: what the broker said, else the last thing that went wrong. */
-export function describeFailure(error: unknown): string {
-  const errors = allOf(error);
-  const said = errors.find((one) => "apiId" in one && typeof one.apiId === "string");
-  if (said !== undefined) return `${said.message} (${(said as { apiId?: string }).apiId})`;
-  const last = errors.findLast((one) => !("errors" in one)) ?? errors[0];
-  return last === undefined ? String(error) : describeConnectionError(last);
+  /** A failure of one of these clients in one line, without secrets. */
+  describe(error: unknown): string {
+    if (!isClosed(error)) return describeFailure(error);
+    // What a broker says that refuses us is lost behind the end of the connection, if it says anything.
+    const { tls, sasl, bootstrapBrokers } = this.base;
+    const missing = [
+      ...(sasl === undefined ? ["a login (sasl)"] : []),
+      ...(tls !== undefined && tls.cert === undefined ? ["a certificate of ours (tls.cert and tls.key)"] : []),
+    ];
+    const question = missing.length === 0 ? "" : `; does it want ${missing.join(", or ")}?`;
+    return `${bootstrapBrokers.join(", ")}: the broker closed the connection${question}`;
+  }
 }

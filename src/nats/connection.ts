@@ -1,11 +1,13 @@
+import { isIP } from "node:net";
+import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type { JetStreamApiError, JetStreamManager } from "@nats-io/jetstream";
-import type { ConnectionOptions, NatsConnection } from "@nats-io/transport-node";
+import type { NatsConnection } from "@nats-io/transport-node";
 import { errnoOf, StageError, toError } from "../errors.ts";
-import { pathFromText } from "../runtime/byte-path.ts";
 import { describeConnectionError } from "../runtime/connection-error.ts";
-import { type StageContext, tlsConnection } from "../stage/index.ts";
+import { type StageContext, type TlsConnection, tlsConnection, tlsRemedy } from "../stage/index.ts";
 import { maskUrls } from "../telemetry/redact.ts";
-import type { NatsOptions } from "./options.ts";
+import { NatsLogin } from "./login.ts";
+import { type NatsOptions, type ServerAddress, serverOf } from "./options.ts";
 
 /** The client's packages; they are optional, and loaded by who uses them. */
 export interface NatsClient {
@@ -38,48 +40,82 @@ const PINGS_UNANSWERED = 2;
  */
 export class NatsConnector {
   readonly client: NatsClient;
-  readonly #connection: ConnectionOptions;
+  readonly #servers: readonly ServerAddress[];
+  readonly #login: NatsLogin;
+  readonly #tls: TlsConnection | undefined;
+  readonly #context: StageContext;
   readonly #timeoutMs: number;
 
-  private constructor(client: NatsClient, connection: ConnectionOptions, timeoutMs: number) {
+  private constructor(client: NatsClient, options: NatsOptions, tls: TlsConnection | undefined, context: StageContext) {
     this.client = client;
-    this.#connection = connection;
-    this.#timeoutMs = timeoutMs;
+    this.#servers = options.servers.map(serverOf);
+    this.#login = new NatsLogin(options, client.transport, context.fileSystem);
+    this.#tls = tls;
+    this.#context = context;
+    this.#timeoutMs = options.timeout_ms;
   }
 
-  /** @throws StageError: a package is missing, or a file cannot be read. */
+  /** @throws StageError: a package is missing, or a file cannot be read, or holds something else. */
   static async load(options: NatsOptions, context: StageContext): Promise<NatsConnector> {
     const client = await loadNats(context.name);
-    const { timeout_ms: timeoutMs } = options;
-    const { servers, isTls, ...login } = addressesOf(options.servers);
-    const connection: ConnectionOptions = {
-      ...login,
-      servers,
-      name: `tailrace ${context.name}`,
-      reconnect: false,
-      timeout: timeoutMs,
-      pingInterval: PING_INTERVAL_MS,
-      maxPingOut: PINGS_UNANSWERED,
-    };
-    if (options.tls.enabled || isTls)
-      // The client hands this on to node:tls as it is; its own type names a part of it only.
-      Object.assign(connection, { tls: await tlsConnection(options.tls, context) });
-    if (options.credentials !== undefined) {
-      const credentials = await readFile(options.credentials, context);
-      connection.authenticator = client.transport.credsAuthenticator(credentials);
+    const isTls = options.tls.enabled || options.servers.some((server) => serverOf(server).isTls);
+    const tls = isTls ? await tlsConnection(options.tls, context) : undefined;
+    const connector = new NatsConnector(client, options, tls, context);
+    try {
+      await connector.#login.options();
+    } catch (thrown) {
+      throw new StageError("TR_STAGE_OPEN", context.name, toError(thrown).message, { cause: thrown });
     }
-    return new NatsConnector(client, connection, timeoutMs);
+    return connector;
   }
 
-  /** A new connection; rejects with what is wrong, in words that can be shown. */
+  /** A new connection to one of the servers, tried in any order; rejects with what is wrong where, in words that can be shown. */
   async connect(): Promise<NatsConnection> {
-    try {
-      return await this.client.transport.connect(this.#connection);
-    } catch (thrown) {
-      const error = toError(thrown);
-      const cause = error.cause instanceof Error ? `: ${describeConnectionError(error.cause)}` : "";
-      throw new Error(maskUrls(`no connection to NATS: ${describeConnectionError(error)}${cause}`), { cause: thrown });
+    const { name, random } = this.#context;
+    const login = await this.#login.options();
+    const drawn = this.#servers.map((server) => ({ server, order: random.next() }));
+    const failures: string[] = [];
+    let last: unknown;
+    for (const { server } of drawn.sort((one, other) => one.order - other.order)) {
+      try {
+        return await this.client.transport.connect({
+          ...login,
+          servers: server.address,
+          name: `tailrace ${name}`,
+          reconnect: false,
+          timeout: this.#timeoutMs,
+          pingInterval: PING_INTERVAL_MS,
+          maxPingOut: PINGS_UNANSWERED,
+          // The client hands this on to node:tls as it is; its own type names a part of it only.
+          ...(this.#tls === undefined ? {} : { tls: tlsTo(server, this.#tls) as object }),
+        });
+      } catch (thrown) {
+        last = thrown;
+        failures.push(`${server.address}: ${this.#reasonOf(thrown)}`);
+        // The others would say the same: it is one login for all of them, and some lock out who is wrong too often.
+        if (thrown instanceof this.client.transport.AuthorizationError) break;
+      }
     }
+    throw new Error(maskUrls(`no connection to NATS: ${failures.join("; ")}`), { cause: last });
+  }
+
+  #reasonOf(thrown: unknown): string {
+    const error = toError(thrown);
+    if (error instanceof this.client.transport.AuthorizationError)
+      return `the server refuses ${this.#login.words} (${error.message})`;
+    const cause = error.cause instanceof Error ? `: ${describeConnectionError(error.cause)}` : "";
+    const remedy = this.#remedyOf(error);
+    return `${describeConnectionError(error)}${cause}${remedy === undefined ? "" : `; ${remedy}`}`;
+  }
+
+  #remedyOf(error: Error): string | undefined {
+    const remedy = tlsRemedy(error) ?? tlsRemedy(error.cause);
+    if (remedy !== undefined && this.#tls === undefined)
+      return `the server speaks TLS only: tls.enabled = true; ${remedy}`;
+    // What a server says that refuses our certificate may be lost behind the end of the connection.
+    if (this.#tls !== undefined && /^(?:ECONNRESET|EPIPE)$/.test(errnoOf(error) ?? ""))
+      return "does the server want a certificate of ours (tls.cert, tls.key), and trust it?";
+    return remedy;
   }
 
   /** The JetStream API over a connection; asking for it costs nothing. */
@@ -104,47 +140,11 @@ export const NATS_CODES = {
   wrongLastSequence: 10071,
 } as const;
 
-/** What user info there is becomes the login: the client knows none in URLs. One login for all servers. */
-function addressesOf(servers: readonly string[]): {
-  servers: string[];
-  isTls: boolean;
-  user?: string;
-  pass?: string;
-  token?: string;
-} {
-  const parsed = servers.map((server) => {
-    const [, scheme = "nats", userInfo, address] = /^(?:(nats|tls):\/\/)?(?:(.*)@)?(.*)$/.exec(server)!;
-    return { scheme, userInfo, address: address! };
-  });
-  const userInfo = parsed.find((server) => server.userInfo !== undefined)?.userInfo;
-  const [user, ...rest] = userInfo?.split(":") ?? [];
-  const login =
-    user === undefined
-      ? {}
-      : rest.length === 0
-        ? { token: decodeURIComponent(user) }
-        : { user: decodeURIComponent(user), pass: decodeURIComponent(rest.join(":")) };
+/** Over the socket that it upgrades, the client would check an address against "localhost". */
+function tlsTo({ host }: ServerAddress, tls: TlsConnection): TlsConnection {
+  if (tls.servername !== undefined || tls.checkServerIdentity !== undefined || isIP(host) === 0) return tls;
   return {
-    servers: parsed.map(({ address }) => address),
-    isTls: parsed.some(({ scheme }) => scheme === "tls"),
-    ...login,
+    ...tls,
+    checkServerIdentity: (_: string, certificate: PeerCertificate) => checkServerIdentity(host, certificate),
   };
-}
-
-async function readFile(path: string, { name, fileSystem }: StageContext): Promise<Uint8Array> {
-  try {
-    const handle = await fileSystem.open(pathFromText(path), "read");
-    try {
-      const { size } = await handle.stat();
-      const bytes = Buffer.alloc(size);
-      const filled = await handle.read(bytes, 0, size, 0);
-      return bytes.subarray(0, filled);
-    } finally {
-      await handle.close();
-    }
-  } catch (thrown) {
-    throw new StageError("TR_STAGE_OPEN", name, `credentials = "${path}" cannot be read: ${toError(thrown).message}`, {
-      cause: thrown,
-    });
-  }
 }

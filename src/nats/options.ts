@@ -1,22 +1,64 @@
+import { isIP } from "node:net";
 import { z } from "zod";
 import { checkTls, tlsFields } from "../stage/index.ts";
 
-/** A server without a scheme; `tls://` asks for TLS. */
-const SERVER = /^(?:(?:nats|tls):\/\/)?[^\s/]+$/;
+/** A server without a scheme is `nats://`; `tls://` asks for TLS. */
+const SERVER = /^(?:(nats|tls):\/\/)?(?:([^\s/]*)@)?([^\s/@]+)$/;
+
+export interface ServerAddress {
+  /** Host and port, nothing secret. */
+  readonly address: string;
+  readonly host: string;
+  readonly isTls: boolean;
+  readonly userInfo: string | undefined;
+}
+
+/** Parts of a server that has been checked. */
+export function serverOf(text: string): ServerAddress {
+  const [, scheme, userInfo, address] = SERVER.exec(text) as RegExpExecArray & { 3: string };
+  const host = /^\[(.*)\]/.exec(address)?.[1] ?? (isIP(address) === 0 ? address.replace(/:\d+$/, "") : address);
+  return { address, host, isTls: scheme === "tls", userInfo };
+}
+
+/** The servers without who we are there. */
+export const placesOf = (servers: readonly string[]): string =>
+  servers.map((server) => serverOf(server).address).join(",");
+
+function checkServers(servers: readonly string[], context: z.RefinementCtx): void {
+  for (const [index, server] of servers.entries()) {
+    // Only user info of a URL is masked wherever it is shown; and this message must not show it either.
+    if (server.includes("@") && !server.includes("://"))
+      context.addIssue({
+        code: "custom",
+        message: `user info needs nats:// or tls:// in front of it, where it is never shown (number ${index + 1})`,
+      });
+    else if (!SERVER.test(server))
+      context.addIssue({
+        code: "custom",
+        path: [index],
+        message: 'is no NATS address; such as "nats://127.0.0.1:4222", "tls://user:password@nats:4222"',
+      });
+  }
+}
 
 /** How to reach a NATS server: option fields that its source and its sink share. */
 export const natsFields = {
   servers: z
-    .array(
-      z.string().regex(SERVER, 'is no NATS address; such as "nats://127.0.0.1:4222", "tls://user:password@nats:4222"'),
-    )
+    .array(z.string())
     .min(1)
-    .describe('Servers of the cluster, any of them: "nats://host:port", with user and password (or a token) if asked.'),
+    .superRefine(checkServers)
+    .describe(
+      'Servers of the cluster, any of them: "nats://host:port", with user and password (or a token) if asked: ' +
+        '"tls://user:password@host:port". One login for all of them; `%40` and so on in place of `@`, `/`, `:`.',
+    ),
   credentials: z
     .string()
     .min(1)
     .optional()
-    .describe("File with the credentials of a user (a JWT and its key), as `nsc` writes it."),
+    .describe(
+      "File with the credentials of a user (a JWT and its key), as `nsc` writes it, or with the seed of an NKEY; read " +
+        "anew for each connection.",
+    ),
   tls: z
     .strictObject({ enabled: z.boolean().default(false).describe("Encrypt the connection."), ...tlsFields })
     .superRefine(checkTls)

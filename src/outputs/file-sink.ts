@@ -2,16 +2,18 @@ import { errnoOf, StageError, toError } from "../errors.ts";
 import type { Batch } from "../record/index.ts";
 import { type BytePath, pathToText } from "../runtime/byte-path.ts";
 import { delivered, type Marks, type Outcome, rejected, retry, type Sink, type SinkContext } from "../stage/index.ts";
+import { BatchAppends } from "./batch-appends.ts";
 import { OpenOutputs } from "./open-outputs.ts";
 import type { FileSinkOptions } from "./options.ts";
-import { Hold, type Output } from "./output.ts";
+import type { Hold, Output } from "./output.ts";
 import { OutputFolder, RefusedPath } from "./output-folder.ts";
 import { identityOf, isSameFile, outputMarkName, toJson } from "./output-mark.ts";
 import { OutputMarks } from "./output-marks.ts";
 import { OutputOpener } from "./output-opener.ts";
 import { OutputWatch } from "./output-watch.ts";
 import { type OutputNames, type Part, RecordRouting } from "./record-routing.ts";
-import { Rotation, RotationRefused, type Successor } from "./rotation.ts";
+import { Rotation, type Successor } from "./rotation.ts";
+import { RotationSchedule } from "./rotation-schedule.ts";
 import { settleRecordedOutputs } from "./start.ts";
 import { PathTemplate } from "./template.ts";
 
@@ -37,6 +39,7 @@ export class FileSink implements Sink {
   readonly #opener: OutputOpener;
   readonly #watch: OutputWatch;
   readonly #rotation: Rotation;
+  readonly #schedule: RotationSchedule;
   /** Only for paths with placeholders. */
   #folder: OutputFolder | undefined;
   readonly #routing: RecordRouting;
@@ -51,10 +54,6 @@ export class FileSink implements Sink {
   /** A foreign writer was seen: nothing is written or cut any more. */
   #isFailed = false;
   #noted: readonly Noted[] = [];
-  /** Outputs that the barrier under way holds back for their rotation. */
-  #held: readonly Output[] = [];
-  /** Rotations under way. */
-  readonly #rotating = new Set<Promise<void>>();
 
   private constructor(options: FileSinkOptions, context: SinkContext, parts: FileSinkParts) {
     this.#context = context;
@@ -69,6 +68,11 @@ export class FileSink implements Sink {
     this.#watch = new OutputWatch(context, this.#opener);
     const { keep } = options.rotate;
     this.#rotation = new Rotation(context, this.#marks, this.#opener, { keep, successor: parts.successor });
+    const rotating = { open: this.#open, opener: this.#opener, rotation: this.#rotation };
+    this.#schedule = new RotationSchedule(context, options.rotate, rotating, {
+      isWriting: () => this.#writing !== undefined,
+      isGoingBack: () => this.#isGoingBack,
+    });
   }
 
   /** @throws StageError if the output is locked, foreign or cannot be opened. */
@@ -149,7 +153,7 @@ export class FileSink implements Sink {
       this.#writing = undefined;
       done();
       // Outputs that this write kept from their rotation although nothing of it is in them.
-      this.#rotateIdle();
+      this.#schedule.rotateIdle();
     }
   }
 
@@ -161,29 +165,14 @@ export class FileSink implements Sink {
         `the batch goes to ${parts.length} outputs, max_open_outputs is ${this.#options.max_open_outputs}`,
       );
     }
-    const appends: Append[] = [];
+    const appends = new BatchAppends();
     for (const part of parts.map((plain) => this.#packed(plain))) {
       const output = await this.#ready(part, signal, appends);
       if ("kind" in output) return output;
-      // Two names may be one file, by a link within the folder: what goes there goes in one piece.
-      const append = appends.find((other) => other.output === output);
-      if (append === undefined) appends.push({ output, buffers: [...part.buffers], byteLength: part.byteLength });
-      else {
-        append.buffers.push(...part.buffers);
-        append.byteLength += part.byteLength;
-      }
+      appends.add(output, part);
     }
     if (this.#isGoingBack) return retry(GOING_BACK);
-    const results = await Promise.allSettled(
-      appends.map(({ output, buffers, byteLength }) => output.append(buffers, byteLength)),
-    );
-    const failure = results.find((result) => result.status === "rejected");
-    if (failure !== undefined) {
-      await Promise.all(appends.map(({ output }) => output.cutTo(output.length)));
-      throw failure.reason;
-    }
-    const now = this.#context.clock.now();
-    for (const { output, byteLength } of appends) output.accept(byteLength, now);
+    await appends.write(() => this.#context.clock.now());
     return delivered();
   }
 
@@ -194,50 +183,44 @@ export class FileSink implements Sink {
   }
 
   /** The part's output: open, mended, not held back and with room for it; or why the batch has to wait. */
-  async #ready(
-    { names, byteLength }: Part,
-    signal: AbortSignal,
-    appends: readonly Append[],
-  ): Promise<Output | Outcome> {
+  async #ready({ names, byteLength }: Part, signal: AbortSignal, appends: BatchAppends): Promise<Output | Outcome> {
     for (;;) {
       if (this.#isGoingBack || this.#isFailed) return retry(GOING_BACK);
       const output = await this.#find(names, appends);
-      if ("kind" in output || appends.some((append) => append.output === output)) return output;
+      if ("kind" in output || appends.has(output)) return output;
       if (output.hold !== undefined) {
         if (!(await released(output.hold, signal))) return retry("the sink is stopping");
         continue;
       }
       if (output.intent !== undefined) {
-        await this.#finishRotation(output);
+        await this.#schedule.finish(output);
         continue;
       }
       if (!output.isReady) await output.mend(() => this.#opener.reopen(output));
       this.#watch.look(output);
       if (output.rotation === "replaced" && output.isClean) {
-        await this.#replace(output);
+        await this.#schedule.replace(output);
         continue;
       }
-      if (this.#hasRoom(output, byteLength)) return output;
+      if (this.#isRewriting || this.#schedule.hasRoom(output, byteLength)) return output;
       output.rotation = "size";
       if (!output.isClean)
         return retry(`${pathToText(output.path)} is full and waits for its rotation`, { needsBarrier: true });
-      await this.#rotate(output);
+      await this.#schedule.rotate(output);
     }
   }
 
-  #hasRoom(output: Output, byteLength: number): boolean {
-    const max = this.#options.rotate.max_bytes;
-    const mayGrow = max === 0 || this.#isRewriting || !this.#mayRotate(output);
-    return mayGrow || output.length === 0 || output.length + byteLength <= max;
-  }
-
-  async #find(names: readonly BytePath[], appends: readonly Append[]): Promise<Output | Outcome> {
+  async #find(names: readonly BytePath[], appends: BatchAppends): Promise<Output | Outcome> {
     const key = names.join("/");
     const path = this.#fixed ?? this.#open.pathOf(key) ?? (await this.#folder!.place(names));
     const open = this.#open.use(path, key);
     if (open !== undefined) return open;
-    const isNeeded = (output: Output) => appends.some((append) => append.output === output);
-    if (!this.#isRewriting && !(await this.#open.makeRoom(isNeeded, (idle) => this.#closeIdle(idle)))) {
+    const makeRoom = () =>
+      this.#open.makeRoom(
+        (output) => appends.has(output),
+        (idle) => this.#closeIdle(idle),
+      );
+    if (!this.#isRewriting && !(await makeRoom())) {
       return retry("all open outputs wait for a barrier", { needsBarrier: true });
     }
     await this.#marks.forget(this.#marks.tooMany((other) => this.#open.has(other)));
@@ -245,7 +228,7 @@ export class FileSink implements Sink {
   }
 
   async #closeIdle(output: Output): Promise<void> {
-    if (this.#successor !== undefined && output.length > 0) return this.#rotate(output);
+    if (this.#successor !== undefined && output.length > 0) return this.#schedule.rotate(output);
     await output.finish();
     this.#open.drop(output);
     await output.close();
@@ -254,7 +237,7 @@ export class FileSink implements Sink {
 
   #put(output: Output, key: string): Output {
     this.#open.put(output, key);
-    this.#watchAge(output);
+    this.#schedule.watchAge(output);
     return output;
   }
 
@@ -281,20 +264,14 @@ export class FileSink implements Sink {
   prepare(): Promise<Marks> {
     // At this one instant lengths and sets describe the same records; nothing here may await.
     const noted: Noted[] = [];
-    const held: Output[] = [];
     for (const output of this.#open) {
-      if (this.#isFull(output)) output.rotation ??= "size";
-      if (output.rotation !== undefined && output.hold === undefined) {
-        output.hold = new Hold();
-        held.push(output);
-      }
+      this.#schedule.hold(output);
       if (output.length === output.committedLength) continue;
       output.notedLength = output.length;
       output.beginLook();
       noted.push({ output, mark: output.mark(output.length) });
     }
     this.#noted = noted;
-    this.#held = held;
     this.#isRewriting = false;
     return this.#makeDurable(noted);
   }
@@ -306,7 +283,7 @@ export class FileSink implements Sink {
     if (fatal !== undefined) {
       // Going back would cut what somebody else has written.
       this.#isFailed = true;
-      this.#releaseHeld();
+      this.#forgetBarrier();
       throw fatal;
     }
     if (reasons.length > 0) {
@@ -326,7 +303,7 @@ export class FileSink implements Sink {
   /** Back to the committed marks: what was written since is written again by the pipeline. */
   async #goBack(): Promise<void> {
     this.#isGoingBack = true;
-    this.#releaseHeld();
+    this.#forgetBarrier();
     await this.#writing;
     // A write that ended just before must be heard of before this barrier's failure is, or it would count as new.
     await this.#context.clock.sleep(1);
@@ -351,6 +328,11 @@ export class FileSink implements Sink {
     });
   }
 
+  #forgetBarrier(): void {
+    this.#schedule.releaseHeld();
+    this.#noted = [];
+  }
+
   async committed(): Promise<void> {
     for (const { output, mark } of this.#noted) {
       output.committedLength = mark.length;
@@ -358,150 +340,24 @@ export class FileSink implements Sink {
       this.#marks.committed(output.path, mark);
     }
     this.#noted = [];
-    await Promise.all(this.#held.map((output) => this.#rotateHeld(output)));
-    this.#held = [];
+    await this.#schedule.rotateHeld();
   }
 
-  // ------------------------------------------------------------ rotation
-
   rotate(): void {
-    for (const output of this.#open) if (output.length > 0) output.rotation ??= "signal";
-    this.#rotateIdle();
+    this.#schedule.wantAll();
   }
 
   /** Rotates what was not written for so long, milliseconds of the wall clock. */
   rotateUnwritten(idleMs: number): void {
-    const nowMs = this.#context.clock.now();
-    for (const output of this.#open) {
-      if (output.length > 0 && nowMs - output.writtenAtMs >= idleMs) output.rotation ??= "age";
-    }
-    this.#rotateIdle();
+    this.#schedule.wantUnwritten(idleMs);
   }
 
-  /** Rotates at once what wants it and has nothing uncommitted: no barrier will come for it. */
-  #rotateIdle(): void {
-    if (this.#writing !== undefined || this.#isGoingBack) return;
-    for (const output of this.#open) {
-      const { rotation } = output;
-      if (rotation === undefined || rotation === "replaced" || output.hold !== undefined || !output.isClean) continue;
-      if (!output.isReady) continue;
-      output.hold = new Hold();
-      void this.#rotateHeld(output);
-    }
-  }
-
-  async #rotateHeld(output: Output): Promise<void> {
-    const rotating = this.#rotateIfClean(output);
-    this.#rotating.add(rotating);
-    await rotating;
-    this.#rotating.delete(rotating);
-  }
-
-  async #rotateIfClean(output: Output): Promise<void> {
-    try {
-      if (!output.isClean || !output.isReady || this.#isGoingBack) return;
-      if (output.rotation === "replaced") await this.#replace(output);
-      else if (output.length > 0) await this.#rotate(output);
-      else output.rotation = undefined;
-    } catch (error) {
-      // The next append, or barrier, carries on from where this stands.
-      if (!output.isTroubleTold) {
-        const facts = { path: pathToText(output.path), error: toError(error).message };
-        this.#context.log.warn(facts, "the output could not be rotated yet");
-      }
-      output.isTroubleTold = true;
-    } finally {
-      this.#release(output);
-    }
-  }
-
-  #releaseHeld(): void {
-    for (const output of this.#held) this.#release(output);
-    this.#held = [];
-    this.#noted = [];
-  }
-
-  #release(output: Output): void {
-    output.hold?.release();
-    output.hold = undefined;
-  }
-
-  #isFull(output: Output): boolean {
-    const max = this.#options.rotate.max_bytes;
-    return max > 0 && output.length >= max && this.#mayRotate(output);
-  }
-
-  #mayRotate(output: Output): boolean {
-    return this.#context.clock.monotonic() >= output.rotateNotBeforeMs;
-  }
-
-  async #rotate(output: Output): Promise<void> {
-    // An earlier try may have renamed it by now: another intent would name a file that is not there.
-    if (output.intent === undefined) {
-      await output.finish();
-      output.intent = await this.#rotation.intend(output.path, output.identity);
-    }
-    await this.#finishRotation(output);
-  }
-
-  /** Resolves with a new output in the place of this one, or with this one as it was if it cannot be renamed. */
-  async #finishRotation(output: Output): Promise<void> {
-    try {
-      const fresh = await this.#rotation.finish(output.path);
-      if (fresh !== undefined) await this.#exchange(output, fresh);
-      else {
-        this.#open.drop(output);
-        await output.close();
-      }
-    } catch (error) {
-      if (!(error instanceof RotationRefused)) throw error;
-      output.intent = undefined;
-      output.rotation = undefined;
-      const { clock } = this.#context;
-      output.rotateNotBeforeMs = clock.monotonic() + REFUSED_MS;
-      output.ageTimer?.cancel();
-      output.ageTimer = clock.after(REFUSED_MS, () => this.#watchAge(output));
-      this.#context.log.warn(
-        { path: pathToText(output.path) },
-        `${error.message}; it is appended to, and tried again later`,
-      );
-    }
-  }
-
-  /** Somebody else renamed or deleted it: the old one is finished, a new one begun. */
-  async #replace(output: Output): Promise<void> {
-    await output.finish();
-    const { links } = await output.stat();
-    this.#opener.reportGone(output.path, links > 0);
-    await this.#exchange(output, await this.#opener.begin(output.path));
-  }
-
-  async #exchange(old: Output, fresh: Output): Promise<void> {
-    this.#open.exchange(fresh);
-    this.#watchAge(fresh);
-    await old.close();
-  }
-
-  #watchAge(output: Output): void {
-    const max = this.#options.rotate.max_age_ms;
-    if (max === 0) return;
-    const { clock } = this.#context;
-    const restMs = output.createdAtMs + max - clock.now();
-    output.ageTimer = clock.after(Math.max(0, restMs), () => {
-      // An empty one has nothing to close, and a long wait may end early.
-      if (output.length === 0) output.ageTimer = clock.after(max, () => this.#watchAge(output));
-      else if (output.createdAtMs + max > clock.now()) this.#watchAge(output);
-      else {
-        output.rotation ??= "age";
-        this.#rotateIdle();
-      }
-    });
-  }
+  // ------------------------------------------------------------ the end
 
   async [Symbol.asyncDispose](): Promise<void> {
     // The barrier that held these may never be committed.
-    for (const output of this.#held) this.#release(output);
-    await Promise.all(this.#rotating);
+    this.#schedule.releaseHeld();
+    await this.#schedule.settled();
     for (const output of [...this.#open]) {
       if (!this.#isFailed) await this.#leave(output);
       await output.close();
@@ -520,7 +376,7 @@ export class FileSink implements Sink {
       }
       await output.finish();
       if (this.#successor === undefined) return;
-      if (output.intent !== undefined || output.committedLength > 0) await this.#rotate(output);
+      if (output.intent !== undefined || output.committedLength > 0) await this.#schedule.rotate(output);
       else await this.#removeEmpty(output.path);
     } catch {
       // The next start sees to it.
@@ -538,12 +394,6 @@ export interface FileSinkParts {
   readonly successor?: Successor;
 }
 
-interface Append {
-  readonly output: Output;
-  readonly buffers: Buffer[];
-  byteLength: number;
-}
-
 interface Noted {
   readonly output: Output;
   mark: ReturnType<Output["mark"]>;
@@ -553,9 +403,6 @@ const GOING_BACK = "what was written since the last commit is taken back and wri
 
 /** A disk in trouble is not asked more often than that. */
 const TROUBLE_MS = 100;
-
-/** A file that could not be renamed is not tried again for so long. */
-const REFUSED_MS = 60_000;
 
 /** What a name that is too long gives, one that is a folder, or one below a file. */
 const IMPOSSIBLE_PATHS = new Set(["ENAMETOOLONG", "ENOTDIR", "EISDIR", "ELOOP"]);

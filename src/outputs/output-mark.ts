@@ -1,4 +1,5 @@
 import type { Json } from "../checkpoint/checkpoint-store.ts";
+import { errnoOf } from "../errors.ts";
 import type { BytePath } from "../runtime/byte-path.ts";
 import type { FileStat, FileSystem } from "../runtime/file-system.ts";
 
@@ -97,4 +98,14 @@ export function isSameFile(one: FileIdentity, other: FileIdentity): boolean {
   if (one.inode !== other.inode) return false;
   if (one.birthNs !== "0" && other.birthNs !== "0") return one.birthNs === other.birthNs;
   return one.fileSystem === other.fileSystem;
+}
+
+/** Whether this very file has the name; false where nothing has it. */
+export async function isFileAt(fileSystem: FileSystem, path: BytePath, identity: FileIdentity): Promise<boolean> {
+  try {
+    return isSameFile(identity, identityOf(await fileSystem.lstat(path), fileSystem));
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return false;
+    throw error;
+  }
 }

@@ -2,7 +2,7 @@ import { errnoOf, toError } from "../errors.ts";
 import { type BytePath, folderOf, pathToText } from "../runtime/byte-path.ts";
 import type { Marks, SinkContext } from "../stage/index.ts";
 import type { Output } from "./output.ts";
-import { type ClosedOutput, type FileIdentity, identityOf, isSameFile, type RotationIntent } from "./output-mark.ts";
+import { type ClosedOutput, type FileIdentity, isFileAt, type RotationIntent } from "./output-mark.ts";
 import type { OutputMarks } from "./output-marks.ts";
 import type { OutputOpener } from "./output-opener.ts";
 import { freeName } from "./rotated-name.ts";
@@ -68,7 +68,7 @@ export class Rotation {
       return undefined;
     }
     const closed = [...(this.#marks.closed.get(path) ?? [])];
-    const isThere = await this.#isAt(intent.to, intent);
+    const isThere = await isFileAt(fileSystem, intent.to, intent);
     if (this.#keep > 0 && isThere) closed.push({ path: intent.to, ...identityIn(intent) });
     const output = await this.#opener.begin(path, { intent: null, closed });
     log.info({ path: pathToText(path), closed: pathToText(intent.to) }, "the output was rotated");
@@ -79,7 +79,7 @@ export class Rotation {
   async #rename(path: BytePath, intent: RotationIntent): Promise<RotationIntent> {
     const { fileSystem } = this.#context;
     let current = intent;
-    while (await this.#isAt(path, current)) {
+    while (await isFileAt(fileSystem, path, current)) {
       try {
         await fileSystem.renameNoReplace(path, current.to);
       } catch (error) {
@@ -103,16 +103,6 @@ export class Rotation {
     return freeName(fileSystem, path, clock.now(), (name) => this.#successor?.isTaken(name) ?? false);
   }
 
-  async #isAt(path: BytePath, identity: FileIdentity): Promise<boolean> {
-    const { fileSystem } = this.#context;
-    try {
-      return isSameFile(identity, identityOf(await fileSystem.lstat(path), fileSystem));
-    } catch (error) {
-      if (errnoOf(error) === "ENOENT") return false;
-      throw error;
-    }
-  }
-
   /** Deletes the oldest closed outputs. Only those on the list, and only while the name still shows the same file. */
   async #removeBeyond(path: BytePath): Promise<void> {
     const { fileSystem, log } = this.#context;
@@ -120,7 +110,7 @@ export class Rotation {
     const beyond = closed.slice(0, Math.max(0, closed.length - this.#keep));
     if (beyond.length === 0) return;
     try {
-      for (const old of beyond) if (await this.#isAt(old.path, old)) await fileSystem.unlink(old.path);
+      for (const old of beyond) if (await isFileAt(fileSystem, old.path, old)) await fileSystem.unlink(old.path);
       await this.#marks.save(path, { closed: closed.slice(beyond.length) });
     } catch (error) {
       // They stay on the list for the next rotation.

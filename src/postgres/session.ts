@@ -162,6 +162,10 @@ export class PgSession {
     timer.cancel();
   }
 
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   /** At once; what is under way fails, and its outcome is unknown. */
   destroy(reason: string): void {
     if (this.#trouble !== undefined) return;

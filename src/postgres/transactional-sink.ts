@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { StageError, toError } from "../errors.ts";
+import { StageError } from "../errors.ts";
 import type { Batch } from "../record/batch.ts";
 import {
   delivered,
@@ -24,6 +24,7 @@ import {
 } from "./claim.ts";
 import { loadDrivers } from "./driver.ts";
 import { type FailureKind, failureOf, PgFailure } from "./failure.ts";
+import { probePostgres } from "./reader.ts";
 import { PgSession } from "./session.ts";
 
 /** Batches in `write` at once; those that wait for one transaction go together into the next. */
@@ -128,24 +129,15 @@ export class TransactionalSink<Rows> implements Sink {
     context: { readonly name: string; readonly clock: SinkContext["clock"] },
     target: Target<Rows>,
   ): Promise<void> {
-    const { name, clock } = context;
-    const session = await PgSession.open(
-      { ...options, applicationName: sessionNameOf(name), clock },
-      new AbortController().signal,
-    ).catch((thrown: unknown) => {
-      throw new StageError("TR_STAGE_OPEN", name, toError(thrown).message);
+    await probePostgres(options, context, {
+      what: target.name,
+      async find(session) {
+        await session.batch(["BEGIN"]);
+        await makePositionTables(session);
+        await target.prepare(session);
+        await session.batch(["ROLLBACK"]);
+      },
     });
-    try {
-      await session.batch(["BEGIN"]);
-      await makePositionTables(session);
-      await target.prepare(session);
-      await session.batch(["ROLLBACK"]);
-    } catch (thrown) {
-      if (thrown instanceof StageError) throw thrown;
-      throw new StageError("TR_STAGE_OPEN", name, `${target.name}: ${toError(thrown).message}`);
-    } finally {
-      await session.close();
-    }
   }
 
   recover(): Promise<Recovered> {

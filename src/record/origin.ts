@@ -40,6 +40,11 @@ export function fileOrigin(source: string, key: string, generation: number, file
   };
 }
 
+/** The origin of what is no file: `key` names a partition or a stream for good, or one run of a source that cannot repeat. */
+export function streamOrigin(kind: "replayable" | "fleeting", source: string, key: string): Origin {
+  return { source, key, kind, recordIdPrefix: recordIdPrefix(`${source}\0${key}`, 0), file: undefined };
+}
+
 /** 16 hex digits: 64 bits are plenty for the files one agent ever sees. */
 export function recordIdPrefix(key: string, generation: number): string {
   return createHash("sha256").update(`${key}\0${generation}`).digest("hex").slice(0, 16);

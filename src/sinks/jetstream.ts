@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { StageError, toError } from "../errors.ts";
 import { NatsConnector } from "../nats/connection.ts";
-import { natsFields, natsName, natsSubject } from "../nats/options.ts";
+import { natsFields, natsName, natsSubject, placesOf } from "../nats/options.ts";
 import { defineSink, encoding, retryOptions, timeoutMs } from "../stage/index.ts";
 import { JetStreamSink } from "./jetstream/jetstream-sink.ts";
 import { TargetStream } from "./jetstream/target-stream.ts";
@@ -38,7 +38,7 @@ export const jetstreamSink = defineSink({
   summary: "Publishes records into a NATS JetStream stream, each exactly once.",
   options,
   guarantee: ({ exactly_once: isExact }) => (isExact ? "exactly_once" : "at_least_once"),
-  target: ({ servers, stream, subject }) => `${servers.join(",")} ${stream} ${subject}`,
+  target: ({ servers, stream, subject }) => `${placesOf(servers)} ${stream} ${subject}`,
   async open(checked, context) {
     return new JetStreamSink(checked, await NatsConnector.load(checked, context), context);
   },

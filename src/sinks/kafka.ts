@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { StageError } from "../errors.ts";
-import { brokerErrors, describeFailure, KafkaConnector } from "../kafka/client.ts";
+import { KafkaConnector } from "../kafka/client.ts";
+import { brokerErrors } from "../kafka/failure.ts";
 import { kafkaFields, topicName } from "../kafka/options.ts";
 import { defineSink, encoding, retryOptions, timeoutMs } from "../stage/index.ts";
 import { KafkaSink } from "./kafka/kafka-sink.ts";
@@ -57,14 +58,15 @@ export const kafkaSink = defineSink({
     return new KafkaSink(checked, await KafkaConnector.load(checked, context), context);
   },
   async probe(checked, context) {
-    const { base, client } = await KafkaConnector.load(checked, context);
+    const connector = await KafkaConnector.load(checked, context);
+    const { base, client } = connector;
     const admin = new client.Admin({ ...base, retries: 0 });
     try {
       await admin.metadata({ topics: [checked.topic], forceUpdate: true });
     } catch (thrown) {
       const reason = brokerErrors(thrown).has("UNKNOWN_TOPIC_OR_PARTITION")
         ? `there is no topic ${checked.topic}`
-        : describeFailure(thrown);
+        : connector.describe(thrown);
       throw new StageError("TR_STAGE_OPEN", context.name, reason);
     } finally {
       await admin.close();

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { StageError } from "../errors.ts";
-import { brokerErrors, describeFailure, KafkaConnector } from "../kafka/client.ts";
+import { KafkaConnector } from "../kafka/client.ts";
+import { brokerErrors } from "../kafka/failure.ts";
 import { kafkaFields, topicName } from "../kafka/options.ts";
 import { defineSource, timeoutMs } from "../stage/index.ts";
 import { KafkaSource } from "./kafka/kafka-source.ts";
@@ -53,14 +54,15 @@ export const kafkaSource = defineSource({
     return new KafkaSource(checked, await KafkaConnector.load(checked, context), context);
   },
   async probe(checked, context) {
-    const { base, client } = await KafkaConnector.load(checked, context);
+    const connector = await KafkaConnector.load(checked, context);
+    const { base, client } = connector;
     const admin = new client.Admin({ ...base, retries: 0 });
     try {
       await admin.metadata({ topics: [...checked.topics], forceUpdate: true });
     } catch (thrown) {
       const reason = brokerErrors(thrown).has("UNKNOWN_TOPIC_OR_PARTITION")
         ? `not all of these topics are there: ${checked.topics.join(", ")}`
-        : describeFailure(thrown);
+        : connector.describe(thrown);
       throw new StageError("TR_STAGE_OPEN", context.name, reason);
     } finally {
       await admin.close();

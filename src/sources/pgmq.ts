@@ -1,8 +1,7 @@
 import { z } from "zod";
-import { StageError, toError } from "../errors.ts";
 import { postgresUrl } from "../postgres/address.ts";
 import { loadDrivers } from "../postgres/driver.ts";
-import { PgSession } from "../postgres/session.ts";
+import { probePostgres } from "../postgres/reader.ts";
 import { defineSource, timeoutMs } from "../stage/index.ts";
 import { describeQueue, QueueSource } from "./pgmq/queue-source.ts";
 
@@ -63,19 +62,9 @@ export const pgmqSource = defineSource({
       context,
     );
   },
-  async probe({ url, queue, timeout_ms }, { name, clock }) {
-    let session: PgSession | undefined;
-    try {
-      session = await PgSession.open(
-        { url, applicationName: `tailrace ${name}`, timeoutMs: timeout_ms, clock },
-        new AbortController().signal,
-      );
-      await describeQueue(session, queue, name);
-    } catch (thrown) {
-      if (thrown instanceof StageError) throw thrown;
-      throw new StageError("TR_STAGE_OPEN", name, toError(thrown).message);
-    } finally {
-      await session?.close();
-    }
-  },
+  probe: ({ url, queue, timeout_ms }, context) =>
+    probePostgres({ url, timeoutMs: timeout_ms }, context, {
+      what: `queue ${queue}`,
+      find: (session) => describeQueue(session, queue, context.name),
+    }),
 });

@@ -1,8 +1,7 @@
 import { z } from "zod";
-import { StageError, toError } from "../errors.ts";
 import { postgresUrl } from "../postgres/address.ts";
 import { loadDrivers } from "../postgres/driver.ts";
-import { PgSession } from "../postgres/session.ts";
+import { probePostgres } from "../postgres/reader.ts";
 import { defineSource, timeoutMs } from "../stage/index.ts";
 import { describeCursorTable } from "./postgres/cursor-table.ts";
 import { TableSource } from "./postgres/table-source.ts";
@@ -50,19 +49,9 @@ export const postgresSource = defineSource({
       context,
     );
   },
-  async probe({ url, table, cursor_column, timeout_ms }, { name, clock }) {
-    let session: PgSession | undefined;
-    try {
-      session = await PgSession.open(
-        { url, applicationName: `tailrace ${name}`, timeoutMs: timeout_ms, clock },
-        new AbortController().signal,
-      );
-      await describeCursorTable(session, table, cursor_column, name);
-    } catch (thrown) {
-      if (thrown instanceof StageError) throw thrown;
-      throw new StageError("TR_STAGE_OPEN", name, toError(thrown).message);
-    } finally {
-      await session?.close();
-    }
-  },
+  probe: ({ url, table, cursor_column, timeout_ms }, context) =>
+    probePostgres({ url, timeoutMs: timeout_ms }, context, {
+      what: `table ${table}`,
+      find: (session) => describeCursorTable(session, table, cursor_column, context.name),
+    }),
 });

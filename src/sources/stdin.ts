@@ -4,8 +4,8 @@ import { LineFramer } from "../codec/line-framer.ts";
 import { ChannelClosedError, StageError, toError } from "../errors.ts";
 import { Batch } from "../record/batch.ts";
 import type { Lines } from "../record/lines.ts";
-import { type Origin, recordIdPrefix } from "../record/origin.ts";
-import { untilWoken } from "../runtime/until-woken.ts";
+import { type Origin, streamOrigin } from "../record/origin.ts";
+import { unlessAborted } from "../runtime/unless-aborted.ts";
 import type { Source, SourceContext, SourceStatus } from "../stage/contract.ts";
 import { defineSource } from "../stage/define.ts";
 import { encodeDelimiter, encodingLabel, encodingName, lineDelimiter, maxLineBytes } from "../stage/text-options.ts";
@@ -42,14 +42,7 @@ export class StdinSource implements Source {
     this.#context = context;
     this.#input = input;
     // Each run is a stream of its own: offsets start again at 0, and record ids must not.
-    const key = `stdin:${context.random.hex(16)}`;
-    this.#origin = {
-      source: context.name,
-      key,
-      kind: "fleeting",
-      recordIdPrefix: recordIdPrefix(`${context.name}\0${key}`, 0),
-      file: undefined,
-    };
+    this.#origin = streamOrigin("fleeting", context.name, `stdin:${context.random.hex(16)}`);
     this.#framer = new LineFramer({
       delimiter: encodeDelimiter(chosen.line_delimiter, encoding),
       maxLineBytes: chosen.max_line_bytes,
@@ -67,7 +60,8 @@ export class StdinSource implements Source {
     const iterator = this.#input[Symbol.asyncIterator]();
     try {
       for (;;) {
-        const step = await nextOf(iterator, signal);
+        // A step that comes after the end is nobody's.
+        const step = await unlessAborted(iterator.next(), signal);
         if (step === undefined) break;
         if (step.done === true) {
           await this.#take(Buffer.alloc(0), true, signal);
@@ -127,21 +121,4 @@ export class StdinSource implements Source {
       }
     }
   }
-}
-
-/** What comes next; undefined once `signal` aborts. A step that comes later still is nobody's. */
-async function nextOf<T>(iterator: AsyncIterator<T>, signal: AbortSignal): Promise<IteratorResult<T> | undefined> {
-  let outcome: { readonly step: IteratorResult<T> } | { readonly error: unknown } | undefined;
-  const reading = iterator.next().then(
-    (step) => {
-      outcome = { step };
-    },
-    (error: unknown) => {
-      outcome = { error };
-    },
-  );
-  await untilWoken(signal, (wake) => void reading.then(wake));
-  if (outcome === undefined || signal.aborted) return undefined;
-  if ("error" in outcome) throw outcome.error;
-  return outcome.step;
 }

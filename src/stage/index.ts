@@ -35,5 +35,7 @@ export {
   type StoredFiles,
   type TransformDefinition,
 } from "./define.ts";
+export { readOptionFile } from "./option-file.ts";
 export { encoding, retryOptions, secret, timeoutMs } from "./options.ts";
-export { checkTls, type TlsConnection, type TlsOptions, tlsConnection, tlsFields } from "./tls.ts";
+export { checkTls, type TlsConnection, type TlsOptions, tlsConnection, tlsFields, tlsRemedy } from "./tls.ts";
+export { Upstream } from "./upstream.ts";

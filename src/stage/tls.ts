@@ -1,7 +1,11 @@
+import { X509Certificate } from "node:crypto";
+import { isIP } from "node:net";
+import { checkServerIdentity, createSecureContext, type PeerCertificate } from "node:tls";
 import { z } from "zod";
-import { StageError, toError } from "../errors.ts";
-import { pathFromText } from "../runtime/byte-path.ts";
+import { errnoOf, StageError, toError } from "../errors.ts";
+import { describeConnectionError } from "../runtime/connection-error.ts";
 import type { StageContext } from "./contract.ts";
+import { readOptionFile } from "./option-file.ts";
 
 /** `[sinks.NAME.tls]`: whom to trust and who we are. Files are PEM, read when the sink is opened. */
 export const tlsFields = {
@@ -27,6 +31,8 @@ export interface TlsOptions {
 export interface TlsConnection {
   rejectUnauthorized: boolean;
   servername?: string;
+  /** Set where the name to check is an address: such a name is never asked for (RFC 6066, section 3). */
+  checkServerIdentity?: (host: string, certificate: PeerCertificate) => Error | undefined;
   ca?: Buffer;
   cert?: Buffer;
   key?: Buffer;
@@ -41,7 +47,7 @@ export function checkTls(options: TlsOptions, context: z.RefinementCtx): void {
 
 /**
  * Reads the files.
- * @throws StageError `TR_STAGE_OPEN`: a file cannot be read.
+ * @throws StageError `TR_STAGE_OPEN`: a file cannot be read, or does not hold what its key says.
  */
 export async function tlsConnection(options: TlsOptions, context: StageContext): Promise<TlsConnection> {
   const connection: TlsConnection = { rejectUnauthorized: options.verify };
@@ -51,33 +57,52 @@ export async function tlsConnection(options: TlsOptions, context: StageContext):
       `${context.name}: tls.verify = false: the certificate is not checked`,
     );
   }
-  if (options.server_name !== undefined) connection.servername = options.server_name;
-  for (const part of ["ca", "cert", "key"] as const) {
-    const path = options[part];
-    if (path !== undefined) connection[part] = await read(path, `tls.${part}`, context);
+  const { server_name: name } = options;
+  if (name !== undefined && isIP(name) === 0) connection.servername = name;
+  else if (name !== undefined)
+    connection.checkServerIdentity = (_host, certificate) => checkServerIdentity(name, certificate);
+  try {
+    for (const part of ["ca", "cert", "key"] as const) {
+      const path = options[part];
+      if (path !== undefined) connection[part] = await readOptionFile(`tls.${part}`, path, context.fileSystem);
+    }
+    checkFiles(options, connection);
+  } catch (thrown) {
+    throw new StageError("TR_STAGE_OPEN", context.name, toError(thrown).message, { cause: thrown });
   }
   return connection;
 }
 
-async function read(path: string, key: string, { name, fileSystem }: StageContext): Promise<Buffer> {
-  try {
-    const handle = await fileSystem.open(pathFromText(path), "read");
+/** OpenSSL takes a file of authorities without any for none, and tells of half a pair at each connection only. */
+function checkFiles(options: TlsOptions, { ca, cert, key }: TlsConnection): void {
+  const check = (what: string, test: () => unknown) => {
     try {
-      const { size } = await handle.stat();
-      const bytes = Buffer.alloc(size);
-      let filled = 0;
-      while (filled < size) {
-        const count = await handle.read(bytes, filled, size - filled, filled);
-        if (count === 0) break;
-        filled += count;
-      }
-      return bytes.subarray(0, filled);
-    } finally {
-      await handle.close();
+      test();
+    } catch (thrown) {
+      throw new Error(`${what}: ${describeConnectionError(toError(thrown))}`, { cause: thrown });
     }
-  } catch (thrown) {
-    throw new StageError("TR_STAGE_OPEN", name, `${key} = "${path}" cannot be read: ${toError(thrown).message}`, {
-      cause: thrown,
-    });
-  }
+  };
+  if (ca !== undefined) check(`tls.ca = "${options.ca}" holds no certificate in PEM`, () => new X509Certificate(ca));
+  if (cert === undefined || key === undefined) return;
+  check(`tls.cert = "${options.cert}" holds no certificate in PEM`, () => new X509Certificate(cert));
+  const pair = `tls.key = "${options.key}" is no key, without a passphrase, of tls.cert = "${options.cert}"`;
+  check(pair, () => createSecureContext({ cert, key }));
+}
+
+/** What mends a failure of TLS, by its code in Node and OpenSSL (X509_V_ERR_..., alerts of RFC 8446, section 6). */
+const REMEDIES: readonly (readonly [RegExp, string])[] = [
+  [/^(?:UNABLE_TO_(?:VERIFY_LEAF_SIGNATURE|GET_ISSUER_CERT.*)|.*SELF_SIGNED_CERT.*)$/, "name in tls.ca who signed it"],
+  [/^CERT_HAS_EXPIRED$/, "the server needs a new one"],
+  [/^ERR_TLS_CERT_ALTNAME_INVALID$/, "tls.server_name says what name to check instead"],
+  [/^ERR_SSL_(?:WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG)$/, "the server does not speak TLS there"],
+  [
+    /_ALERT_(?:CERTIFICATE_REQUIRED|UNKNOWN_CA|BAD_CERTIFICATE|CERTIFICATE_(?:EXPIRED|REVOKED|UNKNOWN))$/,
+    "the server wants a certificate of ours that it trusts: tls.cert and tls.key",
+  ],
+];
+
+/** In a few words what to do about a failure of TLS; undefined where the error is another one. */
+export function tlsRemedy(error: unknown): string | undefined {
+  const code = errnoOf(error);
+  return code === undefined ? undefined : REMEDIES.find(([pattern]) => pattern.test(code))?.[1];
 }

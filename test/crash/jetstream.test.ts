@@ -24,6 +24,16 @@ async function arrivedIn(servers: NatsServers, stream: string): Promise<string[]
   }
 }
 
+const sinkOf = ({ urls }: NatsServers) =>
+  `type = "jetstream"\nservers = ${JSON.stringify(urls)}\nstream = "LOGS"\nsubject = "logs.app"\ncreate = true\nencoding = "raw"\ntimeout_ms = 2000\nretry = { initial_ms = 20, max_ms = 100 }`;
+
+async function restart({ node }: NatsServers, random: SeededRandom): Promise<void> {
+  await node.kill();
+  await passing(random.int(0, 300));
+  await node.start();
+  await passing(random.int(0, 600));
+}
+
 describe.skipIf(!needs("nats-server"))("agent › kill -9 with JetStream", () => {
   it(
     `publishes each line once and in order, whoever of agent and server is killed (seed ${SEED})`,
@@ -31,22 +41,13 @@ describe.skipIf(!needs("nats-server"))("agent › kill -9 with JetStream", () =>
       const random = new SeededRandom(SEED);
       await using servers = await NatsServers.start();
       await using machine = new CrashMachine();
-      const config = machine.configure({
-        sink: `type = "jetstream"\nservers = ${JSON.stringify(servers.urls)}\nstream = "LOGS"\nsubject = "logs.app"\ncreate = true\nencoding = "raw"\ntimeout_ms = 2000\nretry = { initial_ms = 20, max_ms = 100 }`,
-      });
+      const config = machine.configure({ sink: sinkOf(servers) });
       const writer = await machine.writer({ ...WRITER, seed: SEED });
       for (let round = 0; round < ROUNDS; round += 1) {
         const agent = machine.agent(config);
         await passing(random.int(300, 1200));
-        if (random.chance(0.5)) {
-          await servers.node.kill();
-          await passing(random.int(0, 300));
-          await servers.node.start();
-          await passing(random.int(0, 600));
-        }
-        expect(agent.isOver, agent.stderr).toBe(false);
-        agent.kill();
-        await agent.exited;
+        if (random.chance(0.5)) await restart(servers, random);
+        await agent.killAtWork();
       }
       const written = await writer.stop();
       const exit = await machine.agent(config, "--once").end();
@@ -64,10 +65,9 @@ describe.skipIf(!needs("nats-server"))("agent › kill -9 with JetStream", () =>
       const random = new SeededRandom(SEED + 1);
       await using servers = await NatsServers.start();
       await using machine = new CrashMachine();
-      const sink = `type = "jetstream"\nservers = ${JSON.stringify(servers.urls)}\nstream = "LOGS"\nsubject = "logs.app"\ncreate = true\nencoding = "raw"\ntimeout_ms = 2000\nretry = { initial_ms = 20, max_ms = 100 }`;
       // One agent does both: what it publishes it reads again, into the file.
       const config = machine.configure({
-        sink,
+        sink: sinkOf(servers),
         more: `[sources.stream]\ntype = "jetstream"\nservers = ${JSON.stringify(servers.urls)}\nstream = "LOGS"\nconsumer = "back"\ntimeout_ms = 2000\n[sinks.back]\ntype = "file"\ninputs = ["stream"]\npath = ${JSON.stringify(machine.output)}\nencoding = "raw"`,
       });
       const writer = await machine.writer({ ...WRITER, seed: SEED });
@@ -77,15 +77,8 @@ describe.skipIf(!needs("nats-server"))("agent › kill -9 with JetStream", () =>
         if (random.chance(0.8))
           await until(() => agent.isOver || machine.outputBytes() > before, "messages to come back");
         await passing(random.int(0, 800));
-        if (random.chance(0.4)) {
-          await servers.node.kill();
-          await passing(random.int(0, 300));
-          await servers.node.start();
-          await passing(random.int(0, 600));
-        }
-        expect(agent.isOver, agent.stderr).toBe(false);
-        agent.kill();
-        await agent.exited;
+        if (random.chance(0.4)) await restart(servers, random);
+        await agent.killAtWork();
       }
       const written = await writer.stop();
       const first = await machine.agent(config, "--once").end();

@@ -48,9 +48,7 @@ describe.skipIf(!needs("a Kafka broker"))("agent › kill -9 with Kafka", () => 
           await restart(random);
           await passing(random.int(0, 2000));
         }
-        expect(agent.isOver, agent.stderr).toBe(false);
-        agent.kill();
-        await agent.exited;
+        await agent.killAtWork();
       }
       const written = await writer.stop();
       const exit = await machine.agent(config, "--once").end(60_000);
@@ -113,9 +111,7 @@ describe.skipIf(!needs("a Kafka broker"))("agent › kill -9 with Kafka", () => 
           await restart(random);
           await passing(random.int(0, 1000));
         }
-        expect(agent.isOver, agent.stderr).toBe(false);
-        agent.kill();
-        await agent.exited;
+        await agent.killAtWork();
       }
       const exit = await machine.agent(config, "--once").end(60_000);
       expect(exit.code, exit.stderr).toBe(0);

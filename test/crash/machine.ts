@@ -273,6 +273,13 @@ export class Agent {
     if (!this.#isOver) this.#child.kill("SIGKILL");
   }
 
+  /** SIGKILL in the midst of its work: fails if it had ended by itself. Resolves when it is gone. */
+  async killAtWork(): Promise<void> {
+    if (this.#isOver) throw new Error(`the agent ended by itself:\n${this.#stderr}`);
+    this.kill();
+    await this.exited;
+  }
+
   /** Waits for the end; kills and fails if it does not come in time. */
   async end(limitMs = 30_000): Promise<Exit> {
     const timer = setTimeout(() => {

@@ -1,65 +1,15 @@
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Json } from "../../src/checkpoint/index.ts";
-import type { Batch, DataRecord } from "../../src/record/index.ts";
+import type { DataRecord } from "../../src/record/index.ts";
 import { jetstreamSink } from "../../src/sinks/jetstream.ts";
-import type { Marks, Outcome, Sink } from "../../src/stage/index.ts";
+import type { Outcome } from "../../src/stage/index.ts";
 import { linesBatch } from "../../src/testing/memory-stages.ts";
-import { sinkContext } from "../../src/testing/sink-context.ts";
 import { eventually, NatsServers, readStream } from "../servers/nats.ts";
 import { needs } from "../servers/needs.ts";
+import { deliver, KeptMarks, numberedLines } from "./lone-sink.ts";
 
 const signal = new AbortController().signal;
-
-/** What the pipeline and its store are to one sink. */
-class Keeper {
-  readonly marks = new Map<string, Json>();
-  readonly warnings: string[] = [];
-  readonly #options: object;
-
-  constructor(options: object) {
-    this.#options = options;
-  }
-
-  async open(): Promise<Sink> {
-    const log = { error() {}, warn: (_: object, text: string) => void this.warnings.push(text), info() {}, debug() {} };
-    return jetstreamSink.open(
-      jetstreamSink.options.parse(this.#options),
-      sinkContext({
-        marks: new Map(this.marks),
-        saveMarks: async (marks) => this.save(marks),
-        log: { ...log, child: () => ({ ...log, child: () => sinkContext().log }) },
-      }),
-    );
-  }
-
-  save(marks: Marks): void {
-    for (const [name, value] of Object.entries(marks)) if (value !== undefined) this.marks.set(name, value);
-  }
-
-  async commit(sink: Sink): Promise<void> {
-    this.save(await sink.prepare!());
-  }
-}
-
-/** A batch of lines `KEY FROM` to `KEY TO`, at the offset where the first stands in its file. */
-function lines(key: string, from: number, to: number): Batch {
-  const textOf = (number: number) => `${key} ${String(number).padStart(6, "0")}`;
-  const texts = Array.from({ length: to - from }, (_, index) => textOf(from + index));
-  return linesBatch("app", key, from * (textOf(0).length + 1), texts);
-}
-
-async function deliver(sink: Sink, batch: Batch): Promise<Outcome[]> {
-  const outcomes: Outcome[] = [];
-  for (let tries = 0; tries < 100; tries += 1) {
-    const outcome = await sink.write(batch, { signal, way: "" });
-    outcomes.push(outcome);
-    if (outcome.kind === "delivered") return outcomes;
-    if (outcome.kind === "retry" && outcome.isOutcomeUnknown) await eventually(() => sink.recover!());
-  }
-  throw new Error(`not delivered: ${JSON.stringify(outcomes.at(-1))}`);
-}
 
 describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
   let servers: NatsServers;
@@ -86,43 +36,45 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
       encoding: "text",
       ...over,
     };
-    return { stream, subject: options.subject, kept: new Keeper(options) };
+    const kept = new KeptMarks();
+    const open = () => jetstreamSink.open(jetstreamSink.options.parse(options), kept.context());
+    return { stream, subject: options.subject, kept, open };
   };
   const bodies = async (stream: string) => (await readStream(connection, stream)).map(({ body }) => body);
   const expected = (key: string, to: number) =>
-    lines(key, 0, to).records.map((record) => String(record.event["message"]));
+    numberedLines(key, 0, to).records.map((record) => String(record.event["message"]));
 
   it("publishes each record as one message with an id of its own, in order", async () => {
-    const { stream, kept } = keeper({ encoding: "json" });
-    await using sink = await kept.open();
+    const { stream, open } = keeper({ encoding: "json" });
+    await using sink = await open();
     await sink.recover!();
-    for (let from = 0; from < 5000; from += 1000) await deliver(sink, lines("a", from, from + 1000));
+    for (let from = 0; from < 5000; from += 1000) await deliver(sink, numberedLines("a", from, from + 1000));
     const messages = await readStream(connection, stream);
     expect(messages.map(({ body }) => (JSON.parse(body) as { message: string }).message)).toEqual(expected("a", 5000));
     expect(new Set(messages.map(({ id }) => id)).size).toBe(5000);
   });
 
   it("repeats nothing after a crash at any moment between two commits, whichever way the replay is cut", async () => {
-    const { stream, kept } = keeper();
+    const { stream, kept, open } = keeper();
     {
-      await using sink = await kept.open();
+      await using sink = await open();
       await sink.recover!();
-      await deliver(sink, lines("a", 0, 100));
+      await deliver(sink, numberedLines("a", 0, 100));
       await kept.commit(sink);
-      await deliver(sink, lines("a", 100, 250));
-      await deliver(sink, lines("b", 0, 10));
+      await deliver(sink, numberedLines("a", 100, 250));
+      await deliver(sink, numberedLines("b", 0, 10));
       // It dies here, with everything behind 100 uncommitted.
     }
-    await using sink = await kept.open();
+    await using sink = await open();
     const { positions } = await sink.recover!();
-    const line = lines("a", 0, 1).byteLength;
+    const line = numberedLines("a", 0, 1).byteLength;
     expect(positions.map(({ file, value }) => ({ file, ...value }))).toEqual([
       { file: "a", prefix: 0, ranges: [{ start: 100 * line, end: 250 * line }] },
       { file: "b", prefix: 10 * line, ranges: [] },
     ]);
-    await deliver(sink, lines("a", 100, 160));
-    await deliver(sink, lines("a", 160, 300));
-    await deliver(sink, lines("b", 0, 20));
+    await deliver(sink, numberedLines("a", 100, 160));
+    await deliver(sink, numberedLines("a", 160, 300));
+    await deliver(sink, numberedLines("b", 0, 20));
     const found = await bodies(stream);
     for (const [key, count] of [
       ["a", 300],
@@ -132,13 +84,13 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
   });
 
   it("publishes the rest of an event that was split, where only some of its parts had got through", async () => {
-    const { stream, kept } = keeper();
-    const whole = lines("a", 0, 3);
+    const { stream, kept, open } = keeper();
+    const whole = numberedLines("a", 0, 3);
     const [first, second, third] = whole.records as [DataRecord, DataRecord, DataRecord];
     const parts = [0, 1, 2].map((part) => second.with({ message: `part ${part}` }, part));
     const split = whole.withRecords([first, ...parts, third]);
     {
-      await using sink = await kept.open();
+      await using sink = await open();
       await sink.recover!();
       await deliver(sink, split);
     }
@@ -154,7 +106,7 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
     }
     await connection.flush();
     cut.kept.save({ uuid: kept.marks.get("uuid"), epoch: 1, sequence: 0, created });
-    await using sink = await cut.kept.open();
+    await using sink = await cut.open();
     const { positions } = await sink.recover!();
     expect(positions).toEqual([{ source: "app", file: "a", way: "", value: { prefix: first.range.end, ranges: [] } }]);
     await deliver(sink, split);
@@ -162,15 +114,15 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
   });
 
   it("is fenced for good by another sink on its subject, and nothing of it comes through", async () => {
-    const { stream, kept } = keeper();
-    await using first = await kept.open();
+    const { stream, kept, open } = keeper();
+    await using first = await open();
     await first.recover!();
-    await deliver(first, lines("a", 0, 10));
+    await deliver(first, numberedLines("a", 0, 10));
     await kept.commit(first);
-    await using second = await kept.open();
+    await using second = await open();
     await second.recover!();
-    await deliver(second, lines("a", 10, 20));
-    const outcome = await first.write(lines("a", 10, 20), { signal, way: "" });
+    await deliver(second, numberedLines("a", 10, 20));
+    const outcome = await first.write(numberedLines("a", 10, 20), { signal, way: "" });
     expect(outcome).toMatchObject({ kind: "retry", isOutcomeUnknown: true });
     await expect(first.recover!()).rejects.toMatchObject({ code: "TR_SINK_FENCED" });
     expect(await bodies(stream)).toEqual(expected("a", 20));
@@ -179,8 +131,8 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
   it("keeps the order and loses nothing while others publish into the same stream", async () => {
     const manager = await jetstreamManager(connection);
     await manager.streams.add({ name: "SHARED", subjects: ["shared.>"] });
-    const { kept } = keeper({ stream: "SHARED", subject: "shared.ours", create: false });
-    await using sink = await kept.open();
+    const { open } = keeper({ stream: "SHARED", subject: "shared.ours", create: false });
+    await using sink = await open();
     await sink.recover!();
     let isDone = false;
     const others = (async () => {
@@ -190,7 +142,8 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
       }
     })();
     const outcomes: Outcome[] = [];
-    for (let from = 0; from < 4000; from += 500) outcomes.push(...(await deliver(sink, lines("a", from, from + 500))));
+    for (let from = 0; from < 4000; from += 500)
+      outcomes.push(...(await deliver(sink, numberedLines("a", from, from + 500))));
     isDone = true;
     await others;
     expect(outcomes).toEqual(outcomes.map(() => ({ kind: "delivered" })));
@@ -199,15 +152,15 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
   });
 
   it("goes on behind messages of its own that arrived after it had asked what there is", async () => {
-    const { stream, subject, kept } = keeper();
-    await using late = await kept.open();
+    const { stream, subject, kept, open } = keeper();
+    await using late = await open();
     await late.recover!();
-    await deliver(late, lines("a", 0, 5));
+    await deliver(late, numberedLines("a", 0, 5));
     await kept.commit(late);
-    await using sink = await kept.open();
+    await using sink = await open();
     // What the dead one had still on its way comes in between: same sink, an epoch before.
-    await Promise.all([sink.recover!(), deliver(late, lines("a", 5, 8))]);
-    await deliver(sink, lines("a", 5, 12));
+    await Promise.all([sink.recover!(), deliver(late, numberedLines("a", 5, 8))]);
+    await deliver(sink, numberedLines("a", 5, 12));
     expect(subject).toMatch(/^s/);
     expect(await bodies(stream)).toEqual(expected("a", 12));
   });
@@ -219,32 +172,32 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
       const stream = `R_${retention}`;
       await manager.streams.add({ name: stream, subjects: [`${stream}.>`], retention });
       const options = { stream, subject: `${stream}.app` };
-      await using sink = await keeper(options).kept.open();
+      await using sink = await keeper(options).open();
       await expect(sink.recover!()).rejects.toThrow(/retention/);
-      await using atLeastOnce = await keeper({ ...options, exactly_once: false }).kept.open();
+      await using atLeastOnce = await keeper({ ...options, exactly_once: false }).open();
       await atLeastOnce.recover!();
-      expect(await deliver(atLeastOnce, lines("a", 0, 100))).toEqual([{ kind: "delivered" }]);
+      expect(await deliver(atLeastOnce, numberedLines("a", 0, 100))).toEqual([{ kind: "delivered" }]);
     },
   );
 
   it("stands alone with what the stream holds, where that was made anew", async () => {
-    const { stream, kept } = keeper();
+    const { stream, kept, open } = keeper();
     {
-      await using sink = await kept.open();
+      await using sink = await open();
       await sink.recover!();
-      await deliver(sink, lines("a", 0, 100));
+      await deliver(sink, numberedLines("a", 0, 100));
       await kept.commit(sink);
     }
     await (await jetstreamManager(connection)).streams.delete(stream);
-    await using sink = await kept.open();
+    await using sink = await open();
     expect(await sink.recover!()).toEqual({ positions: [], standsAlone: true });
-    await deliver(sink, lines("a", 0, 100));
+    await deliver(sink, numberedLines("a", 0, 100));
     expect(await bodies(stream)).toEqual(expected("a", 100));
   });
 
   it("refuses a message that the server does not take, and publishes nothing of its batch", async () => {
-    const { stream, kept } = keeper();
-    await using sink = await kept.open();
+    const { stream, open } = keeper();
+    await using sink = await open();
     await sink.recover!();
     const large = linesBatch("app", "c", 0, ["small", "x".repeat(2_000_000)]);
     expect(await sink.write(large, { signal, way: "" })).toMatchObject({ kind: "rejected" });
@@ -258,11 +211,11 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
     const manager = await jetstreamManager(setUp, { checkAPI: false });
     await eventually(() => manager.streams.add({ name: "C", subjects: ["c.>"], num_replicas: 3 }));
     await setUp.close();
-    const { kept } = keeper({ servers: cluster.urls, stream: "C", subject: "c.app", create: false, timeout_ms: 1000 });
-    await using sink = await kept.open();
+    const { open } = keeper({ servers: cluster.urls, stream: "C", subject: "c.app", create: false, timeout_ms: 1000 });
+    await using sink = await open();
     await eventually(() => sink.recover!());
     const writing = (async () => {
-      for (let from = 0; from < 12_000; from += 300) await deliver(sink, lines("a", from, from + 300));
+      for (let from = 0; from < 12_000; from += 300) await deliver(sink, numberedLines("a", from, from + 300));
     })();
     for (const node of cluster.nodes.slice(0, 2)) {
       await new Promise((passed) => setTimeout(passed, 150));

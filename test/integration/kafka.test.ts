@@ -3,60 +3,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { pipeline } from "../../src/agent/pipeline-builder.ts";
-import type { Json } from "../../src/checkpoint/index.ts";
 import type { Batch } from "../../src/record/index.ts";
 import { kafkaSink } from "../../src/sinks/kafka.ts";
 import { kafkaSource } from "../../src/sources/kafka.ts";
-import type { Marks, Outcome, Sink } from "../../src/stage/index.ts";
 import { linesBatch, memorySink } from "../../src/testing/memory-stages.ts";
-import { sinkContext } from "../../src/testing/sink-context.ts";
 import { createTopic, KafkaServer, produce, readCommitted, readTopic } from "../servers/kafka.ts";
-import { eventually } from "../servers/nats.ts";
 import { needs } from "../servers/needs.ts";
+import { deliver, KeptMarks, numberedLines } from "./lone-sink.ts";
 
 const signal = new AbortController().signal;
 
-/** What the pipeline and its store are to one sink. */
-class Keeper {
-  readonly marks = new Map<string, Json>();
-  readonly #options: object;
-
-  constructor(options: object) {
-    this.#options = options;
-  }
-
-  open(): Promise<Sink> {
-    const options = kafkaSink.options.parse(this.#options);
-    return kafkaSink.open(
-      options,
-      sinkContext({ marks: new Map(this.marks), saveMarks: async (marks) => this.save(marks) }),
-    );
-  }
-
-  save(marks: Marks): void {
-    for (const [name, value] of Object.entries(marks)) if (value !== undefined) this.marks.set(name, value);
-  }
-}
-
-/** A batch of lines `KEY FROM` to `KEY TO`, at the offset where the first stands in its file. */
-function lines(key: string, from: number, to: number): Batch {
-  const textOf = (number: number) => `${key} ${String(number).padStart(6, "0")}`;
-  const texts = Array.from({ length: to - from }, (_, index) => textOf(from + index));
-  return linesBatch("app", key, from * (textOf(0).length + 1), texts);
-}
-
 const textsOf = (batch: Batch) => batch.records.map((record) => String(record.event["message"]));
-
-async function deliver(sink: Sink, batch: Batch): Promise<Outcome[]> {
-  const outcomes: Outcome[] = [];
-  for (let tries = 0; tries < 100; tries += 1) {
-    const outcome = await sink.write(batch, { signal, way: "" });
-    outcomes.push(outcome);
-    if (outcome.kind === "delivered") return outcomes;
-    if (outcome.kind === "retry" && outcome.isOutcomeUnknown) await eventually(() => sink.recover!(), 30_000);
-  }
-  throw new Error(`not delivered: ${JSON.stringify(outcomes.at(-1))}`);
-}
 
 type Input = Parameters<typeof kafkaSource.options.parse>[0] & object;
 
@@ -95,64 +52,65 @@ describe.skipIf(!needs("a Kafka broker"))("kafka", () => {
       timeout_ms: 5000,
       ...over,
     };
-    return { topic, kept: new Keeper(options) };
+    const kept = new KeptMarks();
+    return { topic, kept, open: () => kafkaSink.open(kafkaSink.options.parse(options), kept.context()) };
   };
 
   it("commits records and positions together: what was committed is known after a crash, and is not repeated", async () => {
-    const { topic, kept } = await keeper();
+    const { topic, open } = await keeper();
     {
-      await using sink = await kept.open();
+      await using sink = await open();
       expect((await sink.recover!()).positions).toEqual([]);
-      await Promise.all([deliver(sink, lines("a", 0, 1000)), deliver(sink, lines("b", 0, 500))]);
-      await deliver(sink, lines("a", 1000, 1500));
+      await Promise.all([deliver(sink, numberedLines("a", 0, 1000)), deliver(sink, numberedLines("b", 0, 500))]);
+      await deliver(sink, numberedLines("a", 1000, 1500));
       // It dies here; nothing of it is in our own store.
     }
-    await using sink = await kept.open();
+    await using sink = await open();
     const { positions, standsAlone } = await sink.recover!();
-    const line = lines("a", 0, 1).byteLength;
+    const line = numberedLines("a", 0, 1).byteLength;
     expect(standsAlone).toBe(false);
     expect(positions.toSorted((one, other) => (one.file < other.file ? -1 : 1))).toEqual([
       { source: "app", file: "a", way: "", value: { prefix: 1500 * line, ranges: [] } },
       { source: "app", file: "b", way: "", value: { prefix: 500 * line, ranges: [] } },
     ]);
-    await deliver(sink, lines("a", 1500, 1600));
+    await deliver(sink, numberedLines("a", 1500, 1600));
     const found = await readCommitted(server.address, topic);
-    expect(found.filter((text) => text.startsWith("a"))).toEqual(textsOf(lines("a", 0, 1600)));
-    expect(found.filter((text) => text.startsWith("b"))).toEqual(textsOf(lines("b", 0, 500)));
+    expect(found.filter((text) => text.startsWith("a"))).toEqual(textsOf(numberedLines("a", 0, 1600)));
+    expect(found.filter((text) => text.startsWith("b"))).toEqual(textsOf(numberedLines("b", 0, 500)));
   });
 
   it("is fenced for good by another run with the same state, and nothing of it comes through", async () => {
-    const { topic, kept } = await keeper();
-    await using first = await kept.open();
+    const { topic, open } = await keeper();
+    await using first = await open();
     await first.recover!();
-    await deliver(first, lines("a", 0, 10));
-    await using second = await kept.open();
+    await deliver(first, numberedLines("a", 0, 10));
+    await using second = await open();
     await second.recover!();
-    const outcome = await first.write(lines("a", 10, 20), { signal, way: "" });
+    const outcome = await first.write(numberedLines("a", 10, 20), { signal, way: "" });
     expect(outcome).toMatchObject({ kind: "retry", isOutcomeUnknown: true });
     await expect(first.recover!()).rejects.toMatchObject({ code: "TR_SINK_FENCED" });
-    expect(await deliver(second, lines("a", 10, 30))).toEqual([{ kind: "delivered" }]);
-    expect(await readCommitted(server.address, topic)).toEqual(textsOf(lines("a", 0, 30)));
+    expect(await deliver(second, numberedLines("a", 10, 30))).toEqual([{ kind: "delivered" }]);
+    expect(await readCommitted(server.address, topic)).toEqual(textsOf(numberedLines("a", 0, 30)));
     // Kafka's own consumer sees the same.
-    expect(await readTopic(server.address, topic)).toEqual(textsOf(lines("a", 0, 30)));
+    expect(await readTopic(server.address, topic)).toEqual(textsOf(numberedLines("a", 0, 30)));
   });
 
   it("refuses a message that the topic does not take, and leaves nothing of its batch", async () => {
-    const { topic, kept } = await keeper();
-    await using sink = await kept.open();
+    const { topic, open } = await keeper();
+    await using sink = await open();
     await sink.recover!();
     const large = linesBatch("app", "c", 0, ["small", "x".repeat(2_000_000)]);
     expect(await sink.write(large, { signal, way: "" })).toMatchObject({ kind: "rejected" });
-    await deliver(sink, lines("a", 0, 10));
-    expect(await readCommitted(server.address, topic)).toEqual(textsOf(lines("a", 0, 10)));
+    await deliver(sink, numberedLines("a", 0, 10));
+    expect(await readCommitted(server.address, topic)).toEqual(textsOf(numberedLines("a", 0, 10)));
   });
 
   it("delivers at least once without transactions, each record with its id", async () => {
-    const { topic, kept } = await keeper({ transactional: false });
-    await using sink = await kept.open();
+    const { topic, open } = await keeper({ transactional: false });
+    await using sink = await open();
     await sink.recover!();
-    expect(await deliver(sink, lines("a", 0, 1000))).toEqual([{ kind: "delivered" }]);
-    expect(await readCommitted(server.address, topic)).toEqual(textsOf(lines("a", 0, 1000)));
+    expect(await deliver(sink, numberedLines("a", 0, 1000))).toEqual([{ kind: "delivered" }]);
+    expect(await readCommitted(server.address, topic)).toEqual(textsOf(numberedLines("a", 0, 1000)));
   });
 
   it("makes events of bodies, with topic, partition and record_offset beside them, and tells the group how far it is", async () => {
@@ -174,14 +132,14 @@ describe.skipIf(!needs("a Kafka broker"))("kafka", () => {
     expect(await readOnce(options)).toMatchObject([{ message: "third", partition: 0, record_offset: 1 }]);
   }, 60_000);
   it("goes on after the broker was killed and came back, without losing or repeating", async () => {
-    const { topic, kept } = await keeper();
-    await using sink = await kept.open();
+    const { topic, open } = await keeper();
+    await using sink = await open();
     await sink.recover!();
-    await deliver(sink, lines("a", 0, 100));
+    await deliver(sink, numberedLines("a", 0, 100));
     await server.kill();
-    const during = deliver(sink, lines("a", 100, 200));
+    const during = deliver(sink, numberedLines("a", 100, 200));
     await server.start();
     await during;
-    expect(await readCommitted(server.address, topic)).toEqual(textsOf(lines("a", 0, 200)));
+    expect(await readCommitted(server.address, topic)).toEqual(textsOf(numberedLines("a", 0, 200)));
   }, 60_000);
 });

@@ -4,9 +4,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { PgSession } from "../../src/postgres/session.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
-import { installPgmq } from "../../src/sinks/pgmq/install.ts";
 import { PostgresServer } from "../servers/postgres.ts";
 import { postgresOrSkip } from "./postgres-or-skip.ts";
 import { ServedAgent, until } from "./served-agent.ts";
@@ -50,14 +47,7 @@ describe("a handler of a pgmq queue", () => {
 
   beforeAll(async () => {
     server = await PostgresServer.start(["fsync=off"]);
-    const session = await PgSession.open(
-      { url: server.url(), applicationName: "the test", timeoutMs: 10_000, clock: systemClock },
-      new AbortController().signal,
-    );
-    await session.batch(["BEGIN"]);
-    await installPgmq(session);
-    await session.batch(["COMMIT"]);
-    await session.close();
+    await server.installPgmq();
     client = await server.client();
     await client.query("SELECT pgmq.create('tasks')");
   });

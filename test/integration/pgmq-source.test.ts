@@ -1,11 +1,8 @@
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { z } from "zod";
-import { PgSession } from "../../src/postgres/session.ts";
 import type { DataRecord } from "../../src/record/index.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
 import { untilWoken } from "../../src/runtime/until-woken.ts";
-import { installPgmq } from "../../src/sinks/pgmq/install.ts";
 import { defineSink, delivered, retry, type WriteProgress } from "../../src/stage/index.ts";
 import { PostgresServer } from "../servers/postgres.ts";
 import { postgresOrSkip } from "./postgres-or-skip.ts";
@@ -21,14 +18,7 @@ describe("pgmq source", () => {
 
   beforeAll(async () => {
     server = await PostgresServer.start(["fsync=off"]);
-    const session = await PgSession.open(
-      { url: server.url(), applicationName: "the test", timeoutMs: 10_000, clock: systemClock },
-      new AbortController().signal,
-    );
-    await session.batch(["BEGIN"]);
-    await installPgmq(session);
-    await session.batch(["COMMIT"]);
-    await session.close();
+    await server.installPgmq();
     client = await server.client();
   });
 

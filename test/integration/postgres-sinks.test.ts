@@ -1,14 +1,14 @@
 import { connect, createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { Json } from "../../src/checkpoint/checkpoint-store.ts";
 import { Batch, Messages, type Origin } from "../../src/record/index.ts";
 import { pgmqSink } from "../../src/sinks/pgmq.ts";
 import { postgresSink } from "../../src/sinks/postgres.ts";
-import type { Marks, Sink } from "../../src/stage/index.ts";
+import type { Sink } from "../../src/stage/index.ts";
 import { sinkContext } from "../../src/testing/sink-context.ts";
 import { testCertificate } from "../../src/testing/test-certificate.ts";
 import { contractBatch } from "../../src/testing/transform-contract.ts";
 import { PostgresServer } from "../servers/postgres.ts";
+import { KeptMarks } from "./lone-sink.ts";
 import { postgresOrSkip } from "./postgres-or-skip.ts";
 import { ServedAgent, until } from "./served-agent.ts";
 
@@ -16,23 +16,6 @@ let server: PostgresServer;
 let tables = 0;
 let table = "";
 const { signal } = new AbortController();
-
-/** Marks that outlive a sink, as the store keeps them. */
-class Store {
-  readonly marks = new Map<string, Json>();
-  readonly warnings: string[] = [];
-  readonly context = () =>
-    sinkContext({
-      marks: new Map(this.marks),
-      saveMarks: async (marks: Marks) => {
-        for (const [name, value] of Object.entries(marks)) {
-          if (value === undefined) this.marks.delete(name);
-          else this.marks.set(name, value);
-        }
-      },
-      log: { ...sinkContext().log, warn: (_facts: object, message: string) => void this.warnings.push(message) },
-    });
-}
 
 describe("sinks of Postgres", () => {
   postgresOrSkip();
@@ -44,7 +27,7 @@ describe("sinks of Postgres", () => {
     table = `rows_${++tables}`;
   });
 
-  const openTable = (store: Store, more: object = {}, url = server.url()) =>
+  const openTable = (store: KeptMarks, more: object = {}, url = server.url()) =>
     postgresSink.open(
       postgresSink.options.parse({ url, table, create: true, timeout_ms: 3000, ...more }),
       store.context(),
@@ -60,7 +43,7 @@ describe("sinks of Postgres", () => {
     );
 
   it("makes the table of the contract, and fills it", async () => {
-    await using sink = await openTable(new Store());
+    await using sink = await openTable(new KeptMarks());
     await sink.recover!();
     const batch = contractBatch(["one\ttab \\ back", "two"]);
     expect(await write(sink, batch)).toEqual({ kind: "delivered" });
@@ -72,7 +55,7 @@ describe("sinks of Postgres", () => {
   });
 
   it("puts what waits into one transaction", async () => {
-    await using sink = await openTable(new Store());
+    await using sink = await openTable(new KeptMarks());
     await sink.recover!();
     const before = await generation();
     const batches = Array.from({ length: 50 }, (_, file) => contractBatch(["a", "b"], { key: `file-${file}` }));
@@ -84,7 +67,7 @@ describe("sinks of Postgres", () => {
 
   it("tells the positions of what it holds, by file and way, also to the next one", async () => {
     await server.query(`CREATE TABLE "${table}" (message text)`);
-    const store = new Store();
+    const store = new KeptMarks();
     const first = contractBatch(["a"], { offset: 0 });
     const third = contractBatch(["c"], { offset: 100 });
     {
@@ -108,7 +91,7 @@ describe("sinks of Postgres", () => {
   });
 
   it("knows after a COMMIT without an answer that it went through", async () => {
-    const store = new Store();
+    const store = new KeptMarks();
     await using proxy = await CuttingProxy.start(server.port);
     await using sink = await openTable(store, {}, server.url().replace(String(server.port), String(proxy.port)));
     await sink.recover!();
@@ -126,7 +109,7 @@ describe("sinks of Postgres", () => {
   });
 
   it("knows after a COMMIT that never arrived that nothing did", async () => {
-    const store = new Store();
+    const store = new KeptMarks();
     await using proxy = await CuttingProxy.start(server.port);
     await using sink = await openTable(store, {}, server.url().replace(String(server.port), String(proxy.port)));
     await sink.recover!();
@@ -141,7 +124,7 @@ describe("sinks of Postgres", () => {
   it.each(["COPY", "the row", "COMMIT"])("goes on after the network swallowed everything from %s on", async (word) => {
     await using proxy = await CuttingProxy.start(server.port);
     const url = server.url().replace(String(server.port), String(proxy.port));
-    await using sink = await openTable(new Store(), { timeout_ms: 1000 }, url);
+    await using sink = await openTable(new KeptMarks(), { timeout_ms: 1000 }, url);
     await sink.recover!();
     proxy.swallowFrom = word;
     const batch = contractBatch(["the row", "b"]);
@@ -160,7 +143,7 @@ describe("sinks of Postgres", () => {
   });
 
   it("is out as soon as somebody else has opened the same sink", async () => {
-    const store = new Store();
+    const store = new KeptMarks();
     await using one = await openTable(store);
     await one.recover!();
     await write(one, contractBatch(["a"]));
@@ -173,7 +156,7 @@ describe("sinks of Postgres", () => {
   });
 
   it("says of a database that was put back that what it holds stands alone, until that is committed", async () => {
-    const store = new Store();
+    const store = new KeptMarks();
     {
       await using sink = await openTable(store);
       await sink.recover!();
@@ -231,7 +214,7 @@ describe("sinks of Postgres", () => {
         { start: 0, end: 10 },
         2,
       );
-    await using sink = await openTable(new Store());
+    await using sink = await openTable(new KeptMarks());
     await sink.recover!();
     expect(await write(sink, batch(1, 2), "a")).toEqual({ kind: "delivered" });
     expect(await write(sink, batch(1, 2, 3), "a")).toEqual({ kind: "delivered" });
@@ -245,7 +228,7 @@ describe("sinks of Postgres", () => {
     await server.query(
       `CREATE TABLE "${table}" (n bigserial, message text NOT NULL, level text DEFAULT 'info', tags text[], deep json, raw bytea, at timestamptz)`,
     );
-    const store = new Store();
+    const store = new KeptMarks();
     await using sink = await openTable(store, { create: false });
     await sink.recover!();
     const batch = contractBatch(["x", "y", "z"]);
@@ -277,7 +260,7 @@ describe("sinks of Postgres", () => {
     ],
   ])("says what is wrong with a table: %s", async (words, options, statement) => {
     if (statement !== "") await server.query(statement.replace('TABLE"', `${table}"`).replace('"TABLE', `"${table}`));
-    await using sink = await openTable(new Store(), options);
+    await using sink = await openTable(new KeptMarks(), options);
     await expect(sink.recover!()).rejects.toMatchObject({
       code: "TR_STAGE_OPEN",
       message: expect.stringContaining(words),
@@ -287,7 +270,7 @@ describe("sinks of Postgres", () => {
   it("needs no more of its user than to write what it writes, once the tables are made", async () => {
     await server.query(`CREATE TABLE "${table}" (message text)`);
     {
-      await using admin = await openTable(new Store(), { create: false });
+      await using admin = await openTable(new KeptMarks(), { create: false });
       await admin.recover!();
     }
     for (const statement of [
@@ -296,7 +279,7 @@ describe("sinks of Postgres", () => {
       `GRANT SELECT, INSERT, UPDATE, DELETE ON tailrace.sinks, tailrace.positions TO "user_${table}"`,
     ])
       await server.query(statement);
-    const open = () => openTable(new Store(), { create: false }, server.url({ user: `user_${table}` }));
+    const open = () => openTable(new KeptMarks(), { create: false }, server.url({ user: `user_${table}` }));
     {
       await using sink = await open();
       await expect(sink.recover!()).rejects.toThrow("may not INSERT");
@@ -309,7 +292,7 @@ describe("sinks of Postgres", () => {
 
   it("says that a queue is missing, and makes it where it is told to", async () => {
     const open = (create: boolean) =>
-      pgmqSink.open(pgmqSink.options.parse({ url: server.url(), queue: table, create }), new Store().context());
+      pgmqSink.open(pgmqSink.options.parse({ url: server.url(), queue: table, create }), new KeptMarks().context());
     {
       await using sink = await open(true);
       await sink.recover!();
@@ -325,7 +308,7 @@ describe("sinks of Postgres", () => {
     try {
       await using encrypted = await PostgresServer.start(["fsync=off"], { tls: certificate });
       const ask = async (query: string) => {
-        await using sink = await openTable(new Store(), {}, `${encrypted.url()}${query}`);
+        await using sink = await openTable(new KeptMarks(), {}, `${encrypted.url()}${query}`);
         await sink.recover!();
         const [row] = await encrypted.query<{ ssl: boolean }>(
           "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name LIKE 'tailrace%'",
@@ -344,7 +327,7 @@ describe("sinks of Postgres", () => {
   it("never shows a password", async () => {
     const secret = "s3cret/p%40ss";
     const url = server.url().replace("postgres@", `postgres:${encodeURIComponent(secret)}@`);
-    const store = new Store();
+    const store = new KeptMarks();
     await using sink = await openTable(store, {}, url.replace("127.0.0.1", "nowhere.invalid"));
     const messages: string[] = [];
     await sink.recover!().catch((error: Error) => void messages.push(String(error), error.stack ?? ""));

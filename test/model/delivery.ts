@@ -3,7 +3,7 @@ import { ChannelRegistry } from "../../src/channel/registry.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { GroupCommit } from "../../src/checkpoint/group-commit.ts";
 import { MemoryCheckpointStore } from "../../src/checkpoint/memory-store.ts";
-import type { ChannelSize, Plan, PlannedComponent } from "../../src/config/plan.ts";
+import type { Plan, PlannedComponent } from "../../src/config/plan.ts";
 import { CheckpointError, StageError, toError } from "../../src/errors.ts";
 import { openPipeline } from "../../src/pipeline/build.ts";
 import type { Pipeline } from "../../src/pipeline/pipeline.ts";
@@ -25,6 +25,7 @@ import { SimDisk } from "../../src/testing/sim-disk.ts";
 import { SimFileSystem } from "../../src/testing/sim-file-system.ts";
 import { SimPrograms } from "../../src/testing/sim-programs.ts";
 import { ProcessStore } from "./process-store.ts";
+import { simPlan } from "./sim-plan.ts";
 import {
   FileTarget,
   MarkTarget,
@@ -212,12 +213,6 @@ class DeliveryWorld {
   }
 
   #plan(process: TargetProcess, memory: TrackedMemory): Plan {
-    const size: ChannelSize = {
-      bufferSize: this.#random.int(1, 2),
-      bufferBytes: 4096,
-      overflow: "block",
-      sendTimeoutMs: 0,
-    };
     const component = <Definition>(
       name: string,
       definition: Definition,
@@ -249,34 +244,16 @@ class DeliveryWorld {
       ],
     }[this.#shape];
     const inputs = this.#shape === "fan_out" ? ["memory"] : transforms.map(({ name }) => name);
-    return {
-      stateDir: "/state",
-      environment: "test",
-      api: { enabled: false, address: "", token: undefined, allowedHosts: [] },
-      otlp: undefined,
-      shutdown: { gracefulTimeoutMs: 10_000, onSignalTimeoutMs: 0, sinkGraceMs: 0 },
+    return simPlan({
+      channel: { bufferSize: this.#random.int(1, 2), bufferBytes: 4096, overflow: "block", sendTimeoutMs: 0 },
       checkpoint: { commitIntervalMs: 20, commitBytes: 300, maxUncommittedBytes: 600, maxUncommittedMs: 500 },
-      taskReadiness: { maxRetries: 3, backoff: { initialMs: 100, maxMs: 5000 } },
-      deadLetters: { maxBytes: 1 << 20 },
-      channels: {
-        totalBytes: 64 * 1024,
-        tailerPayload: size,
-        supervisorErrors: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
-        commands: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
-        eventPublisher: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
-        eventStream: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
-        tap: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
-        ofStages: () => size,
-        input: () => size,
-        warningThreshold: 0.8,
-      },
       sources: [component("memory", linesOf(this.#files, this.#random.fork(), memory), [])],
       transforms,
       sinks: [...this.#targets].map(([name, target]) => {
         const definition = target.definition(process);
         return component(name, definition, inputs, definition.options.parse(target.options));
       }),
-    };
+    });
   }
 
   #judge(name: string, target: SimTarget): void {

@@ -2,7 +2,7 @@ import { ChannelRegistry } from "../../src/channel/registry.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import type { CheckpointStore } from "../../src/checkpoint/checkpoint-store.ts";
 import { GroupCommit } from "../../src/checkpoint/group-commit.ts";
-import type { ChannelSize, Plan, PlannedComponent } from "../../src/config/plan.ts";
+import type { Plan, PlannedComponent } from "../../src/config/plan.ts";
 import { toError } from "../../src/errors.ts";
 import { openPipeline } from "../../src/pipeline/build.ts";
 import type { Pipeline } from "../../src/pipeline/pipeline.ts";
@@ -14,6 +14,7 @@ import { fileSink } from "../../src/sinks/file.ts";
 import { fileSource } from "../../src/sources/file.ts";
 import type { SinkDefinition, SourceDefinition } from "../../src/stage/define.ts";
 import { silentLogger } from "../../src/telemetry/log.ts";
+import { simPlan } from "./sim-plan.ts";
 
 export interface EngineEvent {
   readonly name: string;
@@ -97,7 +98,6 @@ async function run(environment: EngineEnvironment, signal: AbortSignal, fail: (e
 }
 
 function planOf({ include, output, maxOpenFiles }: EngineEnvironment): Plan {
-  const size: ChannelSize = { bufferSize: 2, bufferBytes: 8192, overflow: "block", sendTimeoutMs: 0 };
   const source = planned<SourceDefinition>("app", fileSource as unknown as SourceDefinition, [], {
     include,
     scan_interval_ms: 100,
@@ -110,31 +110,13 @@ function planOf({ include, output, maxOpenFiles }: EngineEnvironment): Plan {
     path: output,
     encoding: "raw",
   });
-  return {
-    stateDir: "/state",
-    environment: "test",
-    api: { enabled: false, address: "", token: undefined, allowedHosts: [] },
-    otlp: undefined,
-    shutdown: { gracefulTimeoutMs: 10_000, onSignalTimeoutMs: 0, sinkGraceMs: 0 },
+  return simPlan({
+    channel: { bufferSize: 2, bufferBytes: 8192, overflow: "block", sendTimeoutMs: 0 },
     checkpoint: { commitIntervalMs: 50, commitBytes: 4096, maxUncommittedBytes: 16_384, maxUncommittedMs: 1000 },
-    taskReadiness: { maxRetries: 3, backoff: { initialMs: 100, maxMs: 5000 } },
-    deadLetters: { maxBytes: 1 << 20 },
-    channels: {
-      totalBytes: 64 * 1024,
-      tailerPayload: size,
-      supervisorErrors: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
-      commands: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
-      eventPublisher: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
-      eventStream: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
-      tap: { bufferSize: 64, bufferBytes: undefined, overflow: "drop_newest", sendTimeoutMs: 0 },
-      ofStages: () => size,
-      input: () => size,
-      warningThreshold: 0.8,
-    },
     sources: [source],
     transforms: [],
     sinks: [sink],
-  };
+  });
 }
 
 function planned<Definition extends SourceDefinition | SinkDefinition>(

@@ -54,8 +54,8 @@ export const PLANTED: readonly PlantedBug[] = [
   },
   {
     what: "no truncation after a short write",
-    file: "src/outputs/file-sink.ts",
-    find: "      await Promise.all(appends.map(({ output }) => output.cutTo(output.length)));\n",
+    file: "src/outputs/batch-appends.ts",
+    find: "      await Promise.all(this.#appends.map(({ output }) => output.cutTo(output.length)));\n",
     replace: "",
     tests: ["src/sinks/file.test.ts", "src/outputs/crash.test.ts"],
   },

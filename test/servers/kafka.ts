@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -28,82 +28,63 @@ export interface KafkaOptions {
   readonly properties?: readonly string[];
   /** Where clients reach it, an IPv4 address of this machine; default: the loopback. */
   readonly address?: string;
+  /** Listeners beside the one in clear, each on a port of its own: name and protocol (`SSL`, `SASL_SSL`). */
+  readonly listeners?: { readonly [name: string]: string };
+  /** Users for SCRAM, and their passwords. */
+  readonly users?: { readonly [name: string]: string };
 }
 
-/** One real Kafka broker in KRaft mode (broker and controller in one), on a free port, its data in a temporary folder. */
+/** One real Kafka broker in KRaft mode (broker and controller in one), on free ports, its data in a temporary folder. */
 export class KafkaServer implements AsyncDisposable {
-  readonly #folder: string;
-  readonly #address: string;
-  readonly #port: number;
+  readonly id: number;
+  readonly #node: KafkaNode;
   #child: ChildProcess | undefined;
   #log = "";
 
-  private constructor(folder: string, address: string, port: number) {
-    this.#folder = folder;
-    this.#address = address;
-    this.#port = port;
+  private constructor(node: KafkaNode) {
+    this.id = node.id;
+    this.#node = node;
   }
 
-  static async start({ properties = [], address = "127.0.0.1" }: KafkaOptions = {}): Promise<KafkaServer> {
-    const folder = mkdtempSync(join(tmpdir(), "tailrace-kafka-"));
-    const [port, controllerPort] = (await freePorts(2)) as [number, number];
-    const server = new KafkaServer(folder, address, port);
-    mkdirSync(join(folder, "data"));
-    writeFileSync(
-      server.#config,
-      [
-        "process.roles=broker,controller",
-        "node.id=1",
-        `controller.quorum.voters=1@127.0.0.1:${controllerPort}`,
-        `listeners=PLAINTEXT://${address}:${port},CONTROLLER://127.0.0.1:${controllerPort}`,
-        `advertised.listeners=PLAINTEXT://${address}:${port}`,
-        "controller.listener.names=CONTROLLER",
-        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        `log.dirs=${join(folder, "data")}`,
-        "offsets.topic.replication.factor=1",
-        "offsets.topic.num.partitions=4",
-        "transaction.state.log.replication.factor=1",
-        "transaction.state.log.min.isr=1",
-        "transaction.state.log.num.partitions=4",
-        "group.initial.rebalance.delay.ms=0",
-        "group.min.session.timeout.ms=1000",
-        "auto.create.topics.enable=false",
-        // A broker that was killed may come back soon: the controller holds it for alive until then.
-        "broker.session.timeout.ms=2000",
-        "broker.heartbeat.interval.ms=500",
-        ...properties,
-        "",
-      ].join("\n"),
-    );
-    const format = ["-t", randomBytes(16).toString("base64url"), "-c", server.#config];
-    const made = spawnSync("java", ["-cp", `${kafkaJars()}/*`, "kafka.tools.StorageTool", "format", ...format], {
-      encoding: "utf8",
-    });
-    if (made.status !== 0) throw new Error(`Kafka's storage cannot be formatted: ${made.stdout}${made.stderr}`);
+  static async start(options: KafkaOptions = {}): Promise<KafkaServer> {
+    const [server] = await KafkaServer.startAll(1, options);
+    return server!;
+  }
+
+  /** So many that form one cluster, everything in it replicated to all of them. */
+  static async startAll(count: number, options: KafkaOptions): Promise<KafkaServer[]> {
+    const nodes = await planNodes(count, options);
+    format(nodes, options.users ?? {});
+    const servers = nodes.map((node) => new KafkaServer(node));
     try {
-      await server.start();
+      await Promise.all(servers.map((server) => server.start()));
     } catch (error) {
-      await server[Symbol.asyncDispose]();
+      await Promise.all(servers.map((server) => server[Symbol.asyncDispose]()));
       throw error;
     }
-    return server;
-  }
-
-  get #config(): string {
-    return join(this.#folder, "server.properties");
+    return servers;
   }
 
   get address(): string {
-    return `${this.#address}:${this.#port}`;
+    return this.addressOf(CLEAR);
+  }
+
+  addressOf(listener: string): string {
+    return `${this.#node.address}:${this.#node.ports[listener]}`;
   }
 
   get log(): string {
     return this.#log;
   }
 
+  get isRunning(): boolean {
+    return this.#child !== undefined;
+  }
+
   /** Starts it on the data that is there; resolves when it takes connections. */
   async start(): Promise<void> {
-    const memory = ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
+    const { folder, address, ports, heapMiB } = this.#node;
+    const memory = [`-Xmx${heapMiB}m`, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
     const child = spawn(
       "java",
       [
@@ -112,9 +93,9 @@ export class KafkaServer implements AsyncDisposable {
         "-cp",
         `${kafkaJars()}/*`,
         "kafka.Kafka",
-        this.#config,
+        join(folder, CONFIG),
       ],
-      { cwd: this.#folder, stdio: ["ignore", "pipe", "pipe"] },
+      { cwd: folder, stdio: ["ignore", "pipe", "pipe"] },
     );
     this.#child = child;
     const note = (text: string) => {
@@ -126,10 +107,10 @@ export class KafkaServer implements AsyncDisposable {
       if (this.#child === child) this.#child = undefined;
     });
     await untilListening(
-      this.#port,
+      ports[CLEAR]!,
       () => this.#child === child,
       () => this.#log,
-      this.#address,
+      address,
     );
   }
 
@@ -162,7 +143,88 @@ export class KafkaServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
-    rmSync(this.#folder, { recursive: true, force: true, maxRetries: 3 });
+    rmSync(this.#node.folder, { recursive: true, force: true, maxRetries: 3 });
+  }
+}
+
+/** The listener in clear, which brokers use among each other. */
+const CLEAR = "PLAINTEXT";
+
+const CONFIG = "server.properties";
+
+/** What one broker is made of. */
+interface KafkaNode {
+  readonly id: number;
+  readonly folder: string;
+  readonly address: string;
+  /** By listener. */
+  readonly ports: { readonly [listener: string]: number };
+  readonly heapMiB: number;
+}
+
+/** Writes the configurations. */
+async function planNodes(
+  count: number,
+  { properties = [], address = "127.0.0.1", listeners = {} }: KafkaOptions,
+): Promise<KafkaNode[]> {
+  const protocols: { readonly [listener: string]: string } = { [CLEAR]: "PLAINTEXT", ...listeners };
+  const names = Object.keys(protocols);
+  const ports = await freePorts(count * (names.length + 1));
+  const controllers = ports.splice(0, count);
+  const replicas = Math.min(3, count);
+  return controllers.map((controller, index) => {
+    const folder = mkdtempSync(join(tmpdir(), "tailrace-kafka-"));
+    const own = Object.fromEntries(names.map((name) => [name, ports.pop()!]));
+    const places = names.map((name) => `${name}://${address}:${own[name]}`);
+    mkdirSync(join(folder, "data"));
+    const lines = [
+      "process.roles=broker,controller",
+      `node.id=${index + 1}`,
+      `controller.quorum.voters=${controllers.map((port, at) => `${at + 1}@127.0.0.1:${port}`).join(",")}`,
+      `listeners=${[...places, `CONTROLLER://127.0.0.1:${controller}`].join(",")}`,
+      `advertised.listeners=${places.join(",")}`,
+      "controller.listener.names=CONTROLLER",
+      `inter.broker.listener.name=${CLEAR}`,
+      `listener.security.protocol.map=${names.map((name) => `${name}:${protocols[name]},`).join("")}CONTROLLER:PLAINTEXT`,
+      `log.dirs=${join(folder, "data")}`,
+      `default.replication.factor=${replicas}`,
+      `min.insync.replicas=${Math.min(2, replicas)}`,
+      `offsets.topic.replication.factor=${replicas}`,
+      "offsets.topic.num.partitions=4",
+      `transaction.state.log.replication.factor=${replicas}`,
+      `transaction.state.log.min.isr=${Math.min(2, replicas)}`,
+      "transaction.state.log.num.partitions=4",
+      "group.initial.rebalance.delay.ms=0",
+      "group.min.session.timeout.ms=1000",
+      "auto.create.topics.enable=false",
+      // A broker that was killed may come back soon: the controller holds it for alive until then.
+      "broker.session.timeout.ms=2000",
+      "broker.heartbeat.interval.ms=500",
+      // Who has led goes on leading soon after it has come back, and a new first replica takes over: graceful moves.
+      "leader.imbalance.check.interval.seconds=1",
+      ...properties,
+      "",
+    ];
+    writeFileSync(join(folder, CONFIG), lines.join("\n"));
+    return { id: index + 1, folder, address, ports: own, heapMiB: count === 1 ? 384 : 256 };
+  });
+}
+
+/** Makes the first node's storage by Kafka's own tool, and the others' from it: they differ in two lines. */
+function format([first, ...others]: readonly KafkaNode[], users: { readonly [name: string]: string }): void {
+  const scram = Object.entries(users).flatMap(([name, password]) =>
+    ["SCRAM-SHA-256", "SCRAM-SHA-512"].flatMap((how) => ["--add-scram", `${how}=[name=${name},password=${password}]`]),
+  );
+  const args = ["format", "-t", randomBytes(16).toString("base64url"), "-c", join(first!.folder, CONFIG), ...scram];
+  const made = spawnSync("java", ["-cp", `${kafkaJars()}/*`, "kafka.tools.StorageTool", ...args], { encoding: "utf8" });
+  if (made.status !== 0) throw new Error(`Kafka's storage cannot be formatted: ${made.stdout}${made.stderr}`);
+  const meta = readFileSync(join(first!.folder, "data", "meta.properties"), "utf8");
+  for (const { id, folder } of others) {
+    copyFileSync(join(first!.folder, "data", "bootstrap.checkpoint"), join(folder, "data", "bootstrap.checkpoint"));
+    const own = meta
+      .replace(/^node\.id=.*$/m, `node.id=${id}`)
+      .replace(/^directory\.id=.*$/m, `directory.id=${randomBytes(16).toString("base64url")}`);
+    writeFileSync(join(folder, "data", "meta.properties"), own);
   }
 }
 
@@ -249,7 +311,7 @@ export async function createTopic(address: string, topic: string, partitions: nu
   for (;;) {
     const admin = new Admin({ clientId: "test", bootstrapBrokers: [address], timeout: 5000, retries: 0 });
     try {
-      await admin.createTopics({ topics: [topic], partitions, replicas: 1 });
+      await admin.createTopics({ topics: [topic], partitions, replicas: -1 });
       return;
     } catch (error) {
       if (Date.now() > endMs) throw error;

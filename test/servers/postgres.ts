@@ -14,6 +14,9 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
+import { PgSession } from "../../src/postgres/session.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
+import { installPgmq } from "../../src/sinks/pgmq/install.ts";
 
 /** Debian keeps the server's programs out of the path, one folder for each version. */
 const DEBIAN = "/usr/lib/postgresql";
@@ -149,6 +152,17 @@ export class PostgresServer {
     } finally {
       await client.end();
     }
+  }
+
+  /** PGMQ as plain SQL, where the server has no such extension. */
+  async installPgmq(): Promise<void> {
+    await using session = await PgSession.open(
+      { url: this.url(), applicationName: "the test", timeoutMs: 10_000, clock: systemClock },
+      new AbortController().signal,
+    );
+    await session.batch(["BEGIN"]);
+    await installPgmq(session);
+    await session.batch(["COMMIT"]);
   }
 
   /** SIGKILL to the server and everything that serves connections, as a crash of the machine's would be. */

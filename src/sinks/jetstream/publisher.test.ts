@@ -25,6 +25,7 @@ class Wire {
     },
     publish: (_subject: string, _body: Uint8Array, { reply }: { reply: string }) => void this.replies.push(reply),
     closed: () => new Promise<void>(() => {}),
+    status: () => ({ [Symbol.asyncIterator]: () => ({ next: () => new Promise(() => {}) }) }),
   } as unknown as NatsConnection;
 
   answer(index: number, answer: object): void {

@@ -71,6 +71,18 @@ export class Publisher {
       this.#run?.fall(CLOSED);
     };
     void this.#connection.closed().then(closed, closed);
+    void this.#hearRefusals().catch(closed);
+  }
+
+  /** A message that we may not publish has no answer: the server says so on the side, and goes on. */
+  async #hearRefusals(): Promise<void> {
+    for await (const status of this.#connection.status()) {
+      if (status.type !== "error") continue;
+      const { error } = status;
+      if (!(error instanceof this.#client.transport.PermissionViolationError)) continue;
+      if (error.operation === "publish" && error.subject === this.#subject)
+        this.#run?.fall(`the server does not allow us to publish on ${this.#subject}`);
+    }
   }
 
   close(): void {

@@ -2,7 +2,8 @@ import type { Consumer, Producer } from "@platformatic/kafka";
 import { encodeBodies } from "../../codec/bodies.ts";
 import type { Encoding } from "../../codec/encode.ts";
 import { StageError, toError } from "../../errors.ts";
-import { brokerErrors, describeFailure, type KafkaConnector } from "../../kafka/client.ts";
+import type { KafkaConnector } from "../../kafka/client.ts";
+import { brokerErrors } from "../../kafka/failure.ts";
 import type { Batch, DataRecord } from "../../record/index.ts";
 import {
   delivered,
@@ -135,7 +136,7 @@ export class KafkaSink implements Sink {
     } catch (thrown) {
       await close(producer);
       if (thrown instanceof StageError) throw thrown;
-      this.#trouble = describeFailure(thrown);
+      this.#trouble = this.#connector.describe(thrown);
       throw new Error(this.#trouble, { cause: thrown });
     }
   }
@@ -245,7 +246,7 @@ export class KafkaSink implements Sink {
   }
 
   async #outcomeOf(thrown: unknown, producer: Producer, writes: readonly Waiting[]): Promise<Outcome> {
-    const reason = describeFailure(thrown);
+    const reason = this.#connector.describe(thrown);
     const errors = brokerErrors(thrown);
     const isRefused = REFUSALS.some((refusal) => errors.has(refusal));
     if (isRefused && (await this.#takeBack(producer))) {

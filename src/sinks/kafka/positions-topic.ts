@@ -1,5 +1,6 @@
 import type { Consumer } from "@platformatic/kafka";
-import { brokerErrors, type KafkaConnector } from "../../kafka/client.ts";
+import type { KafkaConnector } from "../../kafka/client.ts";
+import { brokerErrors } from "../../kafka/failure.ts";
 import { fetchCommitted } from "../../kafka/fetch.ts";
 import type { Position } from "../../record/index.ts";
 import type { Clock } from "../../runtime/clock.ts";

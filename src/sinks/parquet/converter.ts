@@ -1,6 +1,6 @@
 import type { Json } from "../../checkpoint/checkpoint-store.ts";
 import { errnoOf, toError } from "../../errors.ts";
-import { type ClosedOutput, type FileIdentity, identityOf, isSameFile } from "../../outputs/output-mark.ts";
+import { type ClosedOutput, type FileIdentity, identityOf, isFileAt } from "../../outputs/output-mark.ts";
 import type { HandedOn, Successor } from "../../outputs/rotation.ts";
 import { Backoff } from "../../runtime/backoff.ts";
 import { type BytePath, folderOf, pathToText } from "../../runtime/byte-path.ts";
@@ -291,14 +291,14 @@ export class Converter implements Successor {
     for (let number = 1; ; number += 1) {
       const { to, ...identity } = waiting.intent!;
       // Not there: it has its name by now, and may even have lost it again to whoever collects finished files.
-      if (!(await this.#isAt(temp, identity))) return;
+      if (!(await isFileAt(fileSystem, temp, identity))) return;
       try {
         await fileSystem.renameNoReplace(temp, to);
         return;
       } catch (error) {
         if (errnoOf(error) !== "EEXIST") throw error;
         // Where renaming is a link and an unlink, dying between them leaves both names.
-        if (await this.#isAt(to, identity)) return await this.#unlink(temp);
+        if (await isFileAt(fileSystem, to, identity)) return await this.#unlink(temp);
         // Somebody took the name. The new one must be known before it exists.
         const base = to.replace(/(-\d+)?\.parquet$/, ".parquet") as BytePath;
         await this.#intend(waiting, identity, numbered(base, number));
@@ -313,28 +313,18 @@ export class Converter implements Successor {
 
   /** Deletes the oldest finished files; only those on the list, and only while the name still shows the same file. */
   async #removeBeyond(from: BytePath): Promise<void> {
-    const { log, saveMarks } = this.#context;
+    const { fileSystem, log, saveMarks } = this.#context;
     const finished = this.#finished.get(from) ?? [];
     const beyond = finished.slice(0, Math.max(0, finished.length - this.#options.keep));
     if (beyond.length === 0) return;
     try {
-      for (const old of beyond) if (await this.#isAt(old.path, old)) await this.#unlink(old.path);
+      for (const old of beyond) if (await isFileAt(fileSystem, old.path, old)) await this.#unlink(old.path);
       const kept = finished.slice(beyond.length);
       await saveMarks({ [FINISHED + from]: kept as unknown as Json });
       this.#finished.set(from, kept);
     } catch (error) {
       // They stay on the list for the next one.
       log.warn({ path: pathToText(from), error: toError(error).message }, "old Parquet files could not be deleted");
-    }
-  }
-
-  async #isAt(path: BytePath, identity: FileIdentity): Promise<boolean> {
-    const { fileSystem } = this.#context;
-    try {
-      return isSameFile(identity, identityOf(await fileSystem.lstat(path), fileSystem));
-    } catch (error) {
-      if (errnoOf(error) === "ENOENT") return false;
-      throw error;
     }
   }
 

@@ -1,16 +1,17 @@
 import type { ConsumerInfo } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import type { Receiver, Sender } from "../../channel/index.ts";
-import { ChannelClosedError, StageError, toError } from "../../errors.ts";
+import { ChannelClosedError, toError } from "../../errors.ts";
 import type { NatsConnector } from "../../nats/connection.ts";
 import { Batch, Messages, type Origin } from "../../record/index.ts";
-import { recordIdPrefix } from "../../record/origin.ts";
-import { Backoff } from "../../runtime/backoff.ts";
+import { streamOrigin } from "../../record/origin.ts";
+import { Bond } from "../../runtime/bond.ts";
 import { JoinedMemory } from "../../runtime/joined-memory.ts";
+import { unlessAborted } from "../../runtime/unless-aborted.ts";
 import { untilWoken } from "../../runtime/until-woken.ts";
-import type { Source, SourceContext, SourceFile } from "../../stage/index.ts";
+import { type Source, type SourceContext, type SourceFile, Upstream } from "../../stage/index.ts";
 import { Arrivals, type Group, releaseGroup } from "./arrivals.ts";
-import { Puller } from "./puller.ts";
+import { Puller, type PullRequest } from "./puller.ts";
 import { type ConsumerOptions, SourceConsumer } from "./source-consumer.ts";
 import { Unacked } from "./unacked.ts";
 
@@ -82,6 +83,7 @@ export class JetStreamSource implements Source {
   readonly #options: JetStreamSourceOptions;
   readonly #connector: NatsConnector;
   readonly #context: SourceContext;
+  readonly #upstream: Upstream;
   readonly #unacked = new Unacked();
   #session: Session | undefined;
   #key: string | undefined;
@@ -91,34 +93,24 @@ export class JetStreamSource implements Source {
   /** Only one message is asked for at a time: some have been delivered suspiciously often. */
   #isCareful = false;
   #lagBytes = 0;
-  trouble: string | undefined = "it is connecting";
 
   constructor(options: JetStreamSourceOptions, connector: NatsConnector, context: SourceContext) {
     this.#options = options;
     this.#connector = connector;
     this.#context = context;
+    this.#upstream = new Upstream(context);
     const { sender, receiver } = context.channel();
     this.#sender = sender;
     this.output = receiver;
   }
 
   async run({ signal, once }: { signal: AbortSignal; once: boolean }): Promise<void> {
-    const { clock, random, log, name } = this.#context;
-    const backoff = new Backoff({ initialMs: 250, maxMs: 10_000 }, random);
     using _closing = this.#sender;
-    while (!signal.aborted) {
-      try {
-        await this.#read(signal, once, backoff);
-        return;
-      } catch (thrown) {
-        if (thrown instanceof StageError) throw thrown;
-        if (thrown instanceof ChannelClosedError || signal.aborted) return;
-        const { message } = toError(thrown);
-        if (this.trouble === undefined) log.warn({ component: name }, `${name} cannot read: ${message}; trying on`);
-        this.trouble = message;
-        await clock.sleep(backoff.next(), { signal });
-      }
-    }
+    await this.#upstream.readOn(signal, () => this.#read(signal, once));
+  }
+
+  get trouble(): string | undefined {
+    return this.#upstream.trouble;
   }
 
   files(): readonly SourceFile[] {
@@ -145,23 +137,15 @@ export class JetStreamSource implements Source {
   }
 
   /** One connection's worth of reading; rejects when it breaks, resolves when the source is to end. */
-  async #read(signal: AbortSignal, once: boolean, backoff: Backoff): Promise<void> {
+  async #read(signal: AbortSignal, once: boolean): Promise<void> {
     const connection = await this.#connector.connect();
-    const stop = new AbortController();
-    const end = () => stop.abort();
-    signal.addEventListener("abort", end, { once: true });
-    if (signal.aborted) end();
-    let broken: Error | undefined;
-    const fail = (thrown: unknown) => {
-      if (!stop.signal.aborted) broken = toError(thrown);
-      end();
-    };
+    const bond = new Bond(signal);
+    const { end, fail } = bond;
     void connection.closed().then((error) => fail(error ?? new Error("the connection to NATS ended")));
-    try {
-      const session = await this.#open(connection, stop.signal);
+    const broken = await bond.hold(async () => {
+      const session = await this.#open(connection, bond.signal);
       this.#session = session;
-      this.trouble = undefined;
-      backoff.reset();
+      this.#upstream.answered();
       const loops = [
         this.#sendOn(session, end).catch(fail),
         this.#acknowledgeAlways(session).catch(fail),
@@ -173,13 +157,8 @@ export class JetStreamSource implements Source {
         releaseGroup(group);
         this.#giveBack(session, group);
       }
-    } catch (thrown) {
-      broken ??= toError(thrown);
-    } finally {
-      signal.removeEventListener("abort", end);
-      end();
-      this.#session?.puller.close();
-    }
+    });
+    this.#session?.puller.close();
     // At the end of the source it stays open for the last acknowledgements.
     if (broken === undefined) return;
     this.#session = undefined;
@@ -220,13 +199,7 @@ export class JetStreamSource implements Source {
       connection,
       consumer,
       puller: new Puller({ connection, client: this.#connector.client, clock, stream, consumer: consumerName }),
-      origin: {
-        source: name,
-        key,
-        kind: "replayable",
-        recordIdPrefix: recordIdPrefix(`${name}\0${key}`, 0),
-        file: undefined,
-      },
+      origin: streamOrigin("replayable", name, key),
       arrivals: new Arrivals(positions.startOf(key)),
       maxDeliver,
       suspectDeliveries: maxDeliver === 0 ? 0 : Math.max(2, Math.ceil(maxDeliver / 2)),
@@ -300,12 +273,12 @@ export class JetStreamSource implements Source {
       // What comes after the pull must not touch memory that is somebody else's by then.
       let isOpen = true;
       try {
-        const request = {
+        const request: PullRequest = {
           batch: isOne ? 1 : this.#options.batch,
           maxBytes: isOne ? undefined : bytes,
           expiresMs: once ? 0 : EXPIRES_MS,
         };
-        const how = await untilAborted(
+        const how = await unlessAborted(
           puller.pull(request, (arrival) => {
             if (!isOpen || this.#unacked.isKnown(arrival.sequence, arrival.reply)) return;
             const { sequence, reply, deliveries } = arrival;
@@ -449,17 +422,4 @@ export class JetStreamSource implements Source {
       await clock.sleep(ACK_INTERVAL_MS, { signal });
     }
   }
-}
-
-/** The value, or `broken` as soon as `signal` aborts. */
-function untilAborted(
-  promise: Promise<Awaited<ReturnType<Puller["pull"]>>>,
-  signal: AbortSignal,
-): Promise<Awaited<ReturnType<Puller["pull"]>>> {
-  return new Promise((resolve, reject) => {
-    const abort = () => resolve("broken");
-    signal.addEventListener("abort", abort, { once: true });
-    if (signal.aborted) abort();
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
-  });
 }

@@ -1,13 +1,13 @@
 import type { Receiver, Sender } from "../../channel/index.ts";
 import { JsonMessage } from "../../codec/json-message.ts";
-import { ChannelClosedError, StageError, toError } from "../../errors.ts";
-import { describeFailure, type KafkaConnector } from "../../kafka/client.ts";
+import { ChannelClosedError, toError } from "../../errors.ts";
+import type { KafkaConnector } from "../../kafka/client.ts";
 import { type Fetched, fetchCommitted } from "../../kafka/fetch.ts";
 import type { Memory } from "../../record/batch.ts";
 import { Batch, Messages } from "../../record/index.ts";
-import { Backoff } from "../../runtime/backoff.ts";
-import { untilWoken } from "../../runtime/until-woken.ts";
-import type { Source, SourceContext, SourceFile } from "../../stage/index.ts";
+import { Bond } from "../../runtime/bond.ts";
+import { unlessAborted } from "../../runtime/unless-aborted.ts";
+import { type Source, type SourceContext, type SourceFile, Upstream } from "../../stage/index.ts";
 import { type Assigned, GroupMembership, type GroupOptions } from "./group.ts";
 import { OwnedPartition, partitionKey } from "./partition.ts";
 
@@ -53,6 +53,7 @@ export class KafkaSource implements Source {
   readonly #options: KafkaSourceOptions;
   readonly #connector: KafkaConnector;
   readonly #context: SourceContext;
+  readonly #upstream: Upstream;
   readonly #owned = new Map<string, OwnedPartition>();
   /** Partitions as we had them last in this run: what of them was sent is on its way. */
   readonly #before = new Map<string, OwnedPartition>();
@@ -61,35 +62,25 @@ export class KafkaSource implements Source {
   #changing: Promise<void> = Promise.resolve();
   #isOnce = false;
   #hasAssignment = false;
-  trouble: string | undefined = "it is connecting";
 
   constructor(options: KafkaSourceOptions, connector: KafkaConnector, context: SourceContext) {
     this.#options = options;
     this.#connector = connector;
     this.#context = context;
+    this.#upstream = new Upstream(context, (thrown) => connector.describe(thrown));
     const { sender, receiver } = context.channel();
     this.#sender = sender;
     this.output = receiver;
   }
 
   async run({ signal, once }: { signal: AbortSignal; once: boolean }): Promise<void> {
-    const { clock, random, log, name } = this.#context;
-    const backoff = new Backoff({ initialMs: 250, maxMs: 10_000 }, random);
     this.#isOnce = once;
     using _closing = this.#sender;
-    while (!signal.aborted) {
-      try {
-        await this.#read(signal, backoff);
-        return;
-      } catch (thrown) {
-        if (thrown instanceof StageError) throw thrown;
-        if (thrown instanceof ChannelClosedError || signal.aborted) return;
-        const message = describeFailure(thrown);
-        if (this.trouble === undefined) log.warn({ component: name }, `${name} cannot read: ${message}; trying on`);
-        this.trouble = message;
-        await clock.sleep(backoff.next(), { signal });
-      }
-    }
+    await this.#upstream.readOn(signal, () => this.#read(signal));
+  }
+
+  get trouble(): string | undefined {
+    return this.#upstream.trouble;
   }
 
   files(): readonly SourceFile[] {
@@ -110,56 +101,35 @@ export class KafkaSource implements Source {
   }
 
   /** One membership; rejects when it breaks, resolves when the source is to end. */
-  async #read(signal: AbortSignal, backoff: Backoff): Promise<void> {
-    const { clock } = this.#context;
-    const stop = new AbortController();
-    const end = () => stop.abort();
-    signal.addEventListener("abort", end, { once: true });
-    if (signal.aborted) end();
-    let broken: Error | undefined;
-    const fail = (thrown: unknown) => {
-      if (!stop.signal.aborted) broken ??= toError(thrown);
-      end();
-    };
+  async #read(signal: AbortSignal): Promise<void> {
+    const bond = new Bond(signal);
     this.#hasAssignment = false;
     const group = new GroupMembership(this.#connector, this.#options, {
       revoked: (partitions) => this.#giveUp(group, partitions, true),
       assigned: (partitions) => {
-        this.#changing = this.#changing.then(() => this.#take(group, partitions, stop.signal)).catch(fail);
+        this.#changing = this.#changing.then(() => this.#take(group, partitions, bond.signal)).catch(bond.fail);
       },
-      failed: fail,
+      failed: bond.fail,
     });
     this.#group = group;
-    try {
-      const joining = group.join().then(() => this.#changing);
-      // A join knows no signal; what becomes of one that is left alone is seen by nobody.
-      joining.catch(() => {});
-      let failure: { readonly thrown: unknown } | undefined;
-      await untilWoken(stop.signal, (wake) => {
-        joining.then(wake, (thrown: unknown) => {
-          failure = { thrown };
-          wake();
-        });
-      });
-      if (failure !== undefined) throw failure.thrown;
-      if (stop.signal.aborted) throw new Error("it was told to stop while it joined the group");
-      this.trouble = undefined;
-      backoff.reset();
+    const broken = await bond.hold(async () => {
+      // A join knows no signal.
+      await unlessAborted(
+        group.join().then(() => this.#changing),
+        bond.signal,
+      );
+      if (bond.signal.aborted) throw new Error("it was told to stop while it joined the group");
+      this.#upstream.answered();
       await Promise.all([
-        this.#fetchAlways(group, stop.signal, end).catch(fail),
-        this.#tellAlways(group, stop.signal).catch(fail),
+        this.#fetchAlways(group, bond.signal, bond.end).catch(bond.fail),
+        this.#tellAlways(group, bond.signal).catch(bond.fail),
       ]);
-    } catch (thrown) {
-      broken ??= toError(thrown);
-    } finally {
-      signal.removeEventListener("abort", end);
-      end();
-    }
+    });
     // At the end of the source the membership stays for what is in flight.
     if (broken === undefined) return;
     this.#group = undefined;
     for (const partition of this.#owned.values()) this.#drop(partition);
-    await group.leave(clock, LEAVE_MS);
+    await group.leave(this.#context.clock, LEAVE_MS);
     throw broken;
   }
 
@@ -244,7 +214,10 @@ export class KafkaSource implements Source {
     if (done.length === 0) return;
     // Where this fails the next owner starts from the last offset that the group knows.
     await group.commit(done).catch((thrown: unknown) => {
-      log.warn({ component: name }, `${name}: the group was not told how far it is: ${describeFailure(thrown)}`);
+      log.warn(
+        { component: name },
+        `${name}: the group was not told how far it is: ${this.#connector.describe(thrown)}`,
+      );
     });
   }
 
@@ -391,7 +364,10 @@ export class KafkaSource implements Source {
         isTold = true;
       } catch (thrown) {
         if (isTold && !signal.aborted)
-          log.warn({ component: name }, `${name}: the group is not told how far it is: ${describeFailure(thrown)}`);
+          log.warn(
+            { component: name },
+            `${name}: the group is not told how far it is: ${this.#connector.describe(thrown)}`,
+          );
         isTold = false;
       }
     }

@@ -1,4 +1,4 @@
-import { type Origin, recordIdPrefix } from "../../record/origin.ts";
+import { type Origin, streamOrigin } from "../../record/origin.ts";
 
 /** A partition that the group has given to us. */
 export class OwnedPartition {
@@ -28,14 +28,7 @@ export class OwnedPartition {
     this.topic = topic;
     this.partition = partition;
     this.given = AbortSignal.any([until, this.#stop.signal]);
-    const key = partitionKey(topic, partition);
-    this.origin = {
-      source,
-      key,
-      kind: "replayable",
-      recordIdPrefix: recordIdPrefix(`${source}\0${key}`, 0),
-      file: undefined,
-    };
+    this.origin = streamOrigin("replayable", source, partitionKey(topic, partition));
     this.offset = offset;
     this.sentEnd = offset;
     this.groupOffset = groupOffset;

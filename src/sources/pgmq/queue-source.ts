@@ -1,15 +1,16 @@
 import type { Receiver, Sender } from "../../channel/index.ts";
 import { JsonMessage } from "../../codec/json-message.ts";
-import { ChannelClosedError, StageError } from "../../errors.ts";
-import { failureOf, PgFailure } from "../../postgres/failure.ts";
+import { StageError } from "../../errors.ts";
+import { PgFailure } from "../../postgres/failure.ts";
+import { leaseBodies } from "../../postgres/leased-bodies.ts";
 import { hasPgmq, queueCreatedAt } from "../../postgres/pgmq.ts";
-import { PgSession } from "../../postgres/session.ts";
+import { PgReader } from "../../postgres/reader.ts";
+import type { PgSession } from "../../postgres/session.ts";
 import { Batch, Messages } from "../../record/index.ts";
 import { recordIdPrefix } from "../../record/origin.ts";
-import { Backoff } from "../../runtime/backoff.ts";
 import type { Timer } from "../../runtime/clock.ts";
 import { untilWoken } from "../../runtime/until-woken.ts";
-import type { Source, SourceContext, SourceStatus } from "../../stage/index.ts";
+import { type Source, type SourceContext, type SourceStatus, Upstream } from "../../stage/index.ts";
 import { HeldMessages } from "./held-messages.ts";
 import { QueueGiver } from "./queue-giver.ts";
 import { QueueNotices } from "./queue-notices.ts";
@@ -33,8 +34,6 @@ export interface QueueSourceOptions {
  */
 const FIRST_LOOK_MS = 5;
 const NOTIFY_THROTTLE_MS = 250;
-/** Beside its body, what a message costs while it is in flight: its row and its event. A guess, on the safe side. */
-const MESSAGE_BYTES = 512;
 
 interface ReadMessage {
   readonly id: number;
@@ -58,17 +57,20 @@ export class QueueSource implements Source {
   readonly #sender: Sender<Batch>;
   readonly #options: QueueSourceOptions;
   readonly #context: SourceContext;
+  readonly #upstream: Upstream;
+  readonly #reader: PgReader;
   readonly #held: HeldMessages;
   readonly #giver: QueueGiver;
   readonly #wake = new Wake();
   readonly #notice: ReturnType<typeof QueueNotices.listen>;
   #recordIdPrefix: string | undefined;
   #reads = 0;
-  #trouble: string | undefined;
 
   constructor(options: QueueSourceOptions, context: SourceContext) {
     this.#options = options;
     this.#context = context;
+    this.#upstream = new Upstream(context);
+    this.#reader = new PgReader(options, context, { what: `queue ${options.queue}`, find: (on) => this.#listen(on) });
     const { clock } = context;
     this.#held = new HeldMessages(options.batch, () => clock.monotonic());
     this.#giver = new QueueGiver(options, context, this.#held, () => this.#wake.now());
@@ -79,7 +81,7 @@ export class QueueSource implements Source {
   }
 
   get trouble(): string | undefined {
-    return this.#trouble ?? this.#giver.trouble;
+    return this.#upstream.trouble ?? this.#giver.trouble;
   }
 
   status(): SourceStatus {
@@ -87,30 +89,11 @@ export class QueueSource implements Source {
   }
 
   async run({ signal, once }: { signal: AbortSignal; once: boolean }): Promise<void> {
-    const { clock, random, name, log } = this.#context;
-    const backoff = new Backoff({ initialMs: 100, maxMs: 10_000 }, random);
-    let session: PgSession | undefined;
-    try {
-      while (!signal.aborted) {
-        try {
-          session = await this.#connect(signal);
-          if (this.#trouble !== undefined) log.info({}, `${name} reads again`);
-          this.#trouble = undefined;
-          if ((await this.#readAll(session, { signal, once, onRead: () => backoff.reset() })) === "end") break;
-        } catch (thrown) {
-          if (thrown instanceof StageError) throw thrown;
-          const { message } = failureOf(thrown, String);
-          if (signal.aborted || thrown instanceof ChannelClosedError) break;
-          if (this.#trouble === undefined) log.warn({ reason: message }, `${name} cannot read: ${message}; trying on`);
-          this.#trouble = message;
-          session?.destroy("reading failed");
-          await clock.sleep(backoff.next(), { signal });
-        }
-      }
-    } finally {
-      this.#sender.close();
-      await session?.close();
-    }
+    using _closing = this.#sender;
+    await this.#upstream.readOn(signal, async () => {
+      await using session = await this.#reader.connect(signal);
+      await this.#readAll(session, signal, once);
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -119,57 +102,37 @@ export class QueueSource implements Source {
     await this.#giver.close();
   }
 
-  /** @throws StageError at the start: there is no such queue, or we may not have it. PgFailure */
-  async #connect(signal: AbortSignal): Promise<PgSession> {
-    const { queue, url, timeoutMs, enablesNotify } = this.#options;
-    const { clock, name } = this.#context;
-    const isFirst = this.#recordIdPrefix === undefined;
-    try {
-      const session = await PgSession.open({ url, applicationName: `tailrace ${name}`, timeoutMs, clock }, signal);
-      session.onNotification(() => this.#notice.notify());
-      // Whoever waits for a notice must hear that none can come.
-      session.onEnd = () => this.#wake.now();
-      try {
-        const { createdAt } = await describeQueue(session, queue, name);
-        this.#recordIdPrefix = recordIdPrefix(`pgmq\0${queue}`, createdAt);
-        if (enablesNotify) await enableNotify(session, queue);
-        // What is inserted from here on is notified; what was before is found by the first read.
-        await session.batch([`LISTEN "pgmq.q_${queue.toLowerCase().replaceAll('"', '""')}.INSERT"`]);
-        return session;
-      } catch (thrown) {
-        session.destroy("not ready");
-        throw thrown;
-      }
-    } catch (thrown) {
-      if (isFirst && thrown instanceof PgFailure && thrown.kind !== "passing")
-        throw new StageError("TR_STAGE_OPEN", name, `queue ${queue}: ${thrown.message}`);
-      if (!isFirst && thrown instanceof StageError) throw new PgFailure(thrown.message, { kind: "lasting" });
-      throw thrown;
-    }
+  /** On each new connection: finds the queue, and hears from now on what is inserted; the first read finds what was before. */
+  async #listen(session: PgSession): Promise<void> {
+    const { queue, enablesNotify } = this.#options;
+    session.onNotification(() => this.#notice.notify());
+    // Whoever waits for a notice must hear that none can come.
+    session.onEnd = () => this.#wake.now();
+    const { createdAt } = await describeQueue(session, queue, this.#context.name);
+    this.#recordIdPrefix = recordIdPrefix(`pgmq\0${queue}`, createdAt);
+    if (enablesNotify) await enableNotify(session, queue);
+    await session.batch([`LISTEN "pgmq.q_${queue.toLowerCase().replaceAll('"', '""')}.INSERT"`]);
   }
 
   /** Reads until `signal` aborts; with `once`, until what was there has been read. */
-  async #readAll(
-    session: PgSession,
-    { signal, once, onRead }: { signal: AbortSignal; once: boolean; onRead: () => void },
-  ): Promise<"end"> {
+  async #readAll(session: PgSession, signal: AbortSignal, once: boolean): Promise<void> {
     const { batch, pollIntervalMs } = this.#options;
     const { clock } = this.#context;
     const last = once ? await this.#lastId(session) : Number.POSITIVE_INFINITY;
     let lookMs = FIRST_LOOK_MS;
-    for (;;) {
+    while (!signal.aborted) {
       if (session.trouble !== undefined) throw new PgFailure(session.trouble, { kind: "passing" });
-      if (signal.aborted) return "end";
       const wanted = Math.min(batch, this.#held.room);
       if (wanted === 0) {
-        // An acknowledgement wakes; the limit itself moves with time.
+        // The queue is there; it is we who ask nothing of it. An acknowledgement wakes; the limit itself moves with time.
+        this.#upstream.answered();
         await this.#wake.wait(signal, clock, 100);
         continue;
       }
       const messages = await this.#read(session, wanted);
-      onRead();
+      this.#upstream.answered();
       await this.#handOn(messages, signal);
-      if (once && (messages.length === 0 || messages[0]!.id > last)) return "end";
+      if (once && (messages.length === 0 || messages[0]!.id > last)) return;
       if (messages.length === wanted) continue;
       lookMs = messages.length > 0 ? FIRST_LOOK_MS : Math.min(pollIntervalMs, lookMs * 2);
       if (!once) await this.#wake.wait(signal, clock, Math.min(pollIntervalMs, lookMs));
@@ -229,16 +192,15 @@ export class QueueSource implements Source {
   /** Undefined: given up while it waited for memory. */
   async #batchOf(messages: readonly ReadMessage[], signal: AbortSignal): Promise<Batch | undefined> {
     const { budget, clock, host, name } = this.#context;
-    const bodyBytes = messages.reduce((sum, { body }) => sum + Buffer.byteLength(body), 0);
-    const lease = await budget.lease(bodyBytes + messages.length * MESSAGE_BYTES, { signal });
-    if (lease === undefined) return undefined;
-    let at = 0;
-    const parsed = messages.map(({ id, reads, body }) => {
-      const end = at + lease.buffer.write(body, at);
-      const message = new JsonMessage(id, lease.buffer.subarray(at, end), { message_id: id, read_count: reads });
-      at = end;
-      return message;
-    });
+    const leased = await leaseBodies(
+      messages.map(({ body }) => body),
+      budget,
+      signal,
+    );
+    if (leased === undefined) return undefined;
+    const parsed = messages.map(
+      ({ id, reads }, index) => new JsonMessage(id, leased.bodies[index]!, { message_id: id, read_count: reads }),
+    );
     const ids = messages.map(({ id }) => id);
     this.#reads += 1;
     const origin = new QueueRead(
@@ -250,8 +212,8 @@ export class QueueSource implements Source {
       origin,
       new Messages(parsed, { readAtMs: clock.now(), host }),
       { start: ids[0]!, end: ids.at(-1)! + 1 },
-      bodyBytes,
-      lease,
+      leased.bytes,
+      leased.memory,
     );
   }
 

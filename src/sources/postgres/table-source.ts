@@ -1,11 +1,11 @@
 import type { Receiver, Sender } from "../../channel/index.ts";
-import { ChannelClosedError, StageError } from "../../errors.ts";
-import { failureOf, PgFailure } from "../../postgres/failure.ts";
-import { PgSession } from "../../postgres/session.ts";
-import { Batch, type Message, Messages, type Origin } from "../../record/index.ts";
+import { StageError } from "../../errors.ts";
+import { leaseBodies } from "../../postgres/leased-bodies.ts";
+import { PgReader } from "../../postgres/reader.ts";
+import type { PgSession } from "../../postgres/session.ts";
+import { Batch, Messages, type Origin } from "../../record/index.ts";
 import { recordIdPrefix } from "../../record/origin.ts";
-import { Backoff } from "../../runtime/backoff.ts";
-import type { Source, SourceContext, SourceStatus } from "../../stage/index.ts";
+import { type Source, type SourceContext, type SourceStatus, Upstream } from "../../stage/index.ts";
 import { type CursorTable, describeCursorTable, fieldsOf } from "./cursor-table.ts";
 import { Horizon } from "./horizon.ts";
 
@@ -23,8 +23,6 @@ export interface TableSourceOptions {
 const FIRST_LOOK_MS = 20;
 /** A transaction that holds rows back for longer is told of. */
 const TELL_AFTER_MS = 10_000;
-/** Beside its body, what a row costs while it is in flight. A guess, on the safe side. */
-const ROW_BYTES = 512;
 
 interface Row {
   readonly cursor: number;
@@ -42,18 +40,21 @@ export class TableSource implements Source {
   readonly #sender: Sender<Batch>;
   readonly #options: TableSourceOptions;
   readonly #context: SourceContext;
+  readonly #upstream: Upstream;
+  readonly #reader: PgReader;
   readonly #horizon: Horizon;
   #table: CursorTable | undefined;
   #origin: Origin | undefined;
   /** The lowest value that was not handed on. */
   #next = 0;
-  #trouble: string | undefined;
   #isWaitTold = false;
   #isRestartTold = false;
 
   constructor(options: TableSourceOptions, context: SourceContext) {
     this.#options = options;
     this.#context = context;
+    this.#upstream = new Upstream(context);
+    this.#reader = new PgReader(options, context, { what: `table ${options.table}`, find: (on) => this.#find(on) });
     this.#horizon = new Horizon(options.settleMs);
     const { sender, receiver } = context.channel();
     this.#sender = sender;
@@ -61,7 +62,7 @@ export class TableSource implements Source {
   }
 
   get trouble(): string | undefined {
-    return this.#trouble;
+    return this.#upstream.trouble;
   }
 
   status(): SourceStatus {
@@ -69,31 +70,11 @@ export class TableSource implements Source {
   }
 
   async run({ signal, once }: { signal: AbortSignal; once: boolean }): Promise<void> {
-    const { clock, random, name, log } = this.#context;
-    const backoff = new Backoff({ initialMs: 100, maxMs: 10_000 }, random);
-    let session: PgSession | undefined;
-    try {
-      while (!signal.aborted) {
-        try {
-          session = await this.#connect(signal);
-          if (this.#trouble !== undefined) log.info({}, `${name} reads again`);
-          this.#trouble = undefined;
-          await this.#readAll(session, signal, once, () => backoff.reset());
-          break;
-        } catch (thrown) {
-          if (thrown instanceof StageError) throw thrown;
-          if (signal.aborted || thrown instanceof ChannelClosedError) break;
-          const { message } = failureOf(thrown, String);
-          if (this.#trouble === undefined) log.warn({ reason: message }, `${name} cannot read: ${message}; trying on`);
-          this.#trouble = message;
-          session?.destroy("reading failed");
-          await clock.sleep(backoff.next(), { signal });
-        }
-      }
-    } finally {
-      this.#sender.close();
-      await session?.close();
-    }
+    using _closing = this.#sender;
+    await this.#upstream.readOn(signal, async () => {
+      await using session = await this.#reader.connect(signal);
+      await this.#readAll(session, signal, once);
+    });
   }
 
   /** Forgets where the table stands, so that it is read again from its beginning. */
@@ -108,47 +89,31 @@ export class TableSource implements Source {
     this.#sender.close();
   }
 
-  /** @throws StageError at the start: the table cannot be read so. PgFailure */
-  async #connect(signal: AbortSignal): Promise<PgSession> {
-    const { url, table, cursorColumn, timeoutMs } = this.#options;
-    const { clock, name, positions } = this.#context;
-    const isFirst = this.#table === undefined;
-    try {
-      const session = await PgSession.open({ url, applicationName: `tailrace ${name}`, timeoutMs, clock }, signal);
-      try {
-        this.#table = await describeCursorTable(session, table, cursorColumn, name);
-      } catch (thrown) {
-        session.destroy("not ready");
-        throw thrown;
-      }
-      const key = `${table}.${cursorColumn}#${this.#table.oid}`;
-      if (this.#origin?.key !== key) {
-        this.#origin = {
-          source: name,
-          key,
-          kind: "replayable",
-          recordIdPrefix: recordIdPrefix(`postgres\0${table}\0${cursorColumn}`, this.#table.oid),
-          file: undefined,
-        };
-        this.#next = positions.startOf(key);
-      }
-      return session;
-    } catch (thrown) {
-      if (isFirst && thrown instanceof PgFailure && thrown.kind !== "passing")
-        throw new StageError("TR_STAGE_OPEN", name, `table ${table}: ${thrown.message}`);
-      if (!isFirst && thrown instanceof StageError) throw new PgFailure(thrown.message, { kind: "lasting" });
-      throw thrown;
-    }
+  /** On each new connection: another table of the name, made meanwhile, is read from its own position. */
+  async #find(session: PgSession): Promise<void> {
+    const { table, cursorColumn } = this.#options;
+    const { name, positions } = this.#context;
+    this.#table = await describeCursorTable(session, table, cursorColumn, name);
+    const key = `${table}.${cursorColumn}#${this.#table.oid}`;
+    if (this.#origin?.key === key) return;
+    this.#origin = {
+      source: name,
+      key,
+      kind: "replayable",
+      recordIdPrefix: recordIdPrefix(`postgres\0${table}\0${cursorColumn}`, this.#table.oid),
+      file: undefined,
+    };
+    this.#next = positions.startOf(key);
   }
 
-  async #readAll(session: PgSession, signal: AbortSignal, once: boolean, onRead: () => void): Promise<void> {
+  async #readAll(session: PgSession, signal: AbortSignal, once: boolean): Promise<void> {
     const { batch, pollIntervalMs } = this.#options;
     const { clock, positions } = this.#context;
     let last: number | undefined;
     let lookMs = FIRST_LOOK_MS;
     while (!signal.aborted) {
       const highest = await this.#look(session);
-      onRead();
+      this.#upstream.answered();
       last ??= once ? highest : Number.POSITIVE_INFINITY;
       const rows = await this.#read(session, batch);
       const final = this.#final(rows);
@@ -216,38 +181,30 @@ export class TableSource implements Source {
 
   async #handOn(rows: readonly Row[], signal: AbortSignal): Promise<void> {
     const { budget, clock, host } = this.#context;
-    const messages: Message[] = [];
-    const bodies: string[] = [];
-    let bodyBytes = 0;
-    for (const { texts } of rows) {
-      const body = JSON.stringify(fieldsOf(this.#table!.columns, texts));
-      bodies.push(body);
-      bodyBytes += Buffer.byteLength(body);
-    }
-    const lease = await budget.lease(bodyBytes + rows.length * ROW_BYTES, { signal });
-    if (lease === undefined) return;
-    let at = 0;
-    for (const [index, { cursor, texts }] of rows.entries()) {
-      const end = at + lease.buffer.write(bodies[index]!, at);
-      messages.push({
-        number: cursor,
-        body: lease.buffer.subarray(at, end),
-        fields: fieldsOf(this.#table!.columns, texts),
-      });
-      at = end;
-    }
+    const { columns } = this.#table!;
+    const leased = await leaseBodies(
+      rows.map(({ texts }) => JSON.stringify(fieldsOf(columns, texts))),
+      budget,
+      signal,
+    );
+    if (leased === undefined) return;
+    const messages = rows.map(({ cursor, texts }, index) => ({
+      number: cursor,
+      body: leased.bodies[index]!,
+      fields: fieldsOf(columns, texts),
+    }));
     const end = rows.at(-1)!.cursor + 1;
     const batch = Batch.ofMessages(
       this.#origin!,
       new Messages(messages, { readAtMs: clock.now(), host }),
       { start: this.#next, end },
-      bodyBytes,
-      lease,
+      leased.bytes,
+      leased.memory,
     );
     try {
       await this.#sender.send(batch, { signal });
     } catch (thrown) {
-      lease.release();
+      leased.memory.release();
       if (!signal.aborted) throw thrown;
       return;
     }
