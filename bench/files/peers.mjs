@@ -56,7 +56,10 @@ function startTailrace({ work, input, output, isJson = false, more = "", sink })
   const transforms = isJson
     ? `[transforms.parse]\ntype = "json"\ninputs = ["in"]\n[transforms.add]\ntype = "map"\ninputs = ["parse"]\nmodule = "${work}/add.mjs"\n`
     : "";
-  writeFileSync(join(work, "add.mjs"), "export default (event) => { event.added = 'yes'; return event; };\n");
+  writeFileSync(
+    join(work, "add.mjs"),
+    "export default ({ message, ...event }) => { event.added = 'yes'; return event; };\n",
+  );
   const target = sink ?? `type = "file"\npath = "${output}"\nencoding = "${isJson ? "json" : "raw"}"`;
   const config = join(work, "tailrace.toml");
   writeFileSync(

@@ -91,6 +91,17 @@ describe("map", () => {
     }
   });
 
+  it("leaves out keys that are symbols, and calls a getter once", async () => {
+    const { kept } = await applied(
+      `let calls = 0;
+       export default () => ({ [Symbol("hidden")]: 1, get calls() { return ++calls; }, deep: { [Symbol("too")]: 2, x: 3 } });`,
+      three(),
+    );
+    const events = kept.map(({ event }) => event);
+    expect(events).toEqual([1, 2, 3].map((calls) => ({ calls, deep: { x: 3 } })));
+    for (const event of events) expect(Object.getOwnPropertySymbols(event)).toEqual([]);
+  });
+
   it("turns dates into text, leaves out what is undefined, and keeps __proto__ as data", async () => {
     const { kept } = await applied(
       `export default () => ({ at: new Date(0), gone: undefined, list: [undefined, 1], ["__proto__"]: { x: 1 }, nothing: null });`,
