@@ -1,6 +1,10 @@
 import { describe, expect, it } from "vitest";
+import { setUnclosedHook } from "../../src/channel/index.ts";
 import { firstSeed } from "../seed.ts";
 import { runDelivery, type Shape } from "./delivery.ts";
+
+// A process that is killed closes nothing.
+setUnclosedHook(() => {});
 
 /** TAILRACE_TEST_SEED=N replays one schedule; TAILRACE_TEST_ROUNDS=N runs that many of each shape (the long form). */
 const REPLAY = process.env["TAILRACE_TEST_SEED"];

@@ -1,6 +1,10 @@
 import { describe, expect, it, vi } from "vitest";
+import { setUnclosedHook } from "../../src/channel/index.ts";
 import { firstSeed } from "../seed.ts";
 import { actionsOf, runSchedule, shorten } from "./schedule.ts";
+
+// A process that is killed closes nothing.
+setUnclosedHook(() => {});
 
 vi.mock("node:zlib", async () => {
   const { syncZlib } = await import("../../src/testing/sim-zlib.ts");
