@@ -6,31 +6,62 @@ export interface Running {
   readonly tailer: Tailer;
   readonly token: CancellationToken;
   readonly ended: Promise<void>;
+  readonly isArchive: boolean;
   /** Monotonic; when it last reached the end of its file. */
   idleSinceMs: number;
 }
 
 /**
- * Which tailer is to close its file so that another can be opened: the one that has been idle for the longest time; a
+ * Descriptors for those that wait: closes the files of tailers so that others can be opened, the longest idle first; a
  * rotated one only if no live one is idle. One whose file has no name that is known is closed last of all, that is
  * never: nobody could open it again. While all are such, nothing new is started.
- *
- * @returns undefined: none, or one is closing already
  */
-export function whomToClose(running: ReadonlyMap<FileState, Running>): Running | undefined {
-  let oldest: Running | undefined;
-  let isOldestLive = false;
-  for (const [state, each] of running) {
-    if (each.token.isCancelled) return undefined;
-    // One that holds its place for a file that is not open takes the descriptor that this file needs.
-    const isInTheWay = each.tailer.isHeld && state.predecessor !== undefined && !running.has(state.predecessor);
-    const mayClose = isInTheWay || (each.tailer.isIdle && !each.tailer.hasEndMark);
-    if (!mayClose || state.location === undefined) continue;
-    const isLive = state.phase === "live";
-    if (isOldestLive && !isLive) continue;
-    if (oldest !== undefined && isLive === isOldestLive && oldest.idleSinceMs <= each.idleSinceMs) continue;
-    oldest = each;
-    isOldestLive = isLive;
+export class DescriptorRoom {
+  /** In the order in which they became idle. One that reads on stays until it is met, or is idle again. */
+  readonly #idle = new Map<FileState, Running>();
+  readonly #closing = new Set<Running>();
+
+  becameIdle(state: FileState, running: Running): void {
+    this.#idle.delete(state);
+    this.#idle.set(state, running);
   }
-  return oldest;
+
+  ended(state: FileState, running: Running): void {
+    this.#idle.delete(state);
+    this.#closing.delete(running);
+  }
+
+  /**
+   * Sees to it that `count` are closing, or as many as may. `inTheWay`: those that hold their place for a file that is not
+   * open, and so take the descriptor that this file needs.
+   */
+  make(count: number, inTheWay: Iterable<Running>): void {
+    let missing = count - this.#closing.size;
+    if (missing <= 0) return;
+    const rotated: Running[] = [];
+    for (const running of [...inTheWay, ...this.#closable(missing, rotated), ...rotated]) {
+      if (missing <= 0) return;
+      if (running.token.isCancelled) continue;
+      this.#closing.add(running);
+      running.token.cancel();
+      missing -= 1;
+    }
+  }
+
+  /** Live ones, `count` at most; `rotated` takes the others that were met. */
+  #closable(count: number, rotated: Running[]): Running[] {
+    const live: Running[] = [];
+    for (const [state, running] of this.#idle) {
+      const { tailer } = running;
+      if (!tailer.isIdle) {
+        this.#idle.delete(state);
+        continue;
+      }
+      if (tailer.hasEndMark || state.location === undefined || this.#closing.has(running)) continue;
+      if (state.phase === "live") live.push(running);
+      else rotated.push(running);
+      if (live.length >= count) break;
+    }
+    return live;
+  }
 }

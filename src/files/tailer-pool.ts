@@ -3,7 +3,7 @@ import { errnoOf } from "../errors.ts";
 import { pathToText } from "../runtime/byte-path.ts";
 import type { CancellationToken } from "../runtime/cancellation-token.ts";
 import type { SourceContext } from "../stage/contract.ts";
-import { type Running, whomToClose } from "./descriptor-room.ts";
+import { DescriptorRoom, type Running } from "./descriptor-room.ts";
 import type { FileRegistry } from "./file-registry.ts";
 import type { FileState } from "./file-state.ts";
 import { FileTroubles } from "./file-troubles.ts";
@@ -20,6 +20,12 @@ import type { Ending, ReadCounters, TailerEnd, TailerOptions, TailerPayload } fr
  * budget. They are read to their end, so those behind them have their turn.
  */
 const MAX_OPEN_ARCHIVES = 4;
+
+/**
+ * Files that are closed at once so that others can be opened. Opening, reading and saving one takes many turns through
+ * threads and a commit, which go together for all of them: one by one, ten thousand files took two minutes.
+ */
+const MAX_CLOSING = 64;
 
 /** A descriptor of a file quiet for so long is closed; the next change opens it again. */
 const IDLE_CLOSE_MS = 60_000;
@@ -62,6 +68,10 @@ export class TailerPool implements Readers {
   readonly #context: SourceContext;
   readonly #running = new Map<FileState, Running>();
   readonly #ready = new Set<FileState>();
+  /** Of those that run: who waits, open, for another to be read first. */
+  readonly #held = new Set<FileState>();
+  readonly #room = new DescriptorRoom();
+  #archives = 0;
   /** Those that must tell when they have sent what is there now. */
   readonly #toMark = new Set<FileState>();
   /** Gone with their files: one that never could be read again is not told of. */
@@ -153,14 +163,13 @@ export class TailerPool implements Readers {
   startReady(): void {
     if (this.#options.token.isCancelled) return;
     const nowMs = this.#context.clock.monotonic();
-    for (const [state, running] of this.#running) {
-      if (state.predecessor === undefined || !this.#isPast(state.predecessor)) continue;
+    for (const state of this.#held) {
+      if (state.predecessor !== undefined && !this.#isPast(state.predecessor)) continue;
+      this.#held.delete(state);
       state.predecessor = undefined;
       state.isReleased = true;
-      running.tailer.release();
+      this.#running.get(state)?.tailer.release();
     }
-    let archives = 0;
-    for (const state of this.#running.keys()) if (this.#isArchive(state)) archives += 1;
     for (const state of this.#ready) {
       const running = this.#running.get(state);
       if (running !== undefined) {
@@ -173,15 +182,23 @@ export class TailerPool implements Readers {
         continue;
       }
       if (state.notBeforeMs > nowMs || !this.#mayOpen(state)) continue;
-      const isArchive = this.#isArchive(state);
-      if (isArchive && archives >= MAX_OPEN_ARCHIVES) continue;
+      if (this.#archives >= MAX_OPEN_ARCHIVES && this.#isArchive(state)) continue;
       if (this.#running.size >= this.#options.maxOpenFiles) {
-        whomToClose(this.#running)?.token.cancel();
+        this.#room.make(Math.min(this.#ready.size, MAX_CLOSING), this.#inTheWay());
         break;
       }
       this.#ready.delete(state);
       this.#start(state);
-      if (isArchive) archives += 1;
+    }
+  }
+
+  /** Those that hold their place, open, for a file that is not. */
+  *#inTheWay(): Iterable<Running> {
+    for (const state of this.#held) {
+      const { predecessor, location } = state;
+      const running = this.#running.get(state);
+      if (running === undefined || predecessor === undefined || location === undefined) continue;
+      if (!this.#running.has(predecessor)) yield running;
     }
   }
 
@@ -235,6 +252,9 @@ export class TailerPool implements Readers {
     const ended = tailer.run().then((end) => {
       token[Symbol.dispose]();
       this.#running.delete(state);
+      this.#held.delete(state);
+      this.#room.ended(state, running);
+      if (running.isArchive) this.#archives -= 1;
       if (tailer.hasEndMark && end.kind !== "finished") {
         // Somebody waits to hear of it.
         this.#toMark.add(state);
@@ -244,7 +264,11 @@ export class TailerPool implements Readers {
       this.startReady();
       this.#options.onEnded();
     });
-    this.#running.set(state, { tailer, token, ended, idleSinceMs: clock.monotonic() });
+    const isArchive = this.#isArchive(state);
+    const running: Running = { tailer, token, ended, isArchive, idleSinceMs: clock.monotonic() };
+    this.#running.set(state, running);
+    if (isArchive) this.#archives += 1;
+    if (state.predecessor !== undefined) this.#held.add(state);
   }
 
   #tailerOptions(): TailerOptions {
@@ -273,7 +297,10 @@ export class TailerPool implements Readers {
       },
       onIdle: (state) => {
         const running = this.#running.get(state);
-        if (running !== undefined) running.idleSinceMs = clock.monotonic();
+        if (running !== undefined) {
+          running.idleSinceMs = clock.monotonic();
+          this.#room.becameIdle(state, running);
+        }
         this.#troubles.mended(state);
         if (this.#ready.size > 0) this.startReady();
       },

@@ -20,8 +20,8 @@ afterAll(() => rmSync(copy, { recursive: true, force: true }));
 
 function runTests(tests: readonly string[]): { readonly code: number | null; readonly output: string } {
   const { CI: _ci, VITEST: _vitest, NODE_ENV: _env, ...env } = process.env;
-  const args = ["vitest", "run", "--bail=1", "--reporter=default", ...tests];
-  const ran = spawnSync("npx", args, { cwd: copy, env, encoding: "utf8", maxBuffer: 1 << 26 });
+  const args = ["node_modules/vitest/vitest.mjs", "run", "--bail=1", "--reporter=default", ...tests];
+  const ran = spawnSync(process.execPath, args, { cwd: copy, env, encoding: "utf8", maxBuffer: 1 << 26 });
   return { code: ran.status, output: `${ran.stdout}${ran.stderr}` };
 }
 
