@@ -1,4 +1,3 @@
-import { randomUUID } from "node:crypto";
 import { StageError } from "../errors.ts";
 import type { Batch } from "../record/batch.ts";
 import {
@@ -10,36 +9,20 @@ import {
   type Sink,
   type SinkContext,
 } from "../stage/index.ts";
-import { placeOf } from "./address.ts";
-import {
-  type Claim,
-  forgetOldPositions,
-  judge,
-  lookAtClaim,
-  makePositionTables,
-  raiseGeneration,
-  readClaim,
-  TargetPositions,
-  writeClaim,
-} from "./claim.ts";
+import { makePositionTables } from "./claim.ts";
+import { ClaimedSession, type ClaimedSessionOptions, type PreparedTarget } from "./claimed-session.ts";
 import { loadDrivers } from "./driver.ts";
-import { type FailureKind, failureOf, PgFailure } from "./failure.ts";
+import { PgFailure } from "./failure.ts";
 import { probePostgres } from "./reader.ts";
-import { PgSession } from "./session.ts";
+import type { PgSession } from "./session.ts";
 
 /** Batches in `write` at once; those that wait for one transaction go together into the next. */
 export const CONCURRENCY = 256;
 /** Source bytes of one transaction, some thousand lines: its own cost no longer counts. A single larger batch is alone. */
 const MAX_TRANSACTION_BYTES = 1_048_576;
-/** While transactions go on, the mark that tells a restored database from the present one is renewed this often. */
-const MARK_MS = 1000;
 
 /** What differs between the sinks of Postgres: where the rows go, and how. */
-export interface Target<Rows> {
-  /** Names the target for people: a table, a queue. */
-  readonly name: string;
-  /** On each new session, in a transaction: makes or checks what the rows go into. @throws StageError, PgFailure */
-  prepare(session: PgSession): Promise<void>;
+export interface Target<Rows> extends PreparedTarget {
   /** What the batches of one transaction become. */
   encode(batches: readonly { readonly batch: Batch; readonly way: string }[]): Rows;
   /** Hands the rows over, in a transaction. @throws PgFailure */
@@ -49,11 +32,6 @@ export interface Target<Rows> {
    * source of them reaches the sink by one way: two ways bring different events under the same record ids.
    */
   otherwise?(failure: PgFailure): ((session: PgSession, rows: Rows) => Promise<void>) | undefined;
-}
-
-export interface TransactionalSinkOptions {
-  readonly url: string;
-  readonly timeoutMs: number;
 }
 
 interface Waiting {
@@ -80,52 +58,32 @@ interface Waiting {
  * the old one may still be doing: both lock the sink's row.
  */
 export class TransactionalSink<Rows> implements Sink {
-  readonly #options: TransactionalSinkOptions;
-  readonly #context: SinkContext;
   readonly #target: Target<Rows>;
-  readonly #uuid: string;
-  /** What this process knows to have left there; undefined before the first claim. */
-  #claim: Claim | undefined;
-  #positions = new TargetPositions();
-  #session: PgSession | undefined;
-  /** The target knows less than we do; until `recover` has told the pipeline, nothing is written. */
-  #mustRecover: string | undefined;
-  readonly #storedGeneration: number;
-  /** Kept as a mark until the pipeline has committed what the restored target holds. */
-  #isRewound: boolean;
-  #commitsUntilSettled = 0;
-  #markedAtMs = 0;
+  readonly #claimed: ClaimedSession;
   readonly #waiting: Waiting[] = [];
   /** One thing at a time on the session: a transaction, a recovery. */
   #turn: Promise<unknown> = Promise.resolve();
   #isRunning = false;
   readonly #stop = new AbortController();
 
-  private constructor(options: TransactionalSinkOptions, context: SinkContext, target: Target<Rows>, uuid: string) {
-    this.#options = options;
-    this.#context = context;
+  private constructor(target: Target<Rows>, claimed: ClaimedSession) {
     this.#target = target;
-    this.#uuid = uuid;
-    this.#storedGeneration = Number(context.marks.get(GENERATION) ?? -1);
-    this.#isRewound = context.marks.get(REWOUND) === true;
+    this.#claimed = claimed;
   }
 
   /** Gives the sink its name in the target for good, before anything is written; does not connect. */
   static async open<Rows>(
-    options: TransactionalSinkOptions,
+    options: ClaimedSessionOptions,
     context: SinkContext,
     target: Target<Rows>,
   ): Promise<TransactionalSink<Rows>> {
     await loadDrivers(options.url);
-    const known = context.marks.get(UUID);
-    const uuid = typeof known === "string" ? known : randomUUID();
-    if (uuid !== known) await context.saveMarks({ [UUID]: uuid });
-    return new TransactionalSink(options, context, target, uuid);
+    return new TransactionalSink(target, await ClaimedSession.create(options, context, target));
   }
 
   /** Connects, makes and checks what the target needs, and rolls all of it back. @throws StageError */
   static async probe<Rows>(
-    options: TransactionalSinkOptions,
+    options: ClaimedSessionOptions,
     context: { readonly name: string; readonly clock: SinkContext["clock"] },
     target: Target<Rows>,
   ): Promise<void> {
@@ -141,14 +99,7 @@ export class TransactionalSink<Rows> implements Sink {
   }
 
   recover(): Promise<Recovered> {
-    return this.#exclusively(async () => {
-      // Whatever the old connection was doing, a fresh one finds it done or undone.
-      this.#session?.destroy("a fresh connection is made");
-      this.#session = undefined;
-      this.#mustRecover = undefined;
-      await this.#connected(this.#stop.signal, true);
-      return { positions: this.#positions.recovered(), standsAlone: this.#isRewound };
-    });
+    return this.#exclusively(() => this.#claimed.recover(this.#stop.signal));
   }
 
   write(batch: Batch, { signal, way = "" }: { signal: AbortSignal; way?: string }): Promise<Outcome> {
@@ -158,18 +109,14 @@ export class TransactionalSink<Rows> implements Sink {
     });
   }
 
-  async committed(): Promise<void> {
-    if (!this.#isRewound || this.#commitsUntilSettled === 0) return;
-    this.#commitsUntilSettled -= 1;
-    if (this.#commitsUntilSettled > 0) return;
-    this.#isRewound = false;
-    await this.#context.saveMarks({ [REWOUND]: undefined, [GENERATION]: this.#claim?.generation ?? null });
+  committed(): Promise<void> {
+    return this.#claimed.committed();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#turn;
-    await this.#session?.close();
+    await this.#claimed.close();
   }
 
   /** Takes turns with `recover`; ends when nothing waits. */
@@ -220,19 +167,20 @@ export class TransactionalSink<Rows> implements Sink {
     const abort = new AbortController();
     const giveUp = () => {
       abort.abort();
-      this.#session?.destroy("given up");
+      this.#claimed.giveUp();
     };
     const signals = new Set([...group.map(({ signal }) => signal), this.#stop.signal]);
     for (const signal of signals) signal.addEventListener("abort", giveUp, { once: true });
     try {
       if ([...signals].some(({ aborted }) => aborted)) return all(retry("given up"));
-      if (this.#mustRecover !== undefined) return all(retry(this.#mustRecover, { isOutcomeUnknown: true }));
-      const hadSession = this.#session !== undefined;
-      const session = await this.#connected(abort.signal, false);
-      if (session === undefined) return all(retry(this.#mustRecover!, { isOutcomeUnknown: true }));
+      const claimed = this.#claimed;
+      if (claimed.mustRecover !== undefined) return all(retry(claimed.mustRecover, { isOutcomeUnknown: true }));
+      const hadSession = claimed.isConnected;
+      const session = await claimed.connect(abort.signal);
+      if (session === undefined) return all(retry(claimed.mustRecover!, { isOutcomeUnknown: true }));
       if (!hadSession) {
         // A new session has read the positions: what an unknown outcome left there is delivered.
-        const there = group.map(({ batch, way }) => this.#positions.covers(batch, way));
+        const there = group.map(({ batch, way }) => claimed.positions.covers(batch, way));
         if (there.includes(true)) {
           return group.map((_, index) => (there[index] === true ? delivered() : retry("the connection is new")));
         }
@@ -248,221 +196,16 @@ export class TransactionalSink<Rows> implements Sink {
 
   async #transaction(session: PgSession, group: readonly Waiting[]): Promise<Outcome> {
     const rows = this.#target.encode(group);
-    const outcome = await this.#attempt(session, group, (on) => this.#target.send(on, rows));
+    const outcome = await this.#claimed.attempt(session, group, (on) => this.#target.send(on, rows));
     if (!(outcome instanceof PgFailure)) return outcome;
-    const isOneWay = group.every(({ batch }) => this.#positions.isOneWay(batch.origin.source));
+    const isOneWay = group.every(({ batch }) => this.#claimed.positions.isOneWay(batch.origin.source));
     const otherwise = isOneWay ? this.#target.otherwise?.(outcome) : undefined;
     if (otherwise === undefined) return outcomeOf(outcome);
-    const second = await this.#attempt(session, group, (on) => otherwise(on, rows));
+    const second = await this.#claimed.attempt(session, group, (on) => otherwise(on, rows));
     return second instanceof PgFailure ? outcomeOf(second) : second;
   }
-
-  /** The transaction once; a PgFailure: nothing of it counts. */
-  async #attempt(
-    session: PgSession,
-    group: readonly Waiting[],
-    send: (session: PgSession) => Promise<void>,
-  ): Promise<Outcome | PgFailure> {
-    const claim = this.#claim!;
-    const changes = this.#positions.with(group);
-    const statement = changes.statement(session, this.#uuid);
-    let isCommitting = false;
-    try {
-      const begin = [
-        "BEGIN",
-        raiseGeneration(session, this.#uuid, claim),
-        ...(statement === undefined ? [] : [statement]),
-      ];
-      const [, raised] = await session.batch(begin);
-      if (raised !== 1) return await this.#beaten(session);
-      await send(session);
-      isCommitting = true;
-      await session.batch(["COMMIT"]);
-    } catch (thrown) {
-      if (thrown instanceof StageError) throw thrown;
-      const failure = failureOf(thrown, String);
-      // To a COMMIT only a refusal of the rows (a deferred constraint) is a clear no: a server that is being shut down says
-      // something too.
-      if (session.trouble !== undefined || (isCommitting && failure.kind !== "data")) {
-        session.destroy("a transaction was cut off");
-        this.#session = undefined;
-        return retry(failure.message, { isOutcomeUnknown: isCommitting });
-      }
-      await this.#rollback(session);
-      return failure;
-    }
-    this.#claim = { ...claim, generation: claim.generation + 1 };
-    changes.apply();
-    this.#renewMark();
-    return delivered();
-  }
-
-  /** The sink's row is not as this writer left it. */
-  async #beaten(session: PgSession): Promise<Outcome> {
-    const found = await lookAtClaim(session, this.#uuid);
-    const judgement = judge(found, this.#claim!);
-    await this.#rollback(session);
-    if (judgement === "fenced") throw this.#fenced();
-    this.#mustRecover = `${this.#target.name} is not as it was left: what it holds is asked`;
-    return retry(this.#mustRecover, { isOutcomeUnknown: true });
-  }
-
-  async #rollback(session: PgSession): Promise<void> {
-    try {
-      await session.batch(["ROLLBACK"]);
-    } catch {
-      session.destroy("a transaction could not be rolled back");
-    }
-    if (session.trouble !== undefined) this.#session = undefined;
-  }
-
-  /**
-   * The session, made anew where there is none: the target is looked after, the sink claimed, its positions read.
-   * @param mayRewind false: undefined if the target has lost something, which only `recover` may tell the pipeline.
-   */
-  async #connected(signal: AbortSignal, mayRewind: false): Promise<PgSession | undefined>;
-  async #connected(signal: AbortSignal, mayRewind: true): Promise<PgSession>;
-  async #connected(signal: AbortSignal, mayRewind: boolean): Promise<PgSession | undefined> {
-    if (this.#session?.trouble === undefined && this.#session !== undefined) return this.#session;
-    this.#session = undefined;
-    const session = await this.#openSession(signal);
-    await this.#endOldSessions(session);
-    const onAbort = () => session.destroy("given up");
-    signal.addEventListener("abort", onAbort, { once: true });
-    try {
-      await session.batch(["BEGIN"]);
-      await makePositionTables(session);
-      await this.#target.prepare(session);
-      if (!(await this.#claimOn(session, mayRewind))) {
-        await session.close();
-        return undefined;
-      }
-    } catch (thrown) {
-      session.destroy("not ready");
-      if (thrown instanceof StageError) throw thrown;
-      throw this.#lastingIs(failureOf(thrown, String));
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
-    this.#session = session;
-    return session;
-  }
-
-  /** True once the claim is committed; false: the target was rewound and that may not be told now. */
-  async #claimOn(session: PgSession, mayRewind: boolean): Promise<boolean> {
-    const found = await readClaim(session, this.#uuid);
-    const isFirst = this.#claim === undefined;
-    const known = this.#claim ?? { epoch: 0, generation: this.#storedGeneration };
-    // The first claim of a process is a new epoch, whoever was there before.
-    const judgement = isFirst ? judge(found && { ...found, epoch: 0 }, known) : judge(found, known);
-    if (judgement === "fenced") throw this.#fenced();
-    // A sink that was never there has lost nothing.
-    const isRewound = judgement === "rewound" && known.generation >= 0;
-    if (isRewound && !mayRewind) {
-      this.#mustRecover = `${this.#target.name} was restored or recreated: it knows less than it did`;
-      return false;
-    }
-    if (isRewound) {
-      // Durable before the target's row says otherwise: dying behind that must not make it look as if nothing was lost.
-      this.#isRewound = true;
-      // The cycle under way may have taken its snapshot before this; the one after it has not.
-      this.#commitsUntilSettled = 2;
-      await this.#context.saveMarks({ [REWOUND]: true });
-    }
-    const claim =
-      isFirst || isRewound
-        ? {
-            epoch: Math.max(found?.epoch ?? 0, known.epoch) + 1,
-            generation: Math.max(found?.generation ?? 0, known.generation) + 1,
-          }
-        : found!;
-    if (claim !== found)
-      await writeClaim(
-        session,
-        { uuid: this.#uuid, name: this.#context.name, target: `${placeOf(this.#options.url)} ${this.#target.name}` },
-        claim,
-      );
-    if (isFirst) await forgetOldPositions(session, this.#uuid);
-    const positions = await TargetPositions.read(session, this.#uuid);
-    await session.batch(["COMMIT"]);
-    this.#claim = claim;
-    this.#positions = positions;
-    if (isFirst && this.#isRewound) this.#commitsUntilSettled = 2;
-    if (!this.#isRewound) this.#renewMark();
-    return true;
-  }
-
-  /**
-   * A connection of ours that broke on the way may still be open at the server, in the middle of a transaction that holds
-   * the lock. Nobody else's has this sink's name. Where it is not allowed, `readClaim` waits until the server gives it up.
-   */
-  async #endOldSessions(session: PgSession): Promise<void> {
-    await session
-      .query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = current_user " +
-          "AND datname = current_database() AND application_name = $1",
-        [this.#sessionName],
-      )
-      .catch(() => {});
-  }
-
-  get #sessionName(): string {
-    return sessionNameOf(`${this.#context.name} ${this.#uuid.slice(0, 8)}`);
-  }
-
-  async #openSession(signal: AbortSignal): Promise<PgSession> {
-    const { url, timeoutMs } = this.#options;
-    try {
-      return await PgSession.open(
-        { url, applicationName: this.#sessionName, timeoutMs, clock: this.#context.clock },
-        signal,
-      );
-    } catch (thrown) {
-      if (thrown instanceof PgFailure) throw this.#lastingIs(thrown);
-      throw thrown;
-    }
-  }
-
-  /** At the start what is configured wrongly ends the agent; later it was right once, and whoever broke it can mend it. */
-  #lastingIs(failure: PgFailure): Error {
-    if (this.#claim !== undefined || !isLasting(failure.kind)) return failure;
-    return new StageError("TR_STAGE_OPEN", this.#context.name, `${this.#target.name}: ${failure.message}`);
-  }
-
-  #fenced(): StageError {
-    return new StageError(
-      "TR_SINK_FENCED",
-      this.#context.name,
-      `another agent has opened this sink (${this.#target.name}) since; two agents must not share a state directory or a copy of one`,
-    );
-  }
-
-  /** What a later start compares the target with. It may lag: a target that was put back by less than that looks whole. */
-  #renewMark(): void {
-    const { clock } = this.#context;
-    const nowMs = clock.monotonic();
-    if (this.#isRewound || (this.#markedAtMs > 0 && nowMs - this.#markedAtMs < MARK_MS)) return;
-    this.#markedAtMs = nowMs;
-    // A store that cannot be written says so itself; the next mark is a second away.
-    this.#context.saveMarks({ [GENERATION]: this.#claim!.generation }).catch(() => {});
-  }
 }
-
-/** Names of marks. */
-const UUID = "uuid";
-const GENERATION = "generation";
-const REWOUND = "rewound";
-
-const isLasting = (kind: FailureKind) => kind !== "passing";
 
 function outcomeOf(failure: PgFailure): Outcome {
   return failure.kind === "data" ? rejected(failure.message) : retry(failure.message);
-}
-
-/** The server cuts longer names (NAMEDATALEN). */
-function sessionNameOf(name: string): string {
-  return Buffer.from(`tailrace ${name}`)
-    .subarray(-63)
-    .toString("latin1")
-    .replace(/[^ -~]/g, "?");
 }

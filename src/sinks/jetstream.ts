@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { StageError, toError } from "../errors.ts";
 import { NatsConnector } from "../nats/connection.ts";
+import { disconnect } from "../nats/disconnect.ts";
 import { natsFields, natsName, natsSubject, placesOf } from "../nats/options.ts";
 import { defineSink, encoding, retryOptions, timeoutMs } from "../stage/index.ts";
 import { JetStreamSink } from "./jetstream/jetstream-sink.ts";
@@ -53,7 +54,7 @@ export const jetstreamSink = defineSink({
           throw thrown;
       });
     } finally {
-      await connection.close();
+      await disconnect(connection);
     }
   },
 });

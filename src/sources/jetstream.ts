@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { NatsConnector } from "../nats/connection.ts";
+import { disconnect } from "../nats/disconnect.ts";
 import { natsFields, natsName, natsSubject } from "../nats/options.ts";
 import { defineSource, timeoutMs } from "../stage/index.ts";
 import { JetStreamSource } from "./jetstream/jetstream-source.ts";
@@ -60,7 +61,7 @@ export const jetstreamSource = defineSource({
       const consumer = new SourceConsumer(connector, await connector.manager(connection), checked, context.name);
       await consumer.stream();
     } finally {
-      await connection.close();
+      await disconnect(connection);
     }
   },
 });

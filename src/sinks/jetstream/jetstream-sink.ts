@@ -2,8 +2,9 @@ import { createHash } from "node:crypto";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { encodeBodies } from "../../codec/bodies.ts";
 import type { Encoding } from "../../codec/encode.ts";
-import { StageError, toError } from "../../errors.ts";
+import { StageError } from "../../errors.ts";
 import { NATS_CODES, type NatsConnector } from "../../nats/connection.ts";
+import { disconnect } from "../../nats/disconnect.ts";
 import type { Batch, Range } from "../../record/index.ts";
 import {
   delivered,
@@ -124,7 +125,7 @@ export class JetStreamSink implements Sink {
       });
       return recovered;
     } catch (error) {
-      await connection.close();
+      await disconnect(connection);
       throw error;
     }
   }
@@ -353,7 +354,7 @@ export class JetStreamSink implements Sink {
     this.#publisher?.close();
     this.#publisher = undefined;
     this.#connection = undefined;
-    await connection?.close().catch((thrown: unknown) => toError(thrown));
+    if (connection !== undefined) await disconnect(connection);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,8 +1,9 @@
 import type { ConsumerInfo } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import type { Receiver, Sender } from "../../channel/index.ts";
-import { ChannelClosedError, toError } from "../../errors.ts";
+import { ChannelClosedError } from "../../errors.ts";
 import type { NatsConnector } from "../../nats/connection.ts";
+import { disconnect } from "../../nats/disconnect.ts";
 import { Batch, Messages, type Origin } from "../../record/index.ts";
 import { streamOrigin } from "../../record/origin.ts";
 import { Bond } from "../../runtime/bond.ts";
@@ -132,7 +133,7 @@ export class JetStreamSource implements Source {
         await Promise.race([connection.flush(), this.#context.clock.sleep(1000)]);
       }
     } finally {
-      await connection.close().catch((thrown: unknown) => toError(thrown));
+      await disconnect(connection);
     }
   }
 
@@ -162,7 +163,7 @@ export class JetStreamSource implements Source {
     // At the end of the source it stays open for the last acknowledgements.
     if (broken === undefined) return;
     this.#session = undefined;
-    await connection.close().catch((thrown: unknown) => toError(thrown));
+    await disconnect(connection);
     throw broken;
   }
 

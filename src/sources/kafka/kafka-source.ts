@@ -2,6 +2,7 @@ import type { Receiver, Sender } from "../../channel/index.ts";
 import { JsonMessage } from "../../codec/json-message.ts";
 import { ChannelClosedError, toError } from "../../errors.ts";
 import type { KafkaConnector } from "../../kafka/client.ts";
+import { isMove } from "../../kafka/failure.ts";
 import { type Fetched, fetchCommitted } from "../../kafka/fetch.ts";
 import type { Memory } from "../../record/batch.ts";
 import { Batch, Messages } from "../../record/index.ts";
@@ -31,6 +32,18 @@ const MAX_WAIT_MS = 500;
 
 /** How often the group is told how far we are. */
 const GROUP_COMMIT_MS = 200;
+
+/**
+ * A partition whose broker ends, or that moves to another one, cannot be read for a moment. So long the membership is kept: to
+ * leave the group and come back would move all partitions of all its members.
+ */
+const PATIENCE_MS = 10_000;
+
+/** A shorter one is not worth telling. */
+const A_MOMENT_MS = 1000;
+
+/** Time for the others to find a leader, between two attempts. */
+const LEADERS_MS = 100;
 
 /** What looks whether something has settled sleeps for so long. */
 const LOOK_MS = 10;
@@ -62,6 +75,8 @@ export class KafkaSource implements Source {
   #changing: Promise<void> = Promise.resolve();
   #isOnce = false;
   #hasAssignment = false;
+  /** Brokers whose last fetch failed: since when, and why. */
+  readonly #failing = new Map<number, { readonly sinceMs: number; readonly reason: string }>();
 
   constructor(options: KafkaSourceOptions, connector: KafkaConnector, context: SourceContext) {
     this.#options = options;
@@ -80,7 +95,9 @@ export class KafkaSource implements Source {
   }
 
   get trouble(): string | undefined {
-    return this.#upstream.trouble;
+    if (this.#upstream.trouble !== undefined) return this.#upstream.trouble;
+    const aWhileAgoMs = this.#context.clock.monotonic() - A_MOMENT_MS;
+    return [...this.#failing.values()].find(({ sinceMs }) => sinceMs < aWhileAgoMs)?.reason;
   }
 
   files(): readonly SourceFile[] {
@@ -104,6 +121,7 @@ export class KafkaSource implements Source {
   async #read(signal: AbortSignal): Promise<void> {
     const bond = new Bond(signal);
     this.#hasAssignment = false;
+    this.#failing.clear();
     const group = new GroupMembership(this.#connector, this.#options, {
       revoked: (partitions) => this.#giveUp(group, partitions, true),
       assigned: (partitions) => {
@@ -235,11 +253,16 @@ export class KafkaSource implements Source {
     while (!signal.aborted) {
       if (failure !== undefined) throw failure;
       if (this.#isOnce && this.#hasReadAll()) return end();
-      for (const [leader, partitions] of await this.#byLeader(group)) {
+      const byLeader = await this.#byLeader(group);
+      // Who leads nothing of ours any more is not asked any more.
+      for (const leader of this.#failing.keys()) if (!byLeader.has(leader)) this.#failing.delete(leader);
+      for (const [leader, partitions] of byLeader) {
         if (busy.has(leader)) continue;
         const fetching = this.#fetch(group, leader, partitions, signal)
-          .catch((thrown: unknown) => {
-            failure = thrown;
+          .then(() => void this.#failing.delete(leader))
+          .catch(async (thrown: unknown) => {
+            if (this.#isBearable(leader, thrown)) await this.#lookForLeaders(group, signal);
+            else failure = thrown;
           })
           .finally(() => busy.delete(leader));
         busy.set(leader, fetching);
@@ -247,6 +270,22 @@ export class KafkaSource implements Source {
       if (busy.size > 0) await Promise.race(busy.values());
       else await clock.sleep(LOOK_MS, { signal });
     }
+  }
+
+  /** Whether the membership is worth keeping in spite of a failed fetch. */
+  #isBearable(leader: number, thrown: unknown): boolean {
+    const nowMs = this.#context.clock.monotonic();
+    const { sinceMs } = this.#failing.get(leader) ?? { sinceMs: nowMs };
+    this.#failing.set(leader, { sinceMs, reason: this.#connector.describe(thrown) });
+    return isMove(thrown) && nowMs - sinceMs < PATIENCE_MS;
+  }
+
+  /** A moment later; and who leads what is asked anew. Where nobody answers, the next fetch tells. */
+  async #lookForLeaders(group: GroupMembership, signal: AbortSignal): Promise<void> {
+    await this.#context.clock.sleep(LEADERS_MS, { signal });
+    if (signal.aborted) return;
+    const asked = group.consumer.metadata({ topics: [...this.#options.topics], forceUpdate: true });
+    await unlessAborted(asked, signal).catch((thrown: unknown) => toError(thrown));
   }
 
   #hasReadAll(): boolean {

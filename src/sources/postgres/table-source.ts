@@ -113,9 +113,9 @@ export class TableSource implements Source {
     let lookMs = FIRST_LOOK_MS;
     while (!signal.aborted) {
       const highest = await this.#look(session);
-      this.#upstream.answered();
       last ??= once ? highest : Number.POSITIVE_INFINITY;
       const rows = await this.#read(session, batch);
+      this.#upstream.answered();
       const final = this.#final(rows);
       if (final.length > 0) {
         await this.#handOn(final, signal);
