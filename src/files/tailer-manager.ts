@@ -258,7 +258,7 @@ export class TailerManager implements Source {
     pool.closeIdle();
     this.#notices.cutLines(this.counters, this.#options.maxLineBytes);
     await discovery.settleCopies();
-    this.#tombstones.note(this.#fileRegistry.states);
+    this.#tombstones.noteSome(pool.active());
     await this.#tombstones.prune((state) => pool.tailerOf(state) !== undefined);
     await this.#delivered.remove();
   }

@@ -93,6 +93,11 @@ export class TailerPool implements Readers {
     return this.#running.size === 0 && this.#ready.size === 0;
   }
 
+  /** Files that are open. */
+  active(): Iterable<FileState> {
+    return this.#running.keys();
+  }
+
   tailerOf(state: FileState): Tailer | undefined {
     return this.#running.get(state)?.tailer;
   }

@@ -8,6 +8,9 @@ import type { FileState } from "./file-state.ts";
 /** Tombstones need not be gone on the second. */
 const PRUNE_EVERY_MS = 3_600_000;
 
+/** Files that are asked in one go whether the store should know something newer. */
+const SLICE = 1000;
+
 interface TombstonesOptions {
   readonly fileRegistry: FileRegistry;
   readonly positions: SourcePositions;
@@ -21,13 +24,36 @@ interface TombstonesOptions {
 export class Tombstones {
   readonly #options: TombstonesOptions;
   readonly #noted = new WeakMap<FileState, FileEntry>();
+  /** What is left of the present round. */
+  #round: Iterator<FileState> | undefined;
   #prunedAtMs: number | undefined;
 
   constructor(options: TombstonesOptions) {
     this.#options = options;
   }
 
-  /** Hands over what changed since the last time: sizes, names, guards up to what is committed. */
+  /**
+   * Hands over what changed since the last time: sizes, names, guards up to what is committed. Where there are many files,
+   * a slice of them each time, in turn, and all that are `active`.
+   */
+  noteSome(active: Iterable<FileState>): void {
+    const { fileRegistry } = this.#options;
+    const slice = new Set<FileState>();
+    // One that is being forgotten may be open yet, and must not come back.
+    for (const state of active) if (fileRegistry.get(state.key) === state) slice.add(state);
+    for (let count = 0; count < SLICE; count += 1) {
+      this.#round ??= fileRegistry.states[Symbol.iterator]();
+      const { value, done } = this.#round.next();
+      if (done) {
+        this.#round = undefined;
+        break;
+      }
+      slice.add(value);
+    }
+    this.note(slice);
+  }
+
+  /** The same for all of `states`, at once. */
   note(states: Iterable<FileState>): void {
     const { positions, seenAtMs } = this.#options;
     const changed = new Map<string, FileEntry>();
