@@ -40,6 +40,31 @@ export function isClosed(error: unknown): boolean {
   return ends.length > 0 && ends.every(({ message }) => message === "Connection closed");
 }
 
+/** Answers of a broker that does not lead the partition, or not yet, or knows nothing of our last fetch. */
+const MOVES = new Set([
+  "NOT_LEADER_OR_FOLLOWER",
+  "LEADER_NOT_AVAILABLE",
+  "REPLICA_NOT_AVAILABLE",
+  "FENCED_LEADER_EPOCH",
+  "UNKNOWN_LEADER_EPOCH",
+  "KAFKA_STORAGE_ERROR",
+  "BROKER_NOT_AVAILABLE",
+  "OFFSET_NOT_AVAILABLE",
+  "FETCH_SESSION_ID_NOT_FOUND",
+  "INVALID_FETCH_SESSION_EPOCH",
+  "FETCH_SESSION_TOPIC_ID_ERROR",
+]);
+
+/** A leader moved or is away, which a moment and another look at who leads what may mend. */
+export function isMove(error: unknown): boolean {
+  if (isRefusal(error)) return false;
+  const answers = [...brokerErrors(error)];
+  if (answers.length > 0) return answers.every((answer) => MOVES.has(answer));
+  return allOf(error).some(
+    (one) => errnoOf(one) === "PLT_KFK_NETWORK" || one.message.startsWith("Cannot find broker with node id"),
+  );
+}
+
 /** The client's error around what went wrong with one connection. */
 const CONNECTION = /^Connection to (\S+) (?:failed|timed out)\.$/;
 

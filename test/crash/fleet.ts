@@ -2,7 +2,7 @@ import { fileURLToPath } from "node:url";
 import { expect } from "vitest";
 import { SeededRandom } from "../../src/testing/seeded-random.ts";
 import { PostgresServer } from "../servers/postgres.ts";
-import { type Agent, CrashMachine, passing, until, type Writer, type WriterOptions } from "./machine.ts";
+import { type Agent, CrashMachine, type LogLine, passing, until, type Writer, type WriterOptions } from "./machine.ts";
 import { describeProblems, verify } from "./verify.ts";
 
 /** One of the configurations that we ship. */
@@ -150,7 +150,9 @@ export async function bringsEveryLineOnce(
     await moves[what]!();
     const doneMs = Date.now() - startMs;
     await arrived(arrivals, arrivals.count, 15_000);
-    account.push(`${what} (${doneMs} ms; nothing arrived for ${arrivals.takePauseMs()} ms)`);
+    account.push(
+      `${new Date(startMs).toISOString().slice(11, 19)} ${what} (${doneMs} ms; nothing arrived for ${arrivals.takePauseMs()} ms)`,
+    );
   }
   const written = new Map<string, readonly string[]>();
   for (const writer of writers) for (const [file, lines] of await writer.stop()) written.set(file, lines);
@@ -165,10 +167,10 @@ export async function bringsEveryLineOnce(
   const exits = await Promise.all(members.map(({ agent }) => agent!.end()));
   const verdict = verify(written, await arrivals.rows(), { allowRepeats: false });
   const report = [
-    `seed ${seed}, ${total} lines`,
+    `seed ${seed}, ${total} lines, ${new Date().toISOString()}`,
     ...account,
     describeProblems(verdict),
-    ...exits.map(({ stderr }) => stderr.slice(-2000)),
+    ...members.map(({ agent }) => agent!.log.flatMap(complaint).slice(-30).join("\n")),
   ].join("\n");
   expect(verdict.problems.length, report).toBe(0);
   expect(verdict.lines, report).toBe(total);
@@ -179,10 +181,17 @@ export async function bringsEveryLineOnce(
   console.info(`${total} lines over 2 edges and 2 aggregators:\n  ${account.join("\n  ")}`);
 }
 
-/** Each disturbance of the backbone once, and the rest by chance; in any order. */
+/** A line of the log that tells of trouble, or of its end, short. */
+function complaint({ level, msg, time }: LogLine): string[] {
+  const isTelling = level !== "info" || /again|memory ceiling|waiting/.test(msg);
+  return isTelling ? [`${String(time)} ${msg.slice(0, 300)}`] : [];
+}
+
+/** Each disturbance of the backbone, an edge and an aggregator once, and the rest by chance; in any order. */
 function drawn(random: SeededRandom, moves: object, backbone: Backbone, rounds: number): string[] {
   const all = Object.keys(moves);
-  const each = Object.keys(backbone.disturbances);
+  const either = random.int(1, 2);
+  const each = [...Object.keys(backbone.disturbances), `edge ${either} killed`, `aggregator ${either} killed`];
   const others = Array.from({ length: Math.max(0, rounds - each.length) }, () => all[random.int(0, all.length - 1)]!);
   return [...each, ...others]
     .map((what) => ({ what, order: random.next() }))

@@ -8,6 +8,7 @@ import { pipeline } from "../../src/agent/pipeline-builder.ts";
 import { jetstreamSource } from "../../src/sources/jetstream.ts";
 import type { SourceDefinition } from "../../src/stage/index.ts";
 import { type MemoryTarget, memorySink } from "../../src/testing/memory-stages.ts";
+import { sinkContext } from "../../src/testing/sink-context.ts";
 import { eventually, NatsServers } from "../servers/nats.ts";
 import { needs } from "../servers/needs.ts";
 
@@ -132,7 +133,7 @@ describe.skipIf(!needs("nats-server"))("jetstream source", () => {
   });
 
   it("tells in a probe what is missing, and shows no password", async () => {
-    const context = { name: "js", log: { child: () => ({}) } } as never;
+    const context = sinkContext({ name: "js" });
     const parse = (over: object) =>
       jetstreamSource.options.parse({ servers: servers.urls, stream: "NONE", consumer: "c", ...over });
     await expect(jetstreamSource.probe!(parse({}), context)).rejects.toThrow("there is no stream NONE");

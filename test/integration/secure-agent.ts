@@ -3,13 +3,18 @@ import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { fileURLToPath } from "node:url";
 import { expect } from "vitest";
-import { type CrashMachine, passing, until } from "../crash/machine.ts";
+import { CrashMachine, passing, until } from "../crash/machine.ts";
+import { describeProblems, verify } from "../crash/verify.ts";
 
 const AGENT = fileURLToPath(new URL("../../bin/tailrace.js", import.meta.url));
 
 /** What `validate --live` says of each component, and its exit code. */
-export async function validateLive(config: string): Promise<{ readonly code: number | null; readonly says: string }> {
+async function validateLive(
+  config: string,
+  env: Env = {},
+): Promise<{ readonly code: number | null; readonly says: string }> {
   const child = spawn(process.execPath, [AGENT, "validate", "--live", "-c", config], {
+    env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let says = "";
@@ -20,6 +25,52 @@ export async function validateLive(config: string): Promise<{ readonly code: num
   const [code] = (await once(child, "close")) as [number | null];
   return { code, says };
 }
+
+/**
+ * Runs one of the examples: lines go from files to a server and back into a file, once each, although the agent is killed in
+ * between. `validate --live` finds nothing amiss, and no secret is shown.
+ */
+export async function bringsLinesThereAndBack(
+  name: "jetstream" | "kafka",
+  options: { readonly env: Env; readonly seed: number; readonly secrets: readonly string[] },
+): Promise<Map<string, string[]>> {
+  const { seed, secrets } = options;
+  await using machine = new CrashMachine();
+  const example = fileURLToPath(new URL(`../../examples/secure/${name}.toml`, import.meta.url));
+  const own = { TAILRACE_STATE: machine.stateDir, LOGS: `${machine.logs}/*.log`, COPY: machine.output };
+  const env = { ...options.env, ...own };
+  const writer = await machine.writer({
+    files: ["a.log", "b.log"],
+    linesPerTick: 2,
+    tickMs: 5,
+    payloadBytes: 100,
+    splitLines: true,
+    seed,
+  });
+  const agent = machine.agentIn({ env }, example);
+  await until(() => agent.isOver || machine.outputBytes() > 0, "lines to come back");
+  expect(agent.isOver, agent.stderr).toBe(false);
+  agent.kill();
+  await agent.exited;
+  const written = await writer.stop();
+  // What the first one brings there may lie behind where its own source has ended.
+  const exits = [];
+  for (let time = 0; time < 2; time += 1) exits.push(await machine.agentIn({ env }, example, "--once").end());
+  const stderr = [agent.stderr, ...exits.map((exit) => exit.stderr)].join("\n");
+  expect(
+    exits.map(({ code }) => code),
+    stderr,
+  ).toEqual([0, 0]);
+  const verdict = verify(written, machine.outputLines(), { allowRepeats: false });
+  expect(verdict.problems.length, `seed ${seed}\n${describeProblems(verdict)}\n${stderr}`).toBe(0);
+  expect(verdict.lines).toBeGreaterThan(0);
+  const live = await validateLive(example, env);
+  expect(live.code, live.says).toBe(0);
+  for (const secret of secrets) expect(stderr + live.says).not.toContain(secret);
+  return written;
+}
+
+type Env = { readonly [name: string]: string };
 
 /** How long an agent is watched that may not come in; no moment of it matters. */
 const WATCHED_MS = 1500;

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { kafkaSink } from "../../src/sinks/kafka.ts";
 import { sinkContext } from "../../src/testing/sink-context.ts";
-import { CrashMachine, until } from "../crash/machine.ts";
+import { CrashMachine } from "../crash/machine.ts";
 import { describeProblems, verify } from "../crash/verify.ts";
 import { type Certificate, CertificateAuthority } from "../servers/certificates.ts";
 import { createTopic, KafkaServer, readCommitted } from "../servers/kafka.ts";
 import { needs } from "../servers/needs.ts";
-import { areRefusedClearly, CountingDoor, validateLive } from "./secure-agent.ts";
+import { areRefusedClearly, bringsLinesThereAndBack, CountingDoor } from "./secure-agent.ts";
 
 const SEED = Number(process.env["TAILRACE_TEST_SEED"] ?? Date.now() % 2 ** 31);
 
@@ -66,38 +66,18 @@ describe.skipIf(!needs("a Kafka broker"))("kafka › TLS and logins of a real br
     `sasl = { mechanism = "${mechanism}", username = "alice", password = "${password}" }`;
 
   it(`carries each line once over SCRAM and TLS, and back with a certificate, over a kill (seed ${SEED})`, async () => {
-    await using machine = new CrashMachine();
-    const config = machine.configure({
-      sink: `${reach("LOGIN", `${trusting(authority)}\n${login("scram-sha-512")}`)}topic = "lines"\ntransactional = true\nencoding = "raw"`,
-      more: `[sources.stream]\n${reach("MUTUAL", trusting(authority, client))}topics = ["lines"]\ngroup_id = "back"\nsession_timeout_ms = 2000\n[sinks.back]\ntype = "file"\ninputs = ["stream"]\npath = "${machine.output}"\nencoding = "raw"`,
-    });
-    const writer = await machine.writer({
-      files: ["a.log", "b.log"],
-      linesPerTick: 2,
-      tickMs: 5,
-      payloadBytes: 100,
-      splitLines: true,
-      seed: SEED,
-    });
-    const agent = machine.agent(config);
-    await until(() => agent.isOver || machine.outputBytes() > 0, "lines to come back");
-    expect(agent.isOver, agent.stderr).toBe(false);
-    agent.kill();
-    await agent.exited;
-    const written = await writer.stop();
-    const exits = [await machine.agent(config, "--once").end(), await machine.agent(config, "--once").end()];
-    const stderr = exits.map((exit) => exit.stderr).join("");
-    expect(
-      exits.map(({ code }) => code),
-      stderr,
-    ).toEqual([0, 0]);
-    for (const lines of [machine.outputLines(), await readCommitted(server.address, "lines")]) {
-      const verdict = verify(written, lines, { allowRepeats: false });
-      expect(verdict.problems.length, `seed ${SEED}\n${describeProblems(verdict)}\n${stderr}`).toBe(0);
-      expect(verdict.lines).toBeGreaterThan(0);
-    }
-    expect(await validateLive(config)).toMatchObject({ code: 0 });
-    expect(stderr).not.toContain(PASSWORD);
+    const env = {
+      KAFKA_SASL_SSL: server.addressOf("LOGIN"),
+      KAFKA_SSL: server.addressOf("MUTUAL"),
+      KAFKA_USER: "alice",
+      KAFKA_PASSWORD: PASSWORD,
+      TLS_CA: authority.ca,
+      TLS_CERT: client.cert,
+      TLS_KEY: client.key,
+    };
+    const written = await bringsLinesThereAndBack("kafka", { env, seed: SEED, secrets: [PASSWORD] });
+    const verdict = verify(written, await readCommitted(server.address, "lines"), { allowRepeats: false });
+    expect(verdict.problems.length, describeProblems(verdict)).toBe(0);
   }, 90_000);
 
   it("says clearly, once and beforehand, why a broker does not let us in, or why we do not trust it", async () => {

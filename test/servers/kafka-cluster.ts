@@ -38,12 +38,12 @@ export class KafkaCluster implements AsyncDisposable {
   }
 
   /**
-   * Moves the leadership of a partition to another broker, gracefully: it becomes the first of the replicas, and the
-   * controller prefers the first within a second. Resolves when it leads.
+   * Moves the leadership of partitions to a broker, gracefully: it becomes the first of the replicas, and the controller
+   * prefers the first within a second. Resolves when it leads all of them.
    */
-  async moveLeader(topic: string, partition: number, to: number): Promise<void> {
+  async moveLeader(topic: string, partitions: readonly number[], to: number): Promise<void> {
     const replicas = [to, ...this.servers.map(({ id }) => id).filter((id) => id !== to)];
-    const topics = [{ name: topic, partitions: [{ partitionIndex: partition, replicas }] }];
+    const topics = [{ name: topic, partitions: partitions.map((partitionIndex) => ({ partitionIndex, replicas })) }];
     const { alterPartitionReassignmentsV0 } = await kafkaClient();
     await eventually(() =>
       this.#withAdmin(async (admin) => {
@@ -51,9 +51,10 @@ export class KafkaCluster implements AsyncDisposable {
         await alterPartitionReassignmentsV0.api.async(connection!, 5000, true, topics);
       }),
     );
-    for (const endMs = Date.now() + 30_000; (await this.leadersOf(topic))[partition] !== to; ) {
-      if (Date.now() > endMs) throw new Error(`broker ${to} does not lead partition ${partition} of ${topic}`);
-      await new Promise((passed) => setTimeout(passed, 50));
+    for (const endMs = Date.now() + 30_000; ; await new Promise((passed) => setTimeout(passed, 50))) {
+      const leaders = await this.leadersOf(topic);
+      if (partitions.every((partition) => leaders[partition] === to)) return;
+      if (Date.now() > endMs) throw new Error(`broker ${to} does not lead ${partitions} of ${topic}: ${leaders}`);
     }
   }
 

@@ -336,6 +336,8 @@ export async function produce(
     timeout: 5000,
     retries: 20,
     retryDelay: 50,
+    // A partition of a new topic may have no leader yet: what went to the others meanwhile is sent again.
+    idempotent: true,
   });
   try {
     for (let at = 0; at < texts.length; at += 2000) {

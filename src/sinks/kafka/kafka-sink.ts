@@ -32,7 +32,8 @@ import { type Waiting, WriteQueue } from "./write-queue.ts";
  * The order in `recover` matters. A new producer with our transactional id comes first: it fences whoever had it and ends
  * what that one left open, so that nothing can be committed behind what is read. Then the positions are read to the end.
  * Then the claim, the sink's own epoch, is written in a transaction: a sink that was fenced and comes to its `recover`
- * finds a claim that is newer than its own before it would fence in its turn, and gives up for good.
+ * finds a claim that is newer than its own, before it would fence in its turn if it can be seen by then, and gives up for
+ * good.
  */
 
 /** Bytes that a record takes beside its value, generously. */
@@ -162,7 +163,8 @@ export class KafkaSink implements Sink {
     try {
       await producer.metadata({ topics: [this.#options.topic], forceUpdate: true });
       await this.#positions.ensure();
-      this.#refuseNewerClaim(await this.#positions.read(reader));
+      // Not to the end: a transaction of our own that failed is open there until the next line has ended it.
+      this.#refuseNewerClaim(await this.#positions.read(reader, "seen"));
       let transaction = await producer.beginTransaction(NO_ID_YET);
       const kept = await this.#positions.read(reader);
       this.#refuseNewerClaim(kept);

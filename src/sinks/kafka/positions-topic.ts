@@ -83,17 +83,19 @@ export class PositionsTopic {
   }
 
   /**
-   * What is committed up to the end of the partition as it is now. Transactions of other sinks that are open there are
-   * waited for: behind them nothing can be seen.
+   * What is committed up to the end of the partition as it is now. Transactions that are open there are waited for: behind
+   * them nothing can be seen.
+   *
+   * @param reach `seen`: only what can be seen now, without waiting for anybody.
    */
-  async read(consumer: Consumer): Promise<Kept> {
+  async read(consumer: Consumer, reach: "end" | "seen" = "end"): Promise<Kept> {
     consumer.topics.track(this.#topic);
     const metadata = await consumer.metadata({ topics: [this.#topic], forceUpdate: true });
     const known = metadata.topics.get(this.#topic)!;
     this.#partition = Number.parseInt(this.#sink.slice(0, 8), 16) % known.partitionsCount;
     const { leader } = known.partitions[this.#partition]!;
-    const end = await this.#offsetAt(consumer, LATEST);
-    const start = await this.#offsetAt(consumer, EARLIEST);
+    const end = await this.#offsetAt(consumer, LATEST, reach);
+    const start = await this.#offsetAt(consumer, EARLIEST, reach);
     if (this.#offset > end || this.#offset < start) {
       // Made anew, or compacted behind where we stopped: from its start.
       this.#offset = start;
@@ -115,10 +117,11 @@ export class PositionsTopic {
     return this.#kept();
   }
 
-  async #offsetAt(consumer: Consumer, timestamp: bigint): Promise<bigint> {
+  async #offsetAt(consumer: Consumer, timestamp: bigint, reach: "end" | "seen"): Promise<bigint> {
     const partitions = { [this.#topic]: [this.#partition] };
-    // Without isolation: also what other sinks have not committed is in front of the end.
-    const offsets = await consumer.listOffsets({ topics: [this.#topic], partitions, timestamp, isolationLevel: 0 });
+    // Without isolation, also what nobody has committed yet is in front of the end.
+    const isolationLevel = reach === "end" ? 0 : 1;
+    const offsets = await consumer.listOffsets({ topics: [this.#topic], partitions, timestamp, isolationLevel });
     return offsets.get(this.#topic)![this.#partition]!;
   }
 
