@@ -94,7 +94,7 @@ describe("timeslots", () => {
   it("sends what each look gives, until it is stopped; then detaches, tells the rest, and gives everything back", async () => {
     const { source, collector, clock, stop, budget } = bench();
     const running = source.run({ signal: stop.signal, once: false });
-    await clock.advance(220);
+    await clock.advance(450);
     expect(collector.looks).toBe(3);
     stop.abort();
     await running;
@@ -144,7 +144,7 @@ describe("timeslots", () => {
   it("drops slots and waits for nobody while its channel is full, and reports each once", async () => {
     const { source, clock, registry, lines, monitor, stop, budget } = bench({ capacity: 2 });
     const running = source.run({ signal: stop.signal, once: false });
-    await clock.advance(3000);
+    await clock.advance(6000);
     stop.abort();
     await running;
     monitor.stop();
@@ -162,7 +162,7 @@ describe("timeslots", () => {
   it("drops slots just so while there is no memory for them: sent = received + dropped + in channel", async () => {
     const { source, clock, registry, stop, budget } = bench({ budgetBytes: 4 * 192 });
     const running = source.run({ signal: stop.signal, once: false });
-    await clock.advance(2000);
+    await clock.advance(4000);
     stop.abort();
     await running;
     const { records } = registry.list()[0]!.counters();
@@ -170,6 +170,22 @@ describe("timeslots", () => {
     expect(records.dropped.policy).toBeGreaterThan(10);
     expect(records.sent).toBe(records.received + records.dropped.policy + records.inChannel);
     expect(budget.usedBytes).toBe(4 * 192);
+    source.output.close();
+  });
+
+  it.each([
+    [0, 200],
+    [1 / 256, 100],
+    [1 / 32, 25],
+    [0.5, 1],
+  ])("looks again the sooner the fuller the ring is: at a fill of %d after %d ms", async (fill, afterMs) => {
+    const { source, collector, clock, stop } = bench();
+    collector.fill = fill;
+    const running = source.run({ signal: stop.signal, once: false });
+    await clock.advance(10 * afterMs - 1);
+    expect(collector.looks).toBe(10);
+    stop.abort();
+    await running;
     source.output.close();
   });
 

@@ -31,13 +31,16 @@ const options = z.strictObject({
     .describe("The kernel's ring buffer, a power of two. What finds it full is lost, counted, and said in its slot."),
 });
 
-/** How often the ring is looked at, milliseconds; every look costs an idle machine a little. */
-const LOOK_MS = 100;
-/** Above these fills (fractions of 1) the next look comes sooner: what may come meanwhile must fit the ring. */
-const BRISK_FILL = 1 / 64;
-const BRISK_LOOK_MS = 25;
-const BUSY_FILL = 1 / 8;
-const BUSY_LOOK_MS = 1;
+/**
+ * How soon the ring is looked at again, milliseconds, by how full the last look found it (fractions of 1): every look costs
+ * an idle machine a little, and what may come meanwhile must fit the ring.
+ */
+const LOOKS: readonly { readonly aboveFill: number; readonly afterMs: number }[] = [
+  { aboveFill: 1 / 8, afterMs: 1 },
+  { aboveFill: 1 / 64, afterMs: 25 },
+  { aboveFill: 1 / 512, afterMs: 100 },
+  { aboveFill: -1, afterMs: 200 },
+];
 /** Losses are reported this often at most. */
 const REPORT_MS = 1000;
 /** A batch takes a small piece of the budget, so that dropping one drops little. */
@@ -191,6 +194,5 @@ export class TimeSlotsSource implements Source {
 }
 
 function lookAgainMs(fill: number): number {
-  if (fill > BUSY_FILL) return BUSY_LOOK_MS;
-  return fill > BRISK_FILL ? BRISK_LOOK_MS : LOOK_MS;
+  return LOOKS.find(({ aboveFill }) => fill > aboveFill)!.afterMs;
 }

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Consumer } from "@platformatic/kafka";
 import { fetchCommitted } from "../../src/kafka/fetch.ts";
-import { freePorts, untilListening } from "./nats.ts";
+import { freePorts, passing, ServerProcess, untilConnected } from "./server-process.ts";
 
 const FETCH = fileURLToPath(new URL("../../scripts/fetch-kafka.sh", import.meta.url));
 
@@ -35,13 +35,12 @@ export interface KafkaOptions {
 }
 
 /** One real Kafka broker in KRaft mode (broker and controller in one), on free ports, its data in a temporary folder. */
-export class KafkaServer implements AsyncDisposable {
+export class KafkaServer extends ServerProcess implements AsyncDisposable {
   readonly id: number;
   readonly #node: KafkaNode;
-  #child: ChildProcess | undefined;
-  #log = "";
 
   private constructor(node: KafkaNode) {
+    super();
     this.id = node.id;
     this.#node = node;
   }
@@ -73,19 +72,10 @@ export class KafkaServer implements AsyncDisposable {
     return `${this.#node.address}:${this.#node.ports[listener]}`;
   }
 
-  get log(): string {
-    return this.#log;
-  }
-
-  get isRunning(): boolean {
-    return this.#child !== undefined;
-  }
-
-  /** Starts it on the data that is there; resolves when it takes connections. */
-  async start(): Promise<void> {
-    const { folder, address, ports, heapMiB } = this.#node;
+  protected override launch(): ChildProcess {
+    const { folder, heapMiB } = this.#node;
     const memory = [`-Xmx${heapMiB}m`, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
-    const child = spawn(
+    return spawn(
       "java",
       [
         ...memory,
@@ -97,48 +87,10 @@ export class KafkaServer implements AsyncDisposable {
       ],
       { cwd: folder, stdio: ["ignore", "pipe", "pipe"] },
     );
-    this.#child = child;
-    const note = (text: string) => {
-      this.#log = (this.#log + text).slice(-100_000);
-    };
-    child.stdout.setEncoding("utf8").on("data", note);
-    child.stderr.setEncoding("utf8").on("data", note);
-    child.once("exit", () => {
-      if (this.#child === child) this.#child = undefined;
-    });
-    await untilListening(
-      ports[CLEAR]!,
-      () => this.#child === child,
-      () => this.#log,
-      address,
-    );
   }
 
-  /** SIGTERM: an orderly end. */
-  stop(): Promise<void> {
-    return this.#end("SIGTERM");
-  }
-
-  /** SIGKILL. */
-  kill(): Promise<void> {
-    return this.#end("SIGKILL");
-  }
-
-  /** SIGSTOP and SIGCONT: it says nothing for a while, and keeps its connections. */
-  pause(): void {
-    this.#child?.kill("SIGSTOP");
-  }
-
-  resume(): void {
-    this.#child?.kill("SIGCONT");
-  }
-
-  async #end(signal: NodeJS.Signals): Promise<void> {
-    const child = this.#child;
-    if (child === undefined) return;
-    const ended = once(child, "exit");
-    child.kill(signal);
-    await ended;
+  protected override answer(): Promise<void> {
+    return untilConnected(this.#node.ports[CLEAR]!, this.#node.address);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -315,7 +267,7 @@ export async function createTopic(address: string, topic: string, partitions: nu
       return;
     } catch (error) {
       if (Date.now() > endMs) throw error;
-      await new Promise((passed) => setTimeout(passed, 200));
+      await passing(200);
     } finally {
       await admin.close();
     }

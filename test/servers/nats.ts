@@ -1,11 +1,10 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AckPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
+import { freePorts, passing, ServerProcess, untilConnected } from "./server-process.ts";
 
 /** Where Debian puts it is not on the path of everybody. */
 const PATH = `${process.env["PATH"]}:/usr/sbin:/sbin`;
@@ -33,12 +32,11 @@ interface NodeOptions extends NatsOptions {
 }
 
 /** One real `nats-server` with JetStream, on a free port, with its data in a temporary folder. */
-export class NatsNode {
+export class NatsNode extends ServerProcess {
   readonly #options: NodeOptions;
-  #child: ChildProcess | undefined;
-  #log = "";
 
   constructor(options: NodeOptions) {
+    super();
     this.#options = options;
   }
 
@@ -50,16 +48,7 @@ export class NatsNode {
     return this.#options.port;
   }
 
-  get log(): string {
-    return this.#log;
-  }
-
-  get isRunning(): boolean {
-    return this.#child !== undefined;
-  }
-
-  /** Starts it on the data that is there; resolves when it takes connections. */
-  async start(): Promise<void> {
+  protected override launch(): ChildProcess {
     const { name, folder, port, routes, config = "", address = LOOPBACK } = this.#options;
     const path = join(folder, `${name}.conf`);
     const cluster =
@@ -73,52 +62,11 @@ export class NatsNode {
       `server_name: ${name}\nlisten: "${address}:${port}"\njetstream { store_dir: "${join(folder, name)}" }\n${cluster}${config}\n`,
     );
     mkdirSync(join(folder, name), { recursive: true });
-    const child = spawn("nats-server", ["-c", path], {
-      env: { ...process.env, PATH },
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    this.#child = child;
-    const note = (text: string) => {
-      this.#log = (this.#log + text).slice(-100_000);
-    };
-    child.stdout.setEncoding("utf8").on("data", note);
-    child.stderr.setEncoding("utf8").on("data", note);
-    child.once("exit", () => {
-      if (this.#child === child) this.#child = undefined;
-    });
-    await untilListening(
-      port,
-      () => this.#child === child,
-      () => this.#log,
-      address,
-    );
+    return spawn("nats-server", ["-c", path], { env: { ...process.env, PATH }, stdio: ["ignore", "pipe", "pipe"] });
   }
 
-  /** SIGTERM: an orderly end. */
-  stop(): Promise<void> {
-    return this.#end("SIGTERM");
-  }
-
-  /** SIGKILL. */
-  kill(): Promise<void> {
-    return this.#end("SIGKILL");
-  }
-
-  /** SIGSTOP and SIGCONT: it says nothing for a while, and keeps its connections. */
-  pause(): void {
-    this.#child?.kill("SIGSTOP");
-  }
-
-  resume(): void {
-    this.#child?.kill("SIGCONT");
-  }
-
-  async #end(signal: NodeJS.Signals): Promise<void> {
-    const child = this.#child;
-    if (child === undefined) return;
-    const ended = once(child, "exit");
-    child.kill(signal);
-    await ended;
+  protected override answer(): Promise<void> {
+    return untilConnected(this.#options.port, this.#options.address ?? LOOPBACK);
   }
 }
 
@@ -172,38 +120,6 @@ export class NatsServers implements AsyncDisposable {
   }
 }
 
-/** Ports that nobody listens on, all different. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
-  await Promise.all(servers.map((server) => once(server, "listening")));
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((closed) => server.close(closed))));
-  return ports;
-}
-
-/** Resolves once somebody takes connections on `port`; rejects when `isAlive` says no, or after 30 s. */
-export async function untilListening(
-  port: number,
-  isAlive: () => boolean,
-  log: () => string,
-  address = LOOPBACK,
-): Promise<void> {
-  const endMs = Date.now() + 30_000;
-  for (;;) {
-    const isOpen = await new Promise<boolean>((resolve) => {
-      const socket = connect(port, address);
-      socket.once("connect", () => resolve(true));
-      socket.once("error", () => resolve(false));
-      socket.once("close", () => resolve(false));
-      socket.once("connect", () => socket.destroy());
-    });
-    if (isOpen) return;
-    if (!isAlive()) throw new Error(`the server ended:\n${log()}`);
-    if (Date.now() > endMs) throw new Error(`the server does not listen on ${port}:\n${log()}`);
-    await new Promise((passed) => setTimeout(passed, 20));
-  }
-}
-
 export interface ReadMessage {
   readonly sequence: number;
   readonly subject: string;
@@ -236,7 +152,7 @@ export async function eventually<T>(ask: () => Promise<T>, limitMs = 20_000): Pr
       return await ask();
     } catch (error) {
       if (Date.now() > endMs) throw error;
-      await new Promise((passed) => setTimeout(passed, 50));
+      await passing(50);
     }
   }
 }

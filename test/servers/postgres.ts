@@ -1,5 +1,4 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
 import {
   appendFileSync,
   chownSync,
@@ -10,13 +9,13 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 import { PgSession } from "../../src/postgres/session.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { installPgmq } from "../../src/sinks/pgmq/install.ts";
+import { freePorts, passing, ServerProcess } from "./server-process.ts";
 
 /** Debian keeps the server's programs out of the path, one folder for each version. */
 const DEBIAN = "/usr/lib/postgresql";
@@ -41,16 +40,16 @@ export function hasPostgres(): boolean {
 }
 
 /** A real PostgreSQL on a free port, with its data in a temporary folder; killed and started again on the same data. */
-export class PostgresServer {
+export class PostgresServer extends ServerProcess {
   readonly folder: string;
   readonly port: number;
   readonly #address: string;
   readonly #programs: string;
   readonly #user = serverUser();
-  #child: ChildProcess | undefined;
-  #log = "";
+  #settings: readonly string[] = [];
 
   private constructor(folder: string, port: number, address: string, path: string) {
+    super();
     this.folder = folder;
     this.port = port;
     this.#address = address;
@@ -70,7 +69,7 @@ export class PostgresServer {
     const path = programs();
     if (path === undefined) throw new Error("there is no PostgreSQL to start");
     const folder = mkdtempSync(join(tmpdir(), "tailrace-postgres-"));
-    const server = new PostgresServer(folder, await freePort(), address, path);
+    const server = new PostgresServer(folder, (await freePorts(1))[0]!, address, path);
     const data = join(folder, "data");
     if (server.#user !== undefined) chownSync(folder, server.#user.uid, server.#user.gid);
     execFileSync(
@@ -93,42 +92,24 @@ export class PostgresServer {
     return server;
   }
 
-  #settings: readonly string[] = [];
-
-  /** Starts it on the data that is there; resolves when it answers. */
+  /** Starts it again on the data that is there. */
   async restart(settings: readonly string[] = this.#settings): Promise<void> {
     this.#settings = settings;
-    const more = settings.flatMap((setting) => ["-c", setting]);
-    const child = spawn(
+    await this.start();
+  }
+
+  protected override launch(): ChildProcess {
+    const more = this.#settings.flatMap((setting) => ["-c", setting]);
+    return spawn(
       join(this.#programs, "postgres"),
       ["-D", join(this.folder, "data"), "-p", String(this.port), "-k", this.folder, "-h", this.#address, ...more],
       { stdio: ["ignore", "ignore", "pipe"], ...this.#user, cwd: this.folder },
     );
-    this.#child = child;
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      this.#log = (this.#log + text).slice(-100_000);
-    });
-    child.once("exit", () => {
-      if (this.#child === child) this.#child = undefined;
-    });
-    for (const endMs = Date.now() + 20_000; ; await passing(20)) {
-      if (this.#child !== child) throw new Error(`PostgreSQL ended:\n${this.#log}`);
-      try {
-        const client = await this.client();
-        await client.end();
-        return;
-      } catch (error) {
-        if (Date.now() > endMs) throw error;
-      }
-    }
   }
 
-  get isRunning(): boolean {
-    return this.#child !== undefined;
-  }
-
-  get log(): string {
-    return this.#log;
+  protected override async answer(): Promise<void> {
+    const client = await this.client();
+    await client.end();
   }
 
   /** For an agent; `user:password` as a server that trusts everybody takes them. */
@@ -166,21 +147,9 @@ export class PostgresServer {
   }
 
   /** SIGKILL to the server and everything that serves connections, as a crash of the machine's would be. */
-  async kill(): Promise<void> {
-    await this.#end("SIGKILL");
-  }
-
-  /** An immediate stop, by which it does not write a checkpoint; what a clean machine does at shutdown is `fast`. */
-  async stop(how: "fast" | "immediate" = "fast"): Promise<void> {
-    await this.#end(how === "fast" ? "SIGINT" : "SIGQUIT");
-  }
-
-  async #end(signal: NodeJS.Signals): Promise<void> {
-    const child = this.#child;
-    if (child === undefined) return;
-    const over = once(child, "exit");
-    const backends = signal === "SIGKILL" ? childrenOf(child.pid!) : [];
-    child.kill(signal);
+  override async kill(): Promise<void> {
+    const backends = this.pid === undefined ? [] : childrenOf(this.pid);
+    const ended = this.end("SIGKILL");
     for (const backend of backends) {
       try {
         process.kill(backend, "SIGKILL");
@@ -188,13 +157,18 @@ export class PostgresServer {
         // It has noticed its master's end by itself.
       }
     }
-    await over;
+    await ended;
     // The next one waits for the shared memory of the last backend.
     for (const endMs = Date.now() + 5000; Date.now() < endMs && backends.some(isAlive); ) await passing(2);
   }
 
+  /** An immediate stop, by which it does not write a checkpoint; what a clean machine does at shutdown is `fast`. */
+  override stop(how: "fast" | "immediate" = "fast"): Promise<void> {
+    return this.end(how === "fast" ? "SIGINT" : "SIGQUIT");
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#end("SIGQUIT");
+    await this.stop("immediate");
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 3 });
   }
 }
@@ -211,17 +185,4 @@ function isAlive(pid: number): boolean {
   } catch {
     return false;
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, "close");
-  return port;
-}
-
-function passing(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
