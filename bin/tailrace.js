@@ -9,8 +9,16 @@ setFlagsFromString("--semi-space-growth-factor=1");
 const { existsSync } = await import("node:fs");
 const main = new URL("../dist/cli/main.js", import.meta.url);
 
+const load = () =>
+  import(main.href).catch(({ message }) => {
+    const mend =
+      "too few files may be open at once (see `ulimit -n`, 256 will do), or the installation is not whole (`npm ci`)";
+    process.stderr.write(`error: the program cannot be loaded (${message}); ${mend}\n`);
+    process.exit(1);
+  });
+
 if (existsSync(main)) {
-  const { main: run } = await import(main.href);
+  const { main: run } = await load();
   // A reader that went away (`tailrace explain api | head -1`) is no failure of ours.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   const code = await run(process.argv.slice(2));

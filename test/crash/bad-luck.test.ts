@@ -189,7 +189,7 @@ describe("agent › bad luck with files", () => {
   it("says that too few files may be open where that keeps it from starting", async () => {
     await using machine = new CrashMachine();
     writeFileSync(join(machine.logs, "a.log"), lines(1, 3));
-    const exit = await machine.agentIn({ through: ["prlimit", "--nofile=64"] }, machine.configure()).end();
+    const exit = await machine.agentIn({ through: ["prlimit", "--nofile=26"] }, machine.configure()).end();
     expect(exit.code, exit.stderr).toBe(1);
     expect(exit.stderr).toMatch(/^error: .*too few files may be open at once \(see `ulimit -n`.*\n$/);
     expect(existsSync(machine.stateDir)).toBe(false);
