@@ -162,12 +162,19 @@ async function planNodes(
   });
 }
 
+/** A UUID in base64url as Kafka writes it. One that began with a hyphen would be an option to its tool. */
+function clusterId(): string {
+  const bytes = randomBytes(16);
+  bytes[0]! &= 0x7f;
+  return bytes.toString("base64url");
+}
+
 /** Makes the first node's storage by Kafka's own tool, and the others' from it: they differ in two lines. */
 function format([first, ...others]: readonly KafkaNode[], users: { readonly [name: string]: string }): void {
   const scram = Object.entries(users).flatMap(([name, password]) =>
     ["SCRAM-SHA-256", "SCRAM-SHA-512"].flatMap((how) => ["--add-scram", `${how}=[name=${name},password=${password}]`]),
   );
-  const args = ["format", "-t", randomBytes(16).toString("base64url"), "-c", join(first!.folder, CONFIG), ...scram];
+  const args = ["format", `--cluster-id=${clusterId()}`, "-c", join(first!.folder, CONFIG), ...scram];
   const made = spawnSync("java", ["-cp", `${kafkaJars()}/*`, "kafka.tools.StorageTool", ...args], { encoding: "utf8" });
   if (made.status !== 0) throw new Error(`Kafka's storage cannot be formatted: ${made.stdout}${made.stderr}`);
   const meta = readFileSync(join(first!.folder, "data", "meta.properties"), "utf8");
