@@ -127,7 +127,7 @@ export const METRICS = {
   },
   tailrace_event_loop_lag_seconds: {
     kind: "gauge",
-    help: "Longest delay of the event loop in the last one to two seconds.",
+    help: "Longest delay of the event loop in the last one to two seconds, looked at ten times a second.",
     unit: "s",
     labels: [],
   },

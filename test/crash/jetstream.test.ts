@@ -1,13 +1,14 @@
 import { connect } from "@nats-io/transport-node";
 import { describe, expect, it } from "vitest";
 import { SeededRandom } from "../../src/testing/seeded-random.ts";
+import { firstSeed } from "../seed.ts";
 import { eventually, NatsServers, readStream } from "../servers/nats.ts";
 import { needs } from "../servers/needs.ts";
 import { CrashMachine, passing, until } from "./machine.ts";
 import { describeProblems, verify } from "./verify.ts";
 
 const ROUNDS = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 4);
-const SEED = Number(process.env["TAILRACE_TEST_SEED"] ?? Date.now() % 2 ** 31);
+const SEED = firstSeed();
 
 const FILES = ["a.log", "b.log"];
 const WRITER = { files: FILES, linesPerTick: 20, tickMs: 5, payloadBytes: 100, splitLines: true };

@@ -1,12 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { SeededRandom } from "../../src/testing/seeded-random.ts";
+import { firstSeed } from "../seed.ts";
 import { createTopic, KafkaServer, kafkaClient, produce, readTopic } from "../servers/kafka.ts";
 import { needs } from "../servers/needs.ts";
 import { CrashMachine, passing, until } from "./machine.ts";
 import { describeProblems, verify } from "./verify.ts";
 
 const ROUNDS = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 2);
-const SEED = Number(process.env["TAILRACE_TEST_SEED"] ?? Date.now() % 2 ** 31);
+const SEED = firstSeed();
 
 const RETRY = "timeout_ms = 5000\nretry = { initial_ms = 20, max_ms = 200 }";
 

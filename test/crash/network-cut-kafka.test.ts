@@ -1,10 +1,11 @@
 import { describe, it } from "vitest";
+import { firstSeed } from "../seed.ts";
 import { CommittedReader, createTopic, KafkaServer } from "../servers/kafka.ts";
 import { needs } from "../servers/needs.ts";
 import { passing } from "./machine.ts";
 import { deliverThroughCuts, type Target } from "./network-cut.ts";
 
-const SEED = Number(process.env["TAILRACE_TEST_SEED"] ?? Date.now() % 2 ** 31);
+const SEED = firstSeed();
 
 async function kafka(address: string): Promise<Target> {
   const server = await KafkaServer.start({ address });

@@ -1,13 +1,14 @@
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { describe, it } from "vitest";
+import { firstSeed } from "../seed.ts";
 import { NatsServers, readStream } from "../servers/nats.ts";
 import { needs } from "../servers/needs.ts";
 import { hasPostgres, PostgresServer } from "../servers/postgres.ts";
 import { orSkip, passing } from "./machine.ts";
 import { deliverThroughCuts, type Target, untilAsync } from "./network-cut.ts";
 
-const SEED = Number(process.env["TAILRACE_TEST_SEED"] ?? Date.now() % 2 ** 31);
+const SEED = firstSeed();
 
 /** Nothing but the positions keeps a line from coming twice: the table has no key. */
 async function postgres(address: string): Promise<Target> {

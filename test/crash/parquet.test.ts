@@ -5,12 +5,13 @@ import { pathFromText } from "../../src/runtime/byte-path.ts";
 import { nodeFileSystem } from "../../src/runtime/node-file-system.ts";
 import { bytesOf, rowsOf } from "../../src/sinks/parquet/read-back.test-kit.ts";
 import { SeededRandom } from "../../src/testing/seeded-random.ts";
+import { firstSeed } from "../seed.ts";
 import { CrashMachine, passing, until } from "./machine.ts";
 import { ROTATION_KINDS } from "./rotation-kinds.ts";
 import { describeProblems, verify } from "./verify.ts";
 
 const ROUNDS = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 7);
-const SEED = Number(process.env["TAILRACE_TEST_SEED"] ?? Date.now() % 2 ** 31);
+const SEED = firstSeed();
 
 const FILES = ["a.log", "b.log", "c.log"];
 /** Logrotate's own default: renamed and created, compressed one rotation later. */

@@ -3,12 +3,13 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { SeededRandom } from "../../src/testing/seeded-random.ts";
 import { postgresOrSkip } from "../integration/postgres-or-skip.ts";
+import { firstSeed } from "../seed.ts";
 import { PostgresServer } from "../servers/postgres.ts";
 import { CrashMachine, passing, until } from "./machine.ts";
 import { describeProblems, verify } from "./verify.ts";
 
 const ROUNDS = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 4);
-const SEED = Number(process.env["TAILRACE_TEST_SEED"] ?? Date.now() % 2 ** 31);
+const SEED = firstSeed();
 
 const sinks = [
   {

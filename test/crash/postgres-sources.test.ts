@@ -3,11 +3,12 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { SeededRandom } from "../../src/testing/seeded-random.ts";
 import { postgresOrSkip } from "../integration/postgres-or-skip.ts";
+import { firstSeed } from "../seed.ts";
 import { PostgresServer } from "../servers/postgres.ts";
 import { CrashMachine, passing } from "./machine.ts";
 
 const ROUNDS = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 3);
-const SEED = Number(process.env["TAILRACE_TEST_SEED"] ?? Date.now() % 2 ** 31);
+const SEED = firstSeed();
 
 interface Work {
   /** Rows that have arrived. */

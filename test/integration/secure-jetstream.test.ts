@@ -6,13 +6,14 @@ import { jetstreamSink } from "../../src/sinks/jetstream.ts";
 import { linesBatch } from "../../src/testing/memory-stages.ts";
 import { sinkContext } from "../../src/testing/sink-context.ts";
 import { CrashMachine } from "../crash/machine.ts";
+import { firstSeed } from "../seed.ts";
 import { type Certificate, CertificateAuthority } from "../servers/certificates.ts";
 import { NatsServers } from "../servers/nats.ts";
 import { jwtUser, nkeyUser } from "../servers/nats-users.ts";
 import { needs } from "../servers/needs.ts";
 import { areRefusedClearly, bringsLinesThereAndBack } from "./secure-agent.ts";
 
-const SEED = Number(process.env["TAILRACE_TEST_SEED"] ?? Date.now() % 2 ** 31);
+const SEED = firstSeed();
 
 /** Every character that a URL takes for something else. */
 const PASSWORD = "p@ss:w/rd%41?#";

@@ -3,12 +3,13 @@ import { kafkaSink } from "../../src/sinks/kafka.ts";
 import { sinkContext } from "../../src/testing/sink-context.ts";
 import { CrashMachine } from "../crash/machine.ts";
 import { describeProblems, verify } from "../crash/verify.ts";
+import { firstSeed } from "../seed.ts";
 import { type Certificate, CertificateAuthority } from "../servers/certificates.ts";
 import { createTopic, KafkaServer, readCommitted } from "../servers/kafka.ts";
 import { needs } from "../servers/needs.ts";
 import { areRefusedClearly, bringsLinesThereAndBack, CountingDoor } from "./secure-agent.ts";
 
-const SEED = Number(process.env["TAILRACE_TEST_SEED"] ?? Date.now() % 2 ** 31);
+const SEED = firstSeed();
 
 const PASSWORD = "s3cr3t/p@ss:%41";
 
