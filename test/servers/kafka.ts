@@ -281,7 +281,7 @@ export async function createTopic(address: string, topic: string, partitions: nu
   }
 }
 
-/** Produces texts, one record each, to one partition. */
+/** Produces texts, one record each, to one partition; where a partition has no leader just now, when it has one again. */
 export async function produce(
   address: string,
   topic: string,
@@ -293,18 +293,23 @@ export async function produce(
     clientId: "test",
     bootstrapBrokers: [address],
     timeout: 5000,
-    retries: 20,
-    retryDelay: 50,
-    // A partition of a new topic may have no leader yet: what went to the others meanwhile is sent again.
+    retries: 300,
+    retryDelay: 100,
     idempotent: true,
   });
+  const parts = new Map<number, string[]>();
+  for (const [index, text] of texts.entries()) {
+    const part = parts.get(partitionOf(index));
+    if (part === undefined) parts.set(partitionOf(index), [text]);
+    else part.push(text);
+  }
   try {
-    for (let at = 0; at < texts.length; at += 2000) {
-      const messages = texts
-        .slice(at, at + 2000)
-        .map((text, index) => ({ topic, partition: partitionOf(at + index), value: Buffer.from(text) }));
-      await producer.send({ messages });
-    }
+    // One partition a request: the client never parts what it once took for one leader's, also not when one of two moves.
+    for (const [partition, part] of parts)
+      for (let at = 0; at < part.length; at += 2000) {
+        const messages = part.slice(at, at + 2000).map((text) => ({ topic, partition, value: Buffer.from(text) }));
+        await producer.send({ messages });
+      }
   } finally {
     await producer.close(true);
   }
