@@ -3,9 +3,12 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["src/**/*.test.ts", "test/**/*.test.ts"],
-    // Real processes, disks and servers: generous for a loaded machine, and still an end.
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    setupFiles: ["test/seeded-properties.ts"],
+    // Real processes, disks and servers: generous for a loaded machine, and still an end. A wait for a condition has an
+    // end of its own before, with words.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+    expect: { poll: { timeout: 30_000, interval: 10 } },
     pool: "forks",
     typecheck: { enabled: false },
   },

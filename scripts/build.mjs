@@ -23,7 +23,7 @@ const BUNDLED = [
   "zod",
 ];
 /** Entered by name at run time: by bin/tailrace.js, and as the program of a thread. */
-const ENTERED = ["cli/main", "handlers/task-thread"];
+const ENTERED = ["cli/main", "handlers/task-thread", "transform-threads/thread"];
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, "dist");

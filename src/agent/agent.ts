@@ -23,6 +23,7 @@ import { type Random, systemRandom } from "../runtime/random.ts";
 import { type ProcessErrors, Supervisor, type SupervisorResult } from "../runtime/supervisor.ts";
 import type { EventSubscription } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
+import { withThreads } from "../transform-threads/with-threads.ts";
 import { channelRows } from "./channel-rows.ts";
 import { checkpointRows } from "./checkpoint-rows.ts";
 import { reportEnd } from "./closing-report.ts";
@@ -246,8 +247,11 @@ export class Agent implements AgentControl {
     try {
       if (loadPlan === undefined)
         throw new TailraceError("TR_USAGE", "this agent was not started from a configuration that could be read again");
-      const plan = await loadPlan();
+      const loaded = await loadPlan();
+      const { transformThreads } = this.#pipeline.plan;
+      const plan = withThreads({ ...loaded, transformThreads });
       const waiting = settingsForLater(this.#pipeline.plan, plan, this.#state.stateDir);
+      if (loaded.transformThreads !== transformThreads) waiting.push("transform_threads");
       const changes = await this.#pipeline.reload({ ...plan, stateDir: this.#state.stateDir });
       this.#taps.attach();
       for (const setting of waiting)
@@ -336,7 +340,8 @@ export class Agent implements AgentControl {
  * stage cannot be opened; nothing is left running then.
  */
 export async function openAgent(options: AgentOptions): Promise<Agent> {
-  const { plan, log } = options;
+  const { log } = options;
+  const plan = withThreads(options.plan);
   await checkPrivileges(plan);
   const clock = options.clock ?? systemClock;
   const random = options.random ?? systemRandom;

@@ -1,4 +1,5 @@
 import type { Plan } from "../config/plan.ts";
+import { transformRun } from "../transform-threads/transform-run.ts";
 
 /**
  * Resident size of Node, the compiled code and the libraries with nothing in flight: 77 MiB seen (48 of them mapped files),
@@ -12,6 +13,9 @@ const TRANSFORM_BYTES = 24 * 1024 * 1024;
 /** With transforms, the young generation is let grow (cli/run-agent.ts), and the old one holds what it promoted. */
 const EVENTS_BYTES = 48 * 1024 * 1024;
 
+/** Of each thread of transforms: its code and events, what waits for it and what it made (pipeline/made-events.ts). */
+const THREAD_BYTES = 72 * 1024 * 1024;
+
 /** The most memory the agent will use, in MiB: what the configuration lets be in flight, and what stands around it. */
 export function memoryCeilingMiB(plan: Plan): number {
   const transforms = plan.transforms.length;
@@ -23,11 +27,13 @@ export function memoryCeilingMiB(plan: Plan): number {
     (sum, { definition, options }) => sum + (definition.memoryBytes?.(options) ?? 0),
     0,
   );
+  const threads = plan.transforms.filter(({ definition: { type } }) => type === transformRun.type).length;
   const bytes =
     BASE_BYTES +
     plan.channels.totalBytes +
     sourceBytes +
     sinkBytes +
+    threads * plan.transformThreads * THREAD_BYTES +
     (transforms === 0 ? 0 : EVENTS_BYTES + transforms * TRANSFORM_BYTES);
   return Math.ceil(bytes / (1024 * 1024));
 }

@@ -12,7 +12,7 @@ describe("OtlpPush", () => {
     await receiver.start();
     let collected = 0;
     const push = await OtlpPush.load({
-      plan: { url: receiver.url, intervalMs: 10, timeoutMs: 400, headers: {} },
+      plan: { url: receiver.url, intervalMs: 10, timeoutMs: 2000, headers: {} },
       clock: systemClock,
       log: silentLogger,
       metrics: () => {

@@ -50,7 +50,7 @@ describe("eventRoute", () => {
     const refused = await ask();
     expect([refused.status, refused.headers.get("retry-after")]).toEqual([503, "5"]);
     await answers[0]!.body!.cancel();
-    await vi.waitFor(async () => expect((await ask()).status).toBe(200));
+    await expect.poll(async () => (await ask()).status).toBe(200);
     for (const answer of answers.slice(1)) await answer.body!.cancel();
   });
 

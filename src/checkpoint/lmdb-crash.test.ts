@@ -36,7 +36,7 @@ beforeAll(() => {
   const tsc = join(dirname(require.resolve("typescript/package.json")), "bin", "tsc");
   const flags = ["--noCheck", "--declaration", "false", "--sourceMap", "false", "--outDir", compiled];
   execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json"), ...flags]);
-}, 60_000);
+});
 
 afterAll(() => rmSync(compiled, { recursive: true, force: true }));
 
@@ -78,9 +78,9 @@ function writerProcess(stateDir: string) {
 }
 
 async function until(condition: () => boolean): Promise<void> {
-  const deadline = performance.now() + 20_000;
+  const deadline = performance.now() + 60_000;
   while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`not within 20 s: ${condition}`);
+    if (performance.now() > deadline) throw new Error(`not within 60 s: ${condition}`);
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
 }
@@ -151,7 +151,7 @@ writeSync(1, "made\\n");
 setInterval(() => {}, 1000);
 `;
 
-  it("leaves what the next start makes a store of, whatever the moment", { timeout: 60_000 }, async () => {
+  it("leaves what the next start makes a store of, whatever the moment", async () => {
     const library = pathToFileURL(join(compiled, "checkpoint", "index.js")).href;
     // `lmdb` is found from the folder that the child works in.
     const cwd = dirname(compiled);

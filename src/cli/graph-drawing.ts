@@ -1,7 +1,10 @@
 import type { Plan } from "../config/index.ts";
 import { formatBytes, formatCount } from "./status-line.ts";
 
-/** A component or a channel. Names of components are letters, digits, `_` and `-`: nothing that a format would escape. */
+/**
+ * A component or a channel. Names of components are letters, digits, `_` and `-`, and `>` between transforms that share
+ * threads: nothing that a format would escape.
+ */
 interface Node {
   /** Unique: `NAME`, or `NAME/CHANNEL`. */
   readonly id: string;

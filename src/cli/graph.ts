@@ -1,4 +1,5 @@
 import { type Command, Option } from "commander";
+import { withThreads } from "../transform-threads/with-threads.ts";
 import { action } from "./action.ts";
 import { type ConfigOptions, loadPlanFromOptions, withConfigOptions } from "./config-options.ts";
 import { FORMATS, type GraphFormat, graphOfPlan } from "./graph-drawing.ts";
@@ -19,7 +20,7 @@ export function register(program: Command, io: CliIo): void {
     .action(
       action(io, async (_, options: ConfigOptions & { format: GraphFormat }) => {
         const { plan } = await loadPlanFromOptions(options, io, { needs: "file" });
-        io.stdout.write(FORMATS[options.format](graphOfPlan(plan)));
+        io.stdout.write(FORMATS[options.format](graphOfPlan(withThreads(plan))));
         return 0;
       }),
     );

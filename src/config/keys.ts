@@ -33,6 +33,7 @@ export function planOf(config: GeneralConfig, components: readonly CheckedCompon
       maxUncommittedMs: checkpoint.max_uncommitted_ms,
     },
     deadLetters: { maxBytes: config.dead_letters.max_bytes },
+    transformThreads: config.transform_threads,
     channels: channelsPlan(config),
     taskReadiness: taskReadinessOf(config),
     sources: plannedOf<SourceDefinition>(components, "source"),

@@ -94,7 +94,7 @@ describe("loadPlan", () => {
       fc.asyncProperty(bytes, (content) => loadOrMistakes(content)),
       { numRuns: 150 },
     );
-  }, 30_000);
+  });
 
   it("makes of any careless edit of a valid file a plan or mistakes, and shows no secret", async () => {
     await loadOrMistakes(Buffer.from(VALID), { key: "sinks" });
@@ -108,7 +108,7 @@ describe("loadPlan", () => {
       }),
       { numRuns: 300 },
     );
-  }, 30_000);
+  });
 
   it("makes of any --set and any asked key a plan or mistakes", async () => {
     const part = fc.constantFrom(
@@ -137,5 +137,5 @@ describe("loadPlan", () => {
       ),
       { numRuns: 150 },
     );
-  }, 30_000);
+  });
 });

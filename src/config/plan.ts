@@ -29,6 +29,8 @@ export interface Plan {
     readonly maxUncommittedMs: number;
   };
   readonly deadLetters: { readonly maxBytes: number };
+  /** Threads for each run of transforms; 0: they work in the agent's own. */
+  readonly transformThreads: number;
   readonly channels: ChannelsPlan;
   readonly taskReadiness: TaskReadinessBehaviour;
   readonly sources: readonly PlannedComponent<SourceDefinition>[];

@@ -141,6 +141,14 @@ const GENERAL_KEYS = {
   checkpoint: checkpoint(),
   dead_letters: deadLetters(),
   event_systems: eventSystems(),
+  transform_threads: z
+    .int()
+    .min(0)
+    .max(64)
+    .default(0)
+    .describe(
+      "Threads for each run of transforms that parse or map, one behind the other; 0: in the agent's own. See docs/guide/operating.md.",
+    ),
 };
 
 /** Everything but the components; `inputs` are the names of those that have an input channel. */

@@ -232,7 +232,7 @@ export class TailBench {
 export const texts = (lines: readonly Line[]): string[] => lines.map((line) => line.text);
 
 /** Waits until `check` holds; fails with what is there otherwise. */
-export async function until(check: () => boolean, what: () => unknown, timeoutMs = 5000): Promise<void> {
+export async function until(check: () => boolean, what: () => unknown, timeoutMs = 60_000): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   while (!check()) {
     if (Date.now() > deadline) throw new Error(`waited in vain; there is ${JSON.stringify(what())}`);

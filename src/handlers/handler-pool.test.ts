@@ -152,7 +152,7 @@ describe("HandlerPool", () => {
       await bench.clock.advance(200);
       bench.newest.end();
       const second = await bench.worker(1);
-      await bench.clock.advance(399);
+      await bench.clock.advance(999);
       expect(second.given).toEqual([]);
       expect(bench.failures).toBe(0);
       await bench.clock.advance(1);
@@ -212,6 +212,47 @@ describe("HandlerPool", () => {
       await bench.stop();
     });
 
+    it("does not charge a message for a program that cannot start, however uneven its starts are under load", async () => {
+      const lives = [100, 900, 300, 1100, 250, 990][Symbol.iterator]();
+      const bench = await PoolBench.start({
+        maxAttempts: 1,
+        onStart: (worker, clock) => {
+          worker.listener.ready();
+          clock.after(lives.next().value ?? 2000, () => worker.end());
+        },
+      });
+      bench.offer("innocent");
+      await bench.clock.advance(300_000);
+      expect(bench.endings).toEqual([]);
+      expect(bench.workers.length).toBeGreaterThan(6);
+      await bench.stop();
+    });
+
+    it("accuses no message while it is known that the program cannot start", async () => {
+      let isBroken = true;
+      const bench = await PoolBench.start({
+        workers: 2,
+        capacity: 10,
+        maxAttempts: 1,
+        onStart: (worker, clock) => {
+          if (isBroken) clock.after(50, () => worker.end());
+          else worker.onGiven = (at) => clock.after(1, () => worker.ok(at));
+          worker.listener.ready();
+        },
+      });
+      const names = ["a", "b", "c", "d"];
+      for (const name of names) bench.offer(name);
+      await bench.clock.runUntil(() => bench.troubles.length > 0);
+      // One dies with a message once that is known; the next one starts, and answers.
+      const known = bench.workers.length;
+      const hasDiedAtWork = ({ given, hasEnded }: ScriptedWorker) => given.length > 0 && hasEnded;
+      await bench.clock.runUntil(() => bench.workers.slice(known - 1).some(hasDiedAtWork));
+      isBroken = false;
+      await bench.clock.runUntil(() => bench.endings.length === names.length);
+      expect(bench.endings.toSorted()).toEqual(names.map((name) => `${name} done`));
+      await bench.stop();
+    });
+
     it("is decided by a worker that was started since the first of several deaths", async () => {
       const bench = await PoolBench.start({ workers: 2, capacity: 10 });
       const [one, two] = bench.workers as [ScriptedWorker, ScriptedWorker];
@@ -221,7 +262,7 @@ describe("HandlerPool", () => {
       const third = await bench.worker(2);
       expect(third.given).toEqual([]);
       two.end();
-      await bench.clock.advance(250);
+      await bench.clock.advance(1000);
       expect(bench.failures).toBe(2);
       await bench.stop();
     });

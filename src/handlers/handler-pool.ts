@@ -12,8 +12,13 @@ import { type Death, type SlotOwner, WorkerSlot } from "./worker-slot.ts";
 
 /** Between two starts of a worker that dies again and again. */
 const RESTART: BackoffOptions = { initialMs: 100, maxMs: 30_000, jitter: 0.5 };
-/** How long a worker must live without a message before one that died early is blamed on its message. */
-const SHORTEST_QUIET_MS = 250;
+/**
+ * How long a worker must live without a message before one that died early is blamed on its message: so many times that
+ * life, as where others want the processors too the same start takes now so long and now thrice as long, and no less than
+ * a slow start takes.
+ */
+const QUIET_LIVES = 4;
+const SHORTEST_QUIET_MS = 1000;
 const LONGEST_QUIET_MS = 30_000;
 /** A program that ends by itself before this, without a message, is taken for one that cannot start. */
 const LONGEST_LOADING_MS = 60_000;
@@ -46,10 +51,11 @@ export interface HandlerPoolOptions {
  * worker starts at all. It is known when it has answered before, or has lived for a while without a message. Until then:
  *
  * ```
- * dies early, with a message     the message is accused and held; one of the next workers gets none for twice that life
+ * dies early, with a message     the message is accused and held; one of the next workers gets none for four times that life
  *   that one lives, or          the program starts: the accusation counts as an attempt
  *   another one answers
- *   that one dies as well       the program does not start: the message is cleared, and waits until a worker lives
+ *   that one dies as well       the program does not start: the message is cleared, and waits until a worker lives; until
+ *                               then no message is accused
  * ```
  *
  * So a program that cannot start costs no message an attempt, and a message that kills each worker is found out. A worker
@@ -279,7 +285,10 @@ export class HandlerPool implements SlotOwner {
     else {
       // Died before it showed that it starts.
       this.#doubtSinceMs ??= clock.monotonic();
-      this.#quietMs = Math.min(LONGEST_QUIET_MS, Math.max(SHORTEST_QUIET_MS, this.#quietMs, 2 * death.livedMs));
+      this.#quietMs = Math.min(
+        LONGEST_QUIET_MS,
+        Math.max(SHORTEST_QUIET_MS, this.#quietMs, QUIET_LIVES * death.livedMs),
+      );
       for (const task of death.tasks) this.#accuse(task, death.reason);
       if (isIdleExit) this.#cannotStart(slot, death.reason);
     }
@@ -310,7 +319,8 @@ export class HandlerPool implements SlotOwner {
   #accuse(task: Task, reason: string): void {
     if (task.isOver) return;
     task.isSuspect = true;
-    task.accusation = reason;
+    // While it is known that no worker can be started, a death with a message says nothing about the message.
+    task.accusation = this.#trouble === undefined ? reason : undefined;
     task.onReady = () => {
       const { accusation } = task;
       task.accusation = undefined;
@@ -381,7 +391,7 @@ export class HandlerPool implements SlotOwner {
 
 /** It lived on for a while without a message, longer than it then had one: dying early is not its way. */
 function hasLivedQuietly({ livedMs, quietMs }: Death): boolean {
-  return quietMs >= Math.max(SHORTEST_QUIET_MS, 2 * (livedMs - quietMs));
+  return quietMs >= Math.max(SHORTEST_QUIET_MS, QUIET_LIVES * (livedMs - quietMs));
 }
 
 /** It ended without ever having had a message, and that was probably not because it cannot start. */

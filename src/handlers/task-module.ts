@@ -1,11 +1,8 @@
-import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import type { Broadcast, BroadcastReceiver } from "../channel/index.ts";
 import { toError } from "../errors.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { startThreadProgram } from "../runtime/thread-program.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { HandlerEvent } from "./lifecycle.ts";
 import { logLines } from "./log-lines.ts";
@@ -54,7 +51,7 @@ class TaskModule implements WorkerLink {
     this.#listener = listener;
     this.#events = events;
     const workerData: ThreadData = { module };
-    this.#worker = new Worker(ENTRY, { eval: IS_SOURCE, workerData, stdout: true, stderr: true });
+    this.#worker = startThreadProgram("handlers/task-thread", { workerData, stdout: true, stderr: true });
     logLines(this.#worker.stdout, log, clock);
     logLines(this.#worker.stderr, log, clock);
     this.#worker.on("message", (message: FromThread) => this.#hear(message));
@@ -134,15 +131,3 @@ class TaskModule implements WorkerLink {
     });
   }
 }
-
-/**
- * Run from its source (tests), a thread needs a loader for TypeScript, which Node 20 has none of; what that makes is kept.
- * Built, this lies in another folder of the same depth (scripts/build.mjs).
- */
-const IS_SOURCE = import.meta.url.endsWith(".ts");
-const OWN = fileURLToPath(new URL(`../handlers/task-thread.${IS_SOURCE ? "ts" : "js"}`, import.meta.url));
-const ENTRY = IS_SOURCE
-  ? `require(${JSON.stringify(createRequire(import.meta.url).resolve("jiti"))})
-      .createJiti(${JSON.stringify(OWN)}, { fsCache: ${JSON.stringify(join(tmpdir(), "tailrace-source-cache"))} })
-      .import(${JSON.stringify(OWN)});`
-  : OWN;

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { firstSeed } from "../../test/seed.ts";
 import { pathFromText } from "../runtime/byte-path.ts";
 import type { FileSystem } from "../runtime/file-system.ts";
 import { fileSink } from "../sinks/file.ts";
@@ -119,7 +120,7 @@ describe.each(Object.keys(SCENARIOS))("file sink › %s", (name) => {
   it("holds exactly what is committed through failing calls, short writes and delays, and dies where it may", {
     timeout: 300_000,
   }, async () => {
-    const seed = Number(process.env["TAILRACE_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+    const seed = firstSeed();
     const rounds = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 15);
     const calls = ["write", "datasync", "truncate", "open", "stat", "fstat", "syncFolder", "sync"] as const;
     const long = namedBatches(3 * COUNT, origins);

@@ -21,8 +21,8 @@ const MAX_EVENT_BYTES = 1024 * 1024;
  */
 const MAX_MADE_BYTES = 8 * 1024 * 1024;
 
-/** Of chunks for JSON, kept while there is none. */
-const MAX_FREE_BYTES = MAX_MADE_BYTES;
+/** For each thread that makes more of them at the same time. */
+const MAX_MADE_BYTES_OF_THREAD = 8 * 1024 * 1024;
 
 /**
  * The memory of the events that one transform has made: taken before it works, given back when their batch is.
@@ -35,8 +35,15 @@ export class MadeEvents {
   #eventBytes = 0;
   /** Of what is kept until a commit: as JSON, or, of sinks that write no JSON, as the events themselves. */
   #keptBytes = 0;
-  readonly #arena = new ByteArena(MAX_FREE_BYTES);
+  readonly #maxBytes: number;
+  /** It keeps as much room as there may be JSON. */
+  readonly #arena: ByteArena;
   #wakers: (() => void)[] = [];
+
+  constructor({ threads }: { readonly threads: number } = { threads: 0 }) {
+    this.#maxBytes = MAX_MADE_BYTES + threads * MAX_MADE_BYTES_OF_THREAD;
+    this.#arena = new ByteArena(this.#maxBytes);
+  }
 
   /** Estimated bytes of what is in flight. */
   get bytes(): number {
@@ -50,31 +57,36 @@ export class MadeEvents {
   async room(batch: Batch, abort: AbortSignal, onWait: () => void): Promise<void> {
     const needed = estimate(batch.count, batch.byteLength);
     while (!abort.aborted && !this.#fits(needed)) {
-      if (this.#keptBytes > 0 && this.bytes + needed > MAX_MADE_BYTES) onWait();
+      if (this.#keptBytes > 0 && this.bytes + needed > this.#maxBytes) onWait();
       await untilWoken(abort, (wake) => this.#wakers.push(wake));
     }
   }
 
   #fits(bytes: number): boolean {
     if (this.#eventBytes > 0 && this.#eventBytes + bytes > MAX_EVENT_BYTES) return false;
-    return this.bytes === 0 || this.bytes + bytes <= MAX_MADE_BYTES;
+    return this.bytes === 0 || this.bytes + bytes <= this.#maxBytes;
   }
 
   /** Charges for `events` events made of `batch`, until the memory that it returns is given back. Takes over one reference. */
   charge(batch: Batch, events: number): Memory {
     const bytes = estimate(Math.max(events, batch.count), batch.byteLength);
     this.#eventBytes += bytes;
-    return new EventMemory(
-      batch.memory,
-      bytes,
-      (eventBytes, keptBytes) => {
-        this.#eventBytes += eventBytes;
-        this.#keptBytes += keptBytes;
-        for (const wake of this.#wakers.splice(0)) wake();
-      },
-      this.#arena,
-    );
+    return new EventMemory(batch.memory, bytes, this.#account, this.#arena);
   }
+
+  /** A copy of what another thread has made of `batch`, and memory that it lives in. Takes over one reference. */
+  keepMade(batch: Batch, json: Buffer): { readonly memory: Memory; readonly json: Buffer } {
+    const kept = new KeptJson(this.#arena.keep(json), this.#account);
+    const memory = new JsonMemory(batch.memory, kept);
+    kept.release();
+    return { memory, json: kept.bytes };
+  }
+
+  readonly #account: Account = (eventBytes, keptBytes) => {
+    this.#eventBytes += eventBytes;
+    this.#keptBytes += keptBytes;
+    for (const wake of this.#wakers.splice(0)) wake();
+  };
 }
 
 /** Counts what changed, in bytes of events and of what is kept for a commit. */

@@ -165,7 +165,9 @@ export class Pipeline {
   /** Where the records that leave a component can be looked at; undefined: there is no such component. */
   tappable(component: string): Tappable | undefined {
     const { sources, transforms, sinks } = this.#parts;
-    return sources.get(component) ?? transforms.get(component)?.runner ?? sinks.get(component)?.runner;
+    // What leaves a run of transforms leaves its last one.
+    const ofRun = [...transforms.values()].find(({ runner: { name } }) => name.endsWith(`>${component}`));
+    return sources.get(component) ?? (transforms.get(component) ?? ofRun)?.runner ?? sinks.get(component)?.runner;
   }
 
   /** On how many ways to sinks something settles that enters `component` as if it came from `source`. */

@@ -20,10 +20,8 @@ import type { Pipeline } from "./pipeline.ts";
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function until(holds: () => boolean, what: string): Promise<void> {
-  for (let waited = 0; !holds(); waited += 2) {
-    if (waited > 8000) throw new Error(`it never came to: ${what}`);
-    await pause(2);
-  }
+  for (const endMs = Date.now() + 60_000; !holds(); await pause(2))
+    if (Date.now() > endMs) throw new Error(`it never came to: ${what}`);
 }
 
 /** Files that grow, and a source that follows them until it is stopped; `opened` counts how often. */

@@ -5,6 +5,8 @@ import { Lane } from "./lane.ts";
 import type { Input, PlannedSink, PlannedTransform } from "./open-stage.ts";
 import { SinkRunner } from "./sink-runner.ts";
 import type { PipelineSourcePositions } from "./source-positions.ts";
+import { ThreadedRunner } from "./threaded-runner.ts";
+import { isThreaded } from "./threaded-transform.ts";
 import { TransformRunner } from "./transform-runner.ts";
 
 export function sinkRunner(
@@ -44,7 +46,8 @@ export function transformRunner(
   transform: Transform,
   input: Input,
 ): TransformRunner {
-  return new TransformRunner({
+  const Runner = isThreaded(transform) ? ThreadedRunner : TransformRunner;
+  return new Runner({
     name: planned.name,
     transform,
     input: input.receiver,

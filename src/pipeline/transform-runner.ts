@@ -2,13 +2,14 @@ import type { Receiver } from "../channel/index.ts";
 import { StageError, toError } from "../errors.ts";
 import type { Batch } from "../record/batch.ts";
 import type { Clock } from "../runtime/clock.ts";
-import type { Transform } from "../stage/contract.ts";
+import type { Rejection, Transform } from "../stage/contract.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { DeadLetterBox } from "./dead-letter-box.ts";
 import { forward } from "./edge.ts";
 import { MadeEvents } from "./made-events.ts";
 import { endBatch, type Route, type Routed } from "./route.ts";
 import type { Tap } from "./tap.ts";
+import { isThreaded } from "./threaded-transform.ts";
 
 export interface TransformRunnerOptions {
   readonly name: string;
@@ -40,10 +41,10 @@ const MAX_BYTES = 64 * 1024;
 /** Drains its input through one transform, in order; what is left out or refused is settled here. */
 export class TransformRunner {
   readonly name: string;
-  readonly #options: TransformRunnerOptions;
-  #transform: Transform;
-  #isWorking = false;
-  readonly #made = new MadeEvents();
+  protected readonly options: TransformRunnerOptions;
+  protected transform: Transform;
+  protected readonly made: MadeEvents;
+  protected isWorking = false;
   /** Every way into this transform; what they feed is closed at the end. */
   routes: readonly Route[] = [];
   deadLetters = 0;
@@ -55,51 +56,56 @@ export class TransformRunner {
 
   constructor(options: TransformRunnerOptions) {
     this.name = options.name;
-    this.#options = options;
-    this.#transform = options.transform;
+    this.options = options;
+    this.transform = options.transform;
+    this.made = new MadeEvents({ threads: isThreaded(options.transform) ? options.transform.threads : 0 });
   }
 
   /** Nothing waits in its input, and nothing is on its way through it. */
   get isIdle(): boolean {
-    return !this.#isWorking && this.#options.input.counters().messages === 0;
+    return !this.isWorking && this.options.input.counters().messages === 0;
   }
 
   /** From the next batch on, another does the work; the one before is given back, for its owner to close. */
   replace(transform: Transform): Transform {
-    const before = this.#transform;
-    this.#transform = transform;
+    const before = this.transform;
+    this.transform = transform;
     return before;
   }
 
   /** Resolves when the input has ended and all of it went on. */
   async run(): Promise<void> {
-    const { clock, input } = this.#options;
+    const { clock, input } = this.options;
     let turnBeganMs = clock.monotonic();
     try {
       for await (const { batch, route } of input) {
-        this.#isWorking = true;
+        this.isWorking = true;
         for (const part of batch.parts(MAX_RECORDS, MAX_BYTES)) {
-          await this.#apply(part, route);
+          await this.apply(part, route);
           if (clock.monotonic() - turnBeganMs < TURN_MS) continue;
           await new Promise(setImmediate);
           turnBeganMs = clock.monotonic();
         }
-        this.#isWorking = false;
+        this.isWorking = false;
       }
     } finally {
-      for (const route of this.routes) for (const next of route.next) next.input.close();
+      this.closeRoutes();
     }
   }
 
-  async #apply(batch: Batch, route: Route): Promise<void> {
-    const { deadLetters, log, name, abort, onFull } = this.#options;
-    await this.#made.room(batch, abort, onFull);
+  protected closeRoutes(): void {
+    for (const route of this.routes) for (const next of route.next) next.input.close();
+  }
+
+  protected async apply(batch: Batch, route: Route): Promise<void> {
+    const { name, abort, onFull } = this.options;
+    await this.made.room(batch, abort, onFull);
     if (abort.aborted) return batch.memory.release();
     const records = batch.records;
     let result: Awaited<ReturnType<Transform["apply"]>>;
     this.isApplying = true;
     try {
-      result = await this.#transform.apply(records);
+      result = await this.transform.apply(records);
     } catch (error) {
       throw new StageError("TR_STAGE_FAILED", name, toError(error).message, { cause: error });
     } finally {
@@ -107,19 +113,30 @@ export class TransformRunner {
       this.applied += 1;
     }
     const { kept, rejected = [] } = result;
-    if (rejected.length > 0) {
-      // Durable before anything of the batch can settle; dying behind it stores the same letters again, under the same ids.
-      if (!(await deadLetters.put(name, rejected, 1, abort))) return batch.memory.release();
-      this.deadLetters += rejected.length;
-      for (const lane of route.lanes) lane.count("dead_lettered", rejected.length);
-    }
     // Events that a split added are new records; the ledger counts the ones that came in.
     const filtered =
       records.length -
       new Set([...kept.map((record) => record.index), ...rejected.map(({ record }) => record.index)]).size;
-    if (kept.length === 0) return endBatch(batch, route.lanes, "filtered", filtered);
+    const left = (kept === records ? batch : batch.withRecords(kept)).withMemory(this.made.charge(batch, kept.length));
+    await this.handOn(left, route, { isEmpty: kept.length === 0, rejected, filtered });
+  }
+
+  /** Settles what is refused or left out, and sends on what is left. Takes over the batch's memory. */
+  protected async handOn(
+    left: Batch,
+    route: Route,
+    result: { readonly isEmpty: boolean; readonly rejected: readonly Rejection[]; readonly filtered: number },
+  ): Promise<void> {
+    const { deadLetters, log, name, abort } = this.options;
+    const { isEmpty, rejected, filtered } = result;
+    if (rejected.length > 0) {
+      // Durable before anything of the batch can settle; dying behind it stores the same letters again, under the same ids.
+      if (!(await deadLetters.put(name, rejected, 1, abort))) return left.memory.release();
+      this.deadLetters += rejected.length;
+      for (const lane of route.lanes) lane.count("dead_lettered", rejected.length);
+    }
+    if (isEmpty) return endBatch(left, route.lanes, "filtered", filtered);
     if (filtered > 0) for (const lane of route.lanes) lane.count("filtered", filtered);
-    const left = (kept === records ? batch : batch.withRecords(kept)).withMemory(this.#made.charge(batch, kept.length));
     this.tap?.(left);
     await forward(left, route.next, log);
   }

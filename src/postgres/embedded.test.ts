@@ -24,7 +24,7 @@ describe("embedded database", () => {
     await expect(two.query("SELECT nope")).rejects.toMatchObject({ sqlState: "42703", kind: "lasting" });
     expect((await two.query("SELECT $1::text || 'b'", ["a"])).rows).toEqual([["ab"]]);
     await two.close();
-  }, 60_000);
+  });
 
   it("has PGMQ, and notifies", async () => {
     const one = await open("one");
@@ -38,5 +38,5 @@ describe("embedded database", () => {
     expect(heard).toEqual(["here"]);
     await one.close();
     await two.close();
-  }, 60_000);
+  });
 });

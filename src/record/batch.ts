@@ -91,7 +91,18 @@ export class Batch {
 
   /** The same, in other memory: what somebody else counts. */
   withMemory(memory: Memory): Batch {
-    return new Batch(this.origin, this.ranges, memory, this.lines, this.#records, this.#byteLength);
+    const batch = new Batch(this.origin, this.ranges, memory, this.lines, this.#records, this.#byteLength);
+    batch.#packed = this.#packed;
+    batch.#json = this.#json;
+    return batch;
+  }
+
+  /** The same ranges with other events, which stand as JSON; `json` is theirs, and lives as long as `memory`. */
+  withPacked(packed: PackedEvents, json: Buffer, memory: Memory): Batch {
+    const batch = new Batch(this.origin, this.ranges, memory, undefined, undefined, this.#byteLength);
+    batch.#packed = packed;
+    batch.#json = json;
+    return batch;
   }
 
   /** Records in it. */
@@ -136,10 +147,7 @@ export class Batch {
     if (this.lines !== undefined || this.#json === undefined || this.count === 0) return undefined;
     const memory = this.memory.packed?.(this.#json);
     if (memory === undefined) return undefined;
-    const batch = new Batch(this.origin, this.ranges, memory, undefined, undefined, this.#byteLength);
-    batch.#packed = this.#packed ?? new PackedEvents(this.records, this.#json);
-    batch.#json = this.#json;
-    return batch;
+    return this.withPacked(this.#packed ?? PackedEvents.of(this.records, this.#json), this.#json, memory);
   }
 
   /**

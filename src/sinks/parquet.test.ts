@@ -48,7 +48,7 @@ const signal = new AbortController().signal;
 const visible = () => readdirSync(folder).filter((name) => name.endsWith(".parquet"));
 
 async function until(isTrue: () => boolean): Promise<void> {
-  const endAt = Date.now() + 5000;
+  const endAt = Date.now() + 60_000;
   while (!isTrue()) {
     if (Date.now() > endAt) throw new Error("waited in vain");
     await new Promise((resolve) => setTimeout(resolve, 5));

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { gunzipSync } from "node:zlib";
+import { listening } from "./listening.ts";
 
 export interface ReceivedRequest {
   readonly method: string;
@@ -62,8 +63,7 @@ export class HttpReceiver {
       this.#sockets.add(socket);
       socket.on("close", () => this.#sockets.delete(socket));
     });
-    server.listen(this.#port, "127.0.0.1");
-    await once(server, "listening");
+    await listening(server, this.#port);
     this.#server = server;
     this.#port = (server.address() as AddressInfo).port;
   }

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
+import { listening } from "./listening.ts";
 
 /** A real TCP (or TLS) server that collects lines, and can stall, die and come back at the same address. */
 export class LineReceiver {
@@ -32,8 +33,7 @@ export class LineReceiver {
   async start(): Promise<void> {
     const serve = (socket: Socket) => this.#serve(socket);
     const server = this.#tls === undefined ? createServer(serve) : createTlsServer(this.#tls, serve);
-    server.listen(this.#port, "127.0.0.1");
-    await once(server, "listening");
+    await listening(server, this.#port);
     this.#server = server;
     this.#port = (server.address() as AddressInfo).port;
   }

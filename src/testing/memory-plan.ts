@@ -43,6 +43,7 @@ export function memoryPlan(parts: {
     shutdown: { gracefulTimeoutMs: 10_000, onSignalTimeoutMs: 0, sinkGraceMs: 0 },
     checkpoint: { commitIntervalMs: 1, commitBytes: 1 << 20, maxUncommittedBytes: 1 << 22, maxUncommittedMs: 30_000 },
     deadLetters: { maxBytes: 1 << 20 },
+    transformThreads: 0,
     channels: {
       totalBytes: 1 << 20,
       tailerPayload: channel,

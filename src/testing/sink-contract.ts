@@ -31,7 +31,7 @@ export interface SinkHarness {
 /** Files at once in these cases, at most. */
 const MAX_KEYS = 32;
 /** Longest wait for anything in these cases: far more than a healthy sink needs. */
-const PATIENCE_MS = 8000;
+const PATIENCE_MS = 30_000;
 
 /**
  * The rules of a sink, from the contract in `stage/contract.ts` and the delivery contract, section 6.

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 const run = promisify(execFile);
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const example = (name: string, ...args: string[]) =>
-  run(process.execPath, [join(root, "examples", name), ...args], { timeout: 20_000 });
+  run(process.execPath, [join(root, "examples", name), ...args], { timeout: 60_000 });
 
 describe("examples", () => {
   let folder: string;

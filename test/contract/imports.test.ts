@@ -65,6 +65,18 @@ const MAY_IMPORT: { [room: string]: readonly string[] } = {
   config: ["stage", "channel", "runtime", "telemetry", "errors"],
   pipeline: ["record", "channel", "runtime", "checkpoint", "telemetry", "stage", "config", "errors"],
   stages: ["sources", "transforms", "sinks", "stage"],
+  // Built-in transforms at work in threads: the pipeline knows such a transform by its interface only.
+  "transform-threads": [
+    "stages",
+    "pipeline (types)",
+    "config (types)",
+    "stage",
+    "codec",
+    "record",
+    "runtime",
+    "telemetry",
+    "errors",
+  ],
   api: ["agent (types)", "config (types)", "runtime", "telemetry", "errors"],
   agent: ["*"],
   // What `tailrace slots` shows, live and as a page; knows time slots and nothing of the agent.

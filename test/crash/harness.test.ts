@@ -1,8 +1,8 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
-import { CrashMachine, passing } from "./machine.ts";
+import { CrashMachine, passing, until } from "./machine.ts";
 import { ROTATION_KINDS } from "./rotation-kinds.ts";
 import { verify } from "./verify.ts";
 
@@ -26,8 +26,11 @@ describe("crash harness", () => {
     await using machine = new CrashMachine();
     const files = ["a.log", "b.log"];
     const writer = await machine.writer({ files, linesPerTick: 20, tickMs: 2, payloadBytes: 100, splitLines, seed: 7 });
+    // An empty file is not rotated.
+    const hasLines = (file: string) => (statSync(join(machine.logs, file), { throwIfNoEntry: false })?.size ?? 0) > 0;
     for (let round = 0; round < 3; round += 1) {
-      await passing(50);
+      await until(() => files.every(hasLines), "lines in each file");
+      await passing(20);
       await rotate(machine, writer);
       await passing(gapMs ?? 0);
     }

@@ -16,7 +16,7 @@ describe.skipIf(!needs("a Kafka broker"))("agent › kill -9 with Kafka", () => 
 
   beforeAll(async () => {
     server = await KafkaServer.start();
-  }, 60_000);
+  });
   afterAll(() => server?.[Symbol.asyncDispose]());
 
   const restart = async (random: SeededRandom) => {
@@ -52,13 +52,13 @@ describe.skipIf(!needs("a Kafka broker"))("agent › kill -9 with Kafka", () => 
         await agent.killAtWork();
       }
       const written = await writer.stop();
-      const exit = await machine.agent(config, "--once").end(60_000);
+      const exit = await machine.agent(config, "--once").end(90_000);
       expect(exit.code, exit.stderr).toBe(0);
       const verdict = verify(written, await readTopic(server.address, "lines"), { allowRepeats: false });
       expect(verdict.problems.length, `seed ${SEED}\n${describeProblems(verdict)}\n${exit.stderr}`).toBe(0);
       expect(verdict.lines).toBeGreaterThan(0);
     },
-    60_000 + ROUNDS * 20_000,
+    120_000 + ROUNDS * 20_000,
   );
 
   it(
@@ -114,7 +114,7 @@ describe.skipIf(!needs("a Kafka broker"))("agent › kill -9 with Kafka", () => 
         }
         await agent.killAtWork();
       }
-      const exit = await machine.agent(config, "--once").end(60_000);
+      const exit = await machine.agent(config, "--once").end(90_000);
       expect(exit.code, exit.stderr).toBe(0);
       const events = read().map((line) => JSON.parse(line) as { message: string; topic: string; partition: number });
       expect(new Set(events.map(({ topic }) => topic))).toEqual(new Set(["records"]));
@@ -125,6 +125,6 @@ describe.skipIf(!needs("a Kafka broker"))("agent › kill -9 with Kafka", () => 
       );
       expect(verdict.problems.length, `seed ${SEED}\n${describeProblems(verdict)}\n${exit.stderr}`).toBe(0);
     },
-    60_000 + ROUNDS * 20_000,
+    120_000 + ROUNDS * 20_000,
   );
 });

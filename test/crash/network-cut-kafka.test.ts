@@ -30,7 +30,7 @@ async function kafka(address: string): Promise<Target> {
 }
 
 describe.skipIf(!needs("a Kafka broker"))("agent › the network to Kafka is cut", () => {
-  it(`commits every line exactly once and in order (seed ${SEED})`, { timeout: 90_000 }, async (context) => {
+  it(`commits every line exactly once and in order (seed ${SEED})`, async (context) => {
     // A transaction takes some 60 ms and one batch of each file: with many small ones it would not keep pace.
     await deliverThroughCuts(context, { title: "kafka", start: kafka, linesPerTick: 20, tickMs: 150, seed: SEED });
   });

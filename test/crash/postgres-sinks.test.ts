@@ -54,7 +54,7 @@ describe("agent › kill -9 of the agent and of Postgres", () => {
       for (let round = 0; round < ROUNDS; round += 1) {
         if (random.chance(0.7)) {
           const before = await count();
-          for (const endMs = Date.now() + 10_000; Date.now() < endMs && (await count()) <= before; ) await passing(10);
+          for (const endMs = Date.now() + 30_000; Date.now() < endMs && (await count()) <= before; ) await passing(10);
         }
         await passing(random.int(0, 400));
         expect(agent.isOver, `the agent ended by itself (seed ${seed}):\n${agent.stderr}`).toBe(false);
@@ -141,6 +141,6 @@ describe("agent › kill -9 of the agent and of Postgres", () => {
 });
 
 async function asyncUntil(holds: () => Promise<boolean>, what: string): Promise<void> {
-  for (const endMs = Date.now() + 20_000; !(await holds()); await passing(20))
+  for (const endMs = Date.now() + 60_000; !(await holds()); await passing(20))
     if (Date.now() > endMs) throw new Error(`waited in vain for ${what}`);
 }

@@ -36,7 +36,7 @@ async function killing(
   };
   for (let round = 0; round < ROUNDS; round += 1) {
     const before = await arrived();
-    if (!(await isThrough())) await within(async () => (await arrived()) > before, 15_000);
+    if (!(await isThrough())) await within(async () => (await arrived()) > before, 30_000);
     await passing(random.int(0, 300));
     expect(agent.isOver, `the agent ended by itself:\n${account()}`).toBe(false);
     const victims = random.int(0, 2);
@@ -53,7 +53,7 @@ async function killing(
     if (victims !== 1) agent = machine.agent(toml);
   }
   await finish();
-  expect(await within(isThrough, 30_000), `not through in 30 s: ${account()}`).toBe(true);
+  expect(await within(isThrough, 60_000), `not through in 60 s: ${account()}`).toBe(true);
   agent.signal("SIGTERM");
   expect((await agent.end()).code, agent.stderr).toBe(0);
   return account();

@@ -68,7 +68,7 @@ describe("agent › process", () => {
     await until(() => agent.isOver || agent.stderr.slice(before).includes("out"), "word of what it waits for");
     expect(agent.isOver, agent.stderr).toBe(false);
     agent.signal("SIGTERM");
-    const exit = await agent.end(5_000);
+    const exit = await agent.end();
     expect(exit.code, exit.stderr).toBe(1);
     server.closeAllConnections();
     server.close();

@@ -334,7 +334,7 @@ describe("agent › an error while it shuts down", () => {
     agent.signal("SIGTERM");
     await until(() => agent.hasSaid("waiting for out"), "word of what it waits for");
     agent.signal("SIGINT");
-    const exit = await agent.end(5_000);
+    const exit = await agent.end();
     expect(exit.code, exit.stderr).toBe(1);
     expect(exit.stderr).toContain("Received SIGINT again, forcing shutdown");
     expect(reportOf(agent, "app")).toMatchObject({ uncommitted_bytes: 21, unread_bytes: 0 });

@@ -61,14 +61,15 @@ describe("API", () => {
         sinks: { out: { type: "http", inputs: ["app"], url, timeout_ms: 3000, retry: { initial_ms: 10, max_ms: 50 } } },
       });
       target.answer = answer;
-      const failedAt = Date.now();
       served.append("one\n");
+      await until(() => target.requests.length > 0, "the target to be asked");
+      // Two seconds of the agent's clock: those of a loaded machine are no measure.
+      served.skippedMs = 2000;
       let ready: Ready = { ready: true };
       await until(async () => {
         ready = await served.json<Ready>("/ready");
         return !ready.ready;
       }, "the sink to be named");
-      expect(Date.now() - failedAt).toBeLessThan(2000);
       expect(ready.not_ready).toEqual([{ component: "out", reason: expect.any(String) }]);
       expect((await served.ask("/ready")).headers["retry-after"]).toBe("1");
       expect((await served.ask("/live")).status).toBe(200);
@@ -215,7 +216,9 @@ describe("API", () => {
     expect(await post("/api/dlq/purge", "{")).toMatchObject({ status: 400, body: expect.stringContaining("no JSON") });
     expect((await post("/api/dlq/purge", '{"ids":[1]}')).status).toBe(400);
     expect((await post("/api/dlq/purge", '{"ids":[],"all":true}')).status).toBe(400);
-    expect((await post("/api/dlq/purge", `{"ids":["${"x".repeat(5 * 1024 * 1024)}"]}`)).status).toBe(413);
+    // Who has not sent all of it when the server hangs up may see that before the answer.
+    const large = `{"ids":["${"x".repeat(5 * 1024 * 1024)}"]}`;
+    await expect.poll(async () => (await post("/api/dlq/purge", large).catch(() => undefined))?.status).toBe(413);
     expect((await served.ask("/api/why")).status).toBe(400);
     expect((await served.ask("/api/dead-letters?limit=0")).status).toBe(400);
   });

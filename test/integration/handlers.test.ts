@@ -304,7 +304,7 @@ describe("handlers of a queue", () => {
       if (!isThere) return { module: program(folder, "task.mjs", "export default () => {};") };
       return { command: [kind, program(folder, `worker.${kind}`, text)], concurrency: 2 };
     });
-    for (const end = Date.now() + 25_000; !queue.isEmpty && Date.now() < end; )
+    for (const end = Date.now() + 60_000; !queue.isEmpty && Date.now() < end; )
       await new Promise((turn) => setTimeout(turn, 10));
     expect(queue.isEmpty).toBe(true);
     const edges = await served.json<{ readonly edges: readonly { sent: number; received: number }[] }>("/api/audit");

@@ -176,7 +176,7 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
       await expect(sink.recover!()).rejects.toThrow(/retention/);
       await using atLeastOnce = await keeper({ ...options, exactly_once: false }).open();
       await atLeastOnce.recover!();
-      expect(await deliver(atLeastOnce, numberedLines("a", 0, 100))).toEqual([{ kind: "delivered" }]);
+      expect((await deliver(atLeastOnce, numberedLines("a", 0, 100))).at(-1)).toEqual({ kind: "delivered" });
     },
   );
 
@@ -234,5 +234,5 @@ describe.skipIf(!needs("nats-server"))("jetstream sink", () => {
     const found = await eventually(() => readStream(reading, "C"));
     await reading.close();
     expect(found.map(({ body }) => body)).toEqual(expected("a", 12_000));
-  }, 60_000);
+  });
 });

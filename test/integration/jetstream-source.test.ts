@@ -185,5 +185,5 @@ describe.skipIf(!needs("nats-server"))("jetstream source", () => {
     stop.abort();
     await running;
     expect(target.texts).toEqual(Array.from({ length: count }, (_, index) => `${index}`));
-  }, 60_000);
+  });
 });

@@ -9,8 +9,8 @@ import { needs } from "../servers/needs.ts";
 import { deliver, KeptMarks, numberedLines } from "./lone-sink.ts";
 
 /** A transaction that nobody ends lives so long; what waits for that is far too slow. */
-const TIMEOUT_MS = 20_000;
-const SOON_MS = 8000;
+const TIMEOUT_MS = 60_000;
+const SOON_MS = 25_000;
 
 describe.skipIf(!needs("a Kafka broker"))("kafka › leaders that move, three brokers", () => {
   let cluster: KafkaCluster;
@@ -19,7 +19,7 @@ describe.skipIf(!needs("a Kafka broker"))("kafka › leaders that move, three br
     cluster = await KafkaCluster.start();
     await createTopic(cluster.servers[0]!.address, "moving", 3);
     await cluster.untilInSync("moving");
-  }, 120_000);
+  });
   afterAll(() => cluster?.[Symbol.asyncDispose]());
 
   const open = (kept: KeptMarks) => {
@@ -64,7 +64,7 @@ describe.skipIf(!needs("a Kafka broker"))("kafka › leaders that move, three br
       expect(positions.map(({ file }) => file)).toEqual(["a"]);
     });
     expect(recovered).toBeLessThan(SOON_MS);
-  }, 60_000);
+  });
 
   it("goes on writing within seconds when one of its partitions gets another leader", async () => {
     await cluster.moveLeader("moving", [0, 1, 2], 1);
@@ -89,7 +89,7 @@ describe.skipIf(!needs("a Kafka broker"))("kafka › leaders that move, three br
     }
     expect(longestMs).toBeLessThan(SOON_MS);
     console.info(`the longest write over a moved leader took ${Math.round(longestMs)} ms`);
-  }, 60_000);
+  });
 
   it("keeps its place in the group while leaders move and a broker goes", async () => {
     await createTopic(cluster.addresses[0]!, "read", 3);
@@ -119,5 +119,5 @@ describe.skipIf(!needs("a Kafka broker"))("kafka › leaders that move, three br
     expect(agent.isOver, agent.stderr).toBe(false);
     expect(read().toSorted()).toEqual(sent.toSorted());
     expect(said().slice(atFirst)).toEqual([]);
-  }, 90_000);
+  });
 });

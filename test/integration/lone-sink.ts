@@ -5,6 +5,7 @@ import { silentLogger } from "../../src/telemetry/log.ts";
 import { linesBatch } from "../../src/testing/memory-stages.ts";
 import { sinkContext } from "../../src/testing/sink-context.ts";
 import { eventually } from "../servers/nats.ts";
+import { passing } from "../servers/server-process.ts";
 
 /** What the store is to a sink without a pipeline: marks that outlive it. And what it warned of. */
 export class KeptMarks {
@@ -42,13 +43,24 @@ export function numberedLines(key: string, from: number, to: number): Batch {
 
 /** Writes a batch as the pipeline does, until it is delivered; what the sink said of each attempt. */
 export async function deliver(sink: Sink, batch: Batch): Promise<Outcome[]> {
+  const outcomes = await outcomesOf(sink, batch);
+  if (outcomes.at(-1)?.kind === "delivered") return outcomes;
+  throw new Error(`not delivered: ${JSON.stringify(outcomes.at(-1))}`);
+}
+
+/** What the sink says in the end of a batch, delivered or not: a loaded server may need to be asked twice. */
+export async function fateOf(sink: Sink, batch: Batch): Promise<Outcome | undefined> {
+  return (await outcomesOf(sink, batch)).at(-1);
+}
+
+async function outcomesOf(sink: Sink, batch: Batch): Promise<Outcome[]> {
   const { signal } = new AbortController();
   const outcomes: Outcome[] = [];
-  for (let tries = 0; tries < 100; tries += 1) {
+  for (const endMs = Date.now() + 60_000; Date.now() < endMs; await passing(20)) {
     const outcome = await sink.write(batch, { signal, way: "" });
     outcomes.push(outcome);
-    if (outcome.kind === "delivered") return outcomes;
-    if (outcome.kind === "retry" && outcome.isOutcomeUnknown) await eventually(() => sink.recover!(), 30_000);
+    if (outcome.kind !== "retry") return outcomes;
+    if (outcome.isOutcomeUnknown) await eventually(() => sink.recover!());
   }
-  throw new Error(`not delivered: ${JSON.stringify(outcomes.at(-1))}`);
+  return outcomes;
 }

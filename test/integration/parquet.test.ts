@@ -71,7 +71,6 @@ function timeSlot(index: number): { [field: string]: unknown } {
 describe.skipIf(!hasDuckdb())("parquet sink, read back by DuckDB", () => {
   it.each(["snappy", "zstd", "none"] as const)(
     "holds every value of time slots, in their order and types (%s)",
-    { timeout: 30_000 },
     async (compression) => {
       const slots = Array.from({ length: 5000 }, (_, index) => timeSlot(index));
       expect(await write(slots, { compression, row_group_records: 1500 })).toEqual(["out.parquet"]);

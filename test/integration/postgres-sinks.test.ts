@@ -311,7 +311,7 @@ describe("sinks of Postgres", () => {
         await using sink = await openTable(new KeptMarks(), {}, `${encrypted.url()}${query}`);
         await sink.recover!();
         const [row] = await encrypted.query<{ ssl: boolean }>(
-          "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name LIKE 'tailrace%'",
+          "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name LIKE 'tailrace%' ORDER BY backend_start DESC",
         );
         return row!.ssl;
       };

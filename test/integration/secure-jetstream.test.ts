@@ -56,7 +56,7 @@ describe.skipIf(!needs("nats-server"))("jetstream › TLS and logins of a real s
       seed: SEED,
       secrets: [PASSWORD, encodeURIComponent(PASSWORD), "alice"],
     });
-  }, 60_000);
+  });
 
   it("says clearly, once and beforehand, why a server does not let us in, or why we do not trust it", async () => {
     const login = `authorization { user: alice, password: "${PASSWORD}" }`;
@@ -72,7 +72,7 @@ describe.skipIf(!needs("nats-server"))("jetstream › TLS and logins of a real s
     ];
     await using machine = new CrashMachine();
     const reach = ({ url, tls }: { url: string; tls: string }) =>
-      `type = "jetstream"\nservers = ["${url}"]\nstream = "LOGS"\ntimeout_ms = 2000\n${tls}\n`;
+      `type = "jetstream"\nservers = ["${url}"]\nstream = "LOGS"\ntimeout_ms = 10000\n${tls}\n`;
     const config = machine.configure({
       more: cases
         .map(
@@ -107,7 +107,7 @@ describe.skipIf(!needs("nats-server"))("jetstream › TLS and logins of a real s
   /** One connection, as the source and the sink make it. */
   const connect = async (options: { servers: string[]; credentials?: string; tls?: object }) => {
     const tls = { enabled: false, verify: true, ...options.tls };
-    const connector = await NatsConnector.load({ ...options, tls, timeout_ms: 2000 }, sinkContext());
+    const connector = await NatsConnector.load({ ...options, tls, timeout_ms: 10_000 }, sinkContext());
     const connection = await connector.connect();
     await connector.manager(connection);
     await connection.close();
@@ -142,7 +142,7 @@ describe.skipIf(!needs("nats-server"))("jetstream › TLS and logins of a real s
       await connect({ servers: servers.urls, credentials });
       // As the operator renews it, under an agent that runs.
       const connector = await NatsConnector.load(
-        { servers: servers.urls, credentials, tls: { enabled: false, verify: true }, timeout_ms: 2000 },
+        { servers: servers.urls, credentials, tls: { enabled: false, verify: true }, timeout_ms: 10_000 },
         sinkContext(),
       );
       file("user.creds", jwtUser().credentials);

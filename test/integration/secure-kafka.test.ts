@@ -52,7 +52,7 @@ describe.skipIf(!needs("a Kafka broker"))("kafka › TLS and logins of a real br
       ],
     });
     await createTopic(server.address, "lines", 2);
-  }, 60_000);
+  });
   afterAll(async () => {
     await server?.[Symbol.asyncDispose]();
     authority?.[Symbol.dispose]();
@@ -60,7 +60,7 @@ describe.skipIf(!needs("a Kafka broker"))("kafka › TLS and logins of a real br
   });
 
   const reach = (listener: string, more: string, address = server.addressOf(listener)) =>
-    `type = "kafka"\nbrokers = ["${address}"]\ntimeout_ms = 5000\n${more}\n`;
+    `type = "kafka"\nbrokers = ["${address}"]\ntimeout_ms = 10000\n${more}\n`;
   const trusting = ({ ca }: { ca: string }, own?: Certificate) =>
     `tls = { enabled = true, ca = "${ca}"${own === undefined ? "" : `, cert = "${own.cert}", key = "${own.key}"`} }`;
   const login = (mechanism: string, password = PASSWORD) =>
@@ -79,7 +79,7 @@ describe.skipIf(!needs("a Kafka broker"))("kafka › TLS and logins of a real br
     const written = await bringsLinesThereAndBack("kafka", { env, seed: SEED, secrets: [PASSWORD] });
     const verdict = verify(written, await readCommitted(server.address, "lines"), { allowRepeats: false });
     expect(verdict.problems.length, describeProblems(verdict)).toBe(0);
-  }, 90_000);
+  });
 
   it("says clearly, once and beforehand, why a broker does not let us in, or why we do not trust it", async () => {
     await using guarded = await CountingDoor.open(server.addressOf("LOGIN"));
@@ -120,7 +120,7 @@ describe.skipIf(!needs("a Kafka broker"))("kafka › TLS and logins of a real br
       secrets: ["0ther-s3cret", "alice", PASSWORD],
       attempts: () => names.map((name) => doors[name].connections),
     });
-  }, 60_000);
+  });
 
   /** As `validate --live` asks. */
   const probe = (listener: string, options: object) => {

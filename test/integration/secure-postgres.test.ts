@@ -31,7 +31,12 @@ describe("postgres › TLS and a password of a real server", () => {
     await server.query(`CREATE ROLE alice LOGIN SUPERUSER PASSWORD '${PASSWORD}'`);
     const rules = ["host all postgres 127.0.0.1/32 trust", "hostssl all alice 127.0.0.1/32 scram-sha-256", ""];
     writeFileSync(join(server.folder, "data", "pg_hba.conf"), rules.join("\n"));
+    // The answer comes before the server has read them; who is let in afterwards knows the new time.
+    const loadedAt = async () =>
+      (await server.query<{ at: string }>("SELECT pg_conf_load_time()::text AS at")).map(({ at }) => at);
+    const before = await loadedAt();
     await server.query("SELECT pg_reload_conf()");
+    await expect.poll(loadedAt).not.toEqual(before);
     return server;
   };
 

@@ -43,6 +43,7 @@ export class ServedAgent {
       throw error;
     }
     served.run();
+    await served.#begun();
     return served;
   }
 
@@ -77,6 +78,18 @@ export class ServedAgent {
 
   run(): void {
     this.ended = this.agent.run();
+  }
+
+  /** Resolves when the stages run (before that the API is there and says so), or when it has ended. */
+  async #begun(): Promise<void> {
+    if (this.agent.apiAddress === undefined) return;
+    let isOver = false;
+    const over = () => {
+      isOver = true;
+    };
+    this.ended?.then(over, over);
+    const isStarting = async () => (await this.ask("/ready")).body.includes("it is starting");
+    await until(async () => !(await isStarting().catch(() => !isOver)), "the agent to start");
   }
 
   append(lines: string): void {
@@ -145,8 +158,8 @@ export interface Answered {
   readonly body: string;
 }
 
-/** Waits for a condition; fails after 10 s with what it waited for. */
+/** Waits for a condition; fails after a minute with what it waited for. */
 export async function until(isSo: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  for (const end = Date.now() + 10_000; Date.now() < end; await systemClock.sleep(10)) if (await isSo()) return;
+  for (const end = Date.now() + 60_000; Date.now() < end; await systemClock.sleep(10)) if (await isSo()) return;
   throw new Error(`waited in vain for ${what}`);
 }

@@ -63,7 +63,7 @@ export class SlotWatch implements Disposable {
   /** Looks until all slots of before now are closed. */
   async settle(): Promise<void> {
     const nowNs = BigInt(Date.now()) * 1_000_000n;
-    for (let turn = 0; turn < 1000; turn += 1) {
+    for (let turn = 0; turn < 10_000; turn += 1) {
       this.look();
       if ((this.slots.at(-1)?.startRealtimeNs ?? 0n) > nowNs) return;
       await sleep(2);

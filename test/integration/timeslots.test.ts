@@ -143,7 +143,7 @@ describe.skipIf(noSlots !== undefined)("time slots of this kernel", () => {
     const child = spawnSync("sleep", ["0.01"]);
     let name: object | undefined;
     const { collector } = watch;
-    for (let turn = 0; turn < 500 && name === undefined; turn += 1) {
+    for (let turn = 0; turn < 10_000 && name === undefined; turn += 1) {
       collector.collect(({ table }) => {
         for (let row = 0; row < table.rows; row += 1)
           if (table.process(row) === child.pid) name = collector.names.of(child.pid);
@@ -157,15 +157,21 @@ describe.skipIf(noSlots !== undefined)("time slots of this kernel", () => {
     using watch = await SlotWatch.start({ ringBytes: 65_536 }, 0);
     const load = "for (const end = Date.now() + 400; Date.now() < end; ) require('fs').statSync('/');";
     spawnSync(process.execPath, ["-e", load], { stdio: "ignore" });
-    await watch.settle();
+    // Where others keep the processors busy, so small a ring may overflow again meanwhile: what is lost then is told later.
+    const settled = async () => {
+      await watch.settle();
+      return watch;
+    };
+    const told = () => watch.slots.reduce((sum, slot) => sum + slot.lostEvents, 0);
+    await expect.poll(async () => (await settled()).collector.counts().lost - told()).toBe(0);
     const { lost } = watch.collector.counts();
     expect(lost).toBeGreaterThan(0);
-    expect(watch.slots.reduce((sum, slot) => sum + slot.lostEvents, 0)).toBe(lost);
     for (const { lostEvents, isComplete } of watch.slots) if (lostEvents > 0) expect(isComplete).toBe(false);
     // And it recovers: later slots are complete again.
-    await watch.settle();
-    await watch.settle();
-    expect(watch.slots.at(-1)).toMatchObject({ isComplete: true, lostEvents: 0 });
+    const before = watch.slots.length;
+    await expect
+      .poll(async () => (await settled()).slots.slice(before).at(-1))
+      .toMatchObject({ isComplete: true, lostEvents: 0 });
     // Once more full to the brim, and then nothing new: now it must add up exactly.
     spawnSync(process.execPath, ["-e", load], { stdio: "ignore" });
     watch.collector.detach();

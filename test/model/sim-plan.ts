@@ -16,6 +16,7 @@ export function simPlan({
     shutdown: { gracefulTimeoutMs: 10_000, onSignalTimeoutMs: 0, sinkGraceMs: 0 },
     taskReadiness: { maxRetries: 3, backoff: { initialMs: 100, maxMs: 5000 } },
     deadLetters: { maxBytes: 1 << 20 },
+    transformThreads: 0,
     channels: {
       totalBytes: 64 * 1024,
       tailerPayload: channel,

@@ -51,7 +51,7 @@ export class KafkaCluster implements AsyncDisposable {
         await alterPartitionReassignmentsV0.api.async(connection!, 5000, true, topics);
       }),
     );
-    for (const endMs = Date.now() + 30_000; ; await new Promise((passed) => setTimeout(passed, 50))) {
+    for (const endMs = Date.now() + 60_000; ; await new Promise((passed) => setTimeout(passed, 50))) {
       const leaders = await this.leadersOf(topic);
       if (partitions.every((partition) => leaders[partition] === to)) return;
       if (Date.now() > endMs) throw new Error(`broker ${to} does not lead ${partitions} of ${topic}: ${leaders}`);

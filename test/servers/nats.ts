@@ -145,7 +145,7 @@ export async function readStream(connection: NatsConnection, stream: string): Pr
 }
 
 /** Asks again until it is answered: a cluster that lost a node needs a moment to find its leaders. */
-export async function eventually<T>(ask: () => Promise<T>, limitMs = 20_000): Promise<T> {
+export async function eventually<T>(ask: () => Promise<T>, limitMs = 60_000): Promise<T> {
   const endMs = Date.now() + limitMs;
   for (;;) {
     try {

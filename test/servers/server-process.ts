@@ -1,5 +1,6 @@
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { existsSync, readFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 
 /** A real server of the tests' own: one process after the other, each on the data that the last one left. */
@@ -37,7 +38,7 @@ export abstract class ServerProcess {
     child.once("exit", () => {
       if (this.#child === child) this.#child = undefined;
     });
-    for (const endMs = Date.now() + 30_000; ; await passing(20)) {
+    for (const endMs = Date.now() + 60_000; ; await passing(20)) {
       if (this.#child !== child) throw new Error(`the server ended:\n${this.#log}`);
       try {
         return await this.answer();
@@ -75,13 +76,34 @@ export abstract class ServerProcess {
   }
 }
 
-/** Ports that nobody listens on, all different. */
+/**
+ * Ports that nobody listens on, all different, and none of those that the kernel gives to outgoing connections: while a
+ * server is away, nobody's connection takes its port, and an agent that tries again and again does not meet itself there.
+ */
 export async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
-  await Promise.all(servers.map((server) => once(server, "listening")));
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((closed) => server.close(closed))));
-  return ports;
+  const lowest = 10_000;
+  const ports = new Set<number>();
+  while (ports.size < count) {
+    const port = lowest + Math.floor(Math.random() * (firstOutgoingPort() - lowest));
+    if (await isFree(port)) ports.add(port);
+  }
+  return [...ports];
+}
+
+/** ip(7), `ip_local_port_range`; where there is no such file, Linux's default. */
+function firstOutgoingPort(): number {
+  const path = "/proc/sys/net/ipv4/ip_local_port_range";
+  return existsSync(path) ? Math.max(20_000, Number.parseInt(readFileSync(path, "utf8"), 10)) : 32_768;
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  const isListening = await new Promise<boolean>((resolve) => {
+    server.once("error", () => resolve(false));
+    server.listen(port, () => resolve(true));
+  });
+  if (isListening) await new Promise((closed) => server.close(closed));
+  return isListening;
 }
 
 /** Rejects while nobody takes connections there. */

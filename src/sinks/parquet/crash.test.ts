@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
+import { firstSeed } from "../../../test/seed.ts";
 import { MortalSink, namedBatches, namedLines } from "../../outputs/mortal-sink.test-kit.ts";
 import { SeededRandom } from "../../testing/seeded-random.ts";
 import { parquetSink } from "../parquet.ts";
@@ -9,7 +10,7 @@ const COUNT = 8;
 
 /** Each so many-th call is tried, from a random one on; with TAILRACE_TEST_ROUNDS all of them. */
 const STRIDE = process.env["TAILRACE_TEST_ROUNDS"] === undefined ? 7 : 1;
-const SEED = Number(process.env["TAILRACE_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+const SEED = firstSeed();
 
 const SCENARIOS: { [name: string]: { options: object; origins: number; max: number } } = {
   "one file": { options: { path: "/data/out.parquet" }, origins: 1, max: 300 },
@@ -57,7 +58,6 @@ describe.each(Object.keys(SCENARIOS))("parquet sink › %s", (name) => {
     ["after", "anything"],
   ] as const)(
     "has every record in one finished file, whatever call the process dies at (%s its effect, the page cache keeps %s)",
-    { timeout: 60_000 },
     async (when, keep) => {
       let at = SEED % STRIDE;
       for (; at < max; at += STRIDE) {
@@ -97,7 +97,7 @@ describe.each(Object.keys(SCENARIOS))("parquet sink › %s", (name) => {
   );
 
   it("has every record in one finished file through failing calls, short writes and delays, and dies where it may", {
-    timeout: 60_000,
+    timeout: 120_000,
   }, async () => {
     const rounds = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 8);
     const calls = ["write", "datasync", "truncate", "open", "rename", "syncFolder", "sync", "unlink"] as const;
