@@ -6,8 +6,8 @@ export default defineConfig({
     setupFiles: ["test/seeded-properties.ts"],
     // Real processes, disks and servers: generous for a loaded machine, and still an end. A wait for a condition has an
     // end of its own before, with words.
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     expect: { poll: { timeout: 30_000, interval: 10 } },
     pool: "forks",
     typecheck: { enabled: false },

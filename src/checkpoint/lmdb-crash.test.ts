@@ -112,7 +112,7 @@ describe("openLmdbStore › kill -9", () => {
   const rounds = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 20);
 
   it(`keeps every acknowledged commit and only whole ones, killed ${rounds} times`, {
-    timeout: rounds * 10_000,
+    timeout: 180_000 + rounds * 10_000,
   }, async () => {
     const stateDir = join(freshFolder(), "state");
     await (await openLmdbStore(stateDir)).close();

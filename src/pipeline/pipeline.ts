@@ -187,7 +187,15 @@ export class Pipeline {
     const refusing = this.#parts.sources.get(component);
     if (refusing !== undefined) return refusing.wires.routes;
     const own = this.#parts.sources.get(source)?.wires.routes ?? [];
-    return routesInto(component, [...own, ...this.sources.flatMap(({ wires }) => wires.routes)]).slice(0, 1);
+    const place = this.#placeOf(component);
+    return routesInto(place, [...own, ...this.sources.flatMap(({ wires }) => wires.routes)]).slice(0, 1);
+  }
+
+  /** Where that begins which `component` begins: a run of transforms in threads, or its first without them. */
+  #placeOf(component: string): string {
+    if (this.#parts.sinks.has(component) || this.#parts.transforms.has(component)) return component;
+    const run = [...this.#parts.transforms.keys()].find((name) => name.startsWith(`${component}>`));
+    return run ?? component.split(">", 1)[0]!;
   }
 
   /** What still holds up a shutdown, one sentence per sink. */

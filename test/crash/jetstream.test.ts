@@ -57,7 +57,7 @@ describe.skipIf(!needs("nats-server"))("agent › kill -9 with JetStream", () =>
       expect(verdict.problems.length, `seed ${SEED}\n${describeProblems(verdict)}\n${exit.stderr}`).toBe(0);
       expect(verdict.lines).toBeGreaterThan(0);
     },
-    120_000 + ROUNDS * 10_000,
+    180_000 + ROUNDS * 10_000,
   );
 
   it(
@@ -89,6 +89,6 @@ describe.skipIf(!needs("nats-server"))("agent › kill -9 with JetStream", () =>
       const verdict = verify(written, machine.outputLines(), { allowRepeats: false });
       expect(verdict.problems.length, `seed ${SEED}\n${describeProblems(verdict)}\n${exit.stderr}`).toBe(0);
     },
-    120_000 + ROUNDS * 10_000,
+    180_000 + ROUNDS * 10_000,
   );
 });

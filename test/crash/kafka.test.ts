@@ -58,7 +58,7 @@ describe.skipIf(!needs("a Kafka broker"))("agent › kill -9 with Kafka", () => 
       expect(verdict.problems.length, `seed ${SEED}\n${describeProblems(verdict)}\n${exit.stderr}`).toBe(0);
       expect(verdict.lines).toBeGreaterThan(0);
     },
-    120_000 + ROUNDS * 20_000,
+    180_000 + ROUNDS * 20_000,
   );
 
   it(
@@ -125,6 +125,6 @@ describe.skipIf(!needs("a Kafka broker"))("agent › kill -9 with Kafka", () => 
       );
       expect(verdict.problems.length, `seed ${SEED}\n${describeProblems(verdict)}\n${exit.stderr}`).toBe(0);
     },
-    120_000 + ROUNDS * 20_000,
+    180_000 + ROUNDS * 20_000,
   );
 });

@@ -281,7 +281,7 @@ export class Agent {
   }
 
   /** Waits for the end; kills and fails if it does not come in time. */
-  async end(limitMs = 60_000): Promise<Exit> {
+  async end(limitMs = 90_000): Promise<Exit> {
     const timer = setTimeout(() => {
       this.#stderr += `\n(the test gave up after ${limitMs} ms)`;
       this.kill();

@@ -94,7 +94,7 @@ describe("agent › the network is cut", () => {
   });
 
   it(`delivers every line exactly once and in order: jetstream (seed ${SEED})`, {
-    timeout: 120_000,
+    timeout: 180_000,
   }, async (context) => {
     orSkip(context, needs("nats-server") ? true : undefined, "nats-server");
     await deliverThroughCuts(context, {

@@ -150,6 +150,6 @@ describe("agent › kill -9 with a network sink", () => {
       expect(verdict.duplicates, account).toBeLessThanOrEqual(uncommitted + collector.unanswered);
       expect(committedLines(machine, config), account).toBe(total);
     },
-    60_000 + ROUNDS * 10_000,
+    180_000 + ROUNDS * 10_000,
   );
 });

@@ -89,7 +89,7 @@ describe("agent › kill -9 of the agent and of Postgres", () => {
       expect(verdict.problems.length, account).toBe(0);
       console.info(`${rows.length} lines, killed ${JSON.stringify(killed)}`);
     },
-    60_000 + ROUNDS * 10_000,
+    180_000 + ROUNDS * 10_000,
   );
 
   it.each([

@@ -105,7 +105,7 @@ describe("agent › kill -9 of the agent and of Postgres, with a source in it", 
       expect(await one("SELECT count(DISTINCT event->>'n') AS n FROM done"), account).toBe(total);
       expect(await one("SELECT count(*) AS n FROM pgmq.a_tasks"), account).toBe(total);
     },
-    60_000 + ROUNDS * 5000,
+    180_000 + ROUNDS * 5000,
   );
 
   it(
@@ -165,6 +165,6 @@ describe("agent › kill -9 of the agent and of Postgres, with a source in it", 
       ).toEqual(events.map(({ id }) => id));
       expect(events.length).toBeGreaterThan(100);
     },
-    60_000 + ROUNDS * 5000,
+    180_000 + ROUNDS * 5000,
   );
 });

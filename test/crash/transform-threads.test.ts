@@ -50,6 +50,16 @@ describe("agent › transforms in threads", () => {
     expect(sequence(machine)).toEqual(expected(COUNT + 500));
     const letters = machine.ask("dlq", "list", "--json", "--state-dir", machine.stateDir);
     expect(letters.match(/parse: the field /g), letters).toHaveLength(COUNT / 1000);
+    expect(letters.match(/"component":\s*"parse>shape"/g), letters).toHaveLength(COUNT / 1000);
+
+    // Sent again without threads, they are refused again, by the first of what was the run.
+    const ids = (JSON.parse(letters) as { id: string }[]).map(({ id }) => id);
+    machine.ask("dlq", "replay", ...ids, "--state-dir", machine.stateDir);
+    const replaying = machine.agent(configure(machine, 0));
+    const ofFirst = () =>
+      machine.ask("dlq", "list", "--json", "--state-dir", machine.stateDir).match(/"component":\s*"parse"/g)?.length;
+    await until(() => replaying.isOver || ofFirst() === ids.length, "letters of the first transform");
+    expect(replaying.isOver, replaying.stderr).toBe(false);
   }, 90_000);
 
   it("end the agent with a sentence when the user's code ends its thread, and lose nothing by it", async () => {

@@ -193,6 +193,15 @@ function format([first, ...others]: readonly KafkaNode[], users: { readonly [nam
  * partition. Takes a Java process of its own.
  */
 export async function readTopic(address: string, topic: string): Promise<string[]> {
+  const count = (await readCommitted(address, topic)).length;
+  // It gives up where nothing comes for three seconds; on a loaded machine it may not even have begun by then.
+  for (let tries = 1; ; tries += 1) {
+    const texts = await readByConsole(address, topic);
+    if (texts.length >= count || tries === 5) return texts;
+  }
+}
+
+async function readByConsole(address: string, topic: string): Promise<string[]> {
   const args = ["--bootstrap-server", address, "--topic", topic, "--from-beginning", "--timeout-ms", "3000"];
   const child = spawn(
     "java",
@@ -217,6 +226,8 @@ export async function readTopic(address: string, topic: string): Promise<string[
 /** The same by our own reading of the protocol, in no time: of one topic, partition by partition. */
 export async function readCommitted(address: string, topic: string): Promise<string[]> {
   await using reader = await CommittedReader.open(address, topic);
+  // Who commits is answered before the partitions know of it.
+  for (const endMs = Date.now() + 60_000; Date.now() < endMs && !(await reader.isSettled()); ) await passing(20);
   return [...(await reader.read())];
 }
 
@@ -239,13 +250,23 @@ export class CommittedReader implements AsyncDisposable {
     return new CommittedReader(consumer, topic);
   }
 
+  /** Whether no transaction is open in the topic. */
+  async isSettled(): Promise<boolean> {
+    const [all, committed] = [await this.#ends(0), await this.#ends(1)];
+    return all.every((end, partition) => end === committed[partition]);
+  }
+
+  /** Of each partition; with `isolationLevel` 1 where its first open transaction begins: nothing behind is committed yet. */
+  async #ends(isolationLevel: 0 | 1): Promise<bigint[]> {
+    const topic = this.#topic;
+    return (await this.#consumer.listOffsets({ topics: [topic], timestamp: -1n, isolationLevel })).get(topic)!;
+  }
+
   /** All texts until now; each partition's in its order. */
   async read(): Promise<readonly string[]> {
     const topic = this.#topic;
     const { id, partitions } = (await this.#consumer.metadata({ topics: [topic] })).topics.get(topic)!;
-    // Behind the first open transaction nothing is committed yet.
-    const committed = { topics: [topic], timestamp: -1n, isolationLevel: 1 };
-    const ends = (await this.#consumer.listOffsets(committed)).get(topic)!;
+    const ends = await this.#ends(1);
     for (const [partition, { leader }] of partitions.entries()) {
       for (let offset = this.#offsets.get(partition) ?? 0n; offset < ends[partition]!; ) {
         const place = { topic, topicId: id, partition, leader, offset };

@@ -97,7 +97,7 @@ describe.each(Object.keys(SCENARIOS))("parquet sink › %s", (name) => {
   );
 
   it("has every record in one finished file through failing calls, short writes and delays, and dies where it may", {
-    timeout: 120_000,
+    timeout: 180_000,
   }, async () => {
     const rounds = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 8);
     const calls = ["write", "datasync", "truncate", "open", "rename", "syncFolder", "sync", "unlink"] as const;
