@@ -2,14 +2,22 @@
 // Messages a second through Tailrace and Postgres, durable (fsync on) and with positions, beside what the plain client
 // reaches on the same server with the same statements and nothing else to do.
 //
-//   node bench/queues/throughput.mjs [--messages 200000] [--only NAME]
+//   node bench/queues/throughput.mjs [--messages 50000] [--rounds 5] [--only send,copy,read] [--batch 1000]
 //
-// Needs a build. Agents run as processes with --once; what an agent takes to start and end with nothing to do is measured
-// and subtracted. Every result is counted in the target before it counts. On a machine with other work the CPU seconds (of
-// Tailrace or the client, and of the server) tell more than the rates: they are what a message costs.
+// Needs a build. `send` and `copy`: an agent runs all the time; in each round so many lines are appended to its file, and
+// timed until its positions in the database say that it has all of them; then the plain client sends the very rows that the
+// agent made, to a table or queue of its own that grows as that of the agent does. The round's ratio is of those two, and the
+// median of the rounds is shown. The ceiling is what no agent can pass: one client, its rows made beforehand, as many in a
+// transaction as the agent had on average (and no fewer than `--batch`), COMMIT waited for, no file read, nothing parsed,
+// no positions. Every result is counted in the target before it counts.
+//
+// `read`: agents with --once; what an agent takes to start and end with nothing to do is measured and subtracted.
+//
+// On a machine with other work the CPU seconds (of Tailrace or the client, and of the server) tell more than the rates: they
+// are what a message costs.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -18,16 +26,17 @@ import { connect, cpuSeconds, startServer } from "./server.mjs";
 
 const { values } = parseArgs({
   options: {
-    messages: { type: "string", default: "200000" },
+    messages: { type: "string", default: "50000" },
+    rounds: { type: "string", default: "5" },
     only: { type: "string" },
     batch: { type: "string", default: "1000" },
   },
 });
 const MESSAGES = Number(values.messages);
+const ROUNDS = Number(values.rounds);
 const BATCH = Number(values.batch);
 const TAILRACE = resolve(dirname(fileURLToPath(import.meta.url)), "../../bin/tailrace.js");
 const folder = mkdtempSync(join(tmpdir(), "tailrace-bench-queues-"));
-const input = join(folder, "input.log");
 const line = (n) => `{"task":${n},"kind":"email","to":"somebody${n}@example.org","attempts":0,"note":"nothing to do"}`;
 const wants = (name) => values.only === undefined || values.only.split(",").includes(name);
 
@@ -40,23 +49,105 @@ async function agent(config) {
   runs += 1;
   const path = join(folder, `${runs}.toml`);
   writeFileSync(path, `state_dir = "${join(folder, `state-${runs}`)}"\n[api]\nenabled = false\n${config}`);
-  const flags = process.env.PROF === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${process.env.PROF}`];
-  return measured(async () => {
-    const child = spawn(process.execPath, [...flags, TAILRACE, "run", "-c", path, "--once", "--log-level", "warn"], {
-      stdio: ["ignore", "inherit", "inherit"],
-    });
-    const [code] = await once(child, "exit");
-    if (code !== 0) throw new Error(`the agent ended with ${code}`);
+  return measured(() => ended(spawnAgent(path, "--once")));
+}
+
+/** With `PROF`, a folder, profiles are left there. */
+function spawnAgent(path, ...flags) {
+  const node = process.env.PROF === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${process.env.PROF}`];
+  return spawn(process.execPath, [...node, TAILRACE, "run", "-c", path, "--log-level", "warn", ...flags], {
+    stdio: ["ignore", "inherit", "inherit"],
   });
 }
 
-/** Seconds, and CPU seconds of this process with its children and of the server. */
-async function measured(work) {
-  const before = { own: cpuSeconds(process.pid), server: server.cpuSeconds(), at: performance.now() };
+async function ended(child) {
+  const [code] = await once(child, "exit");
+  if (code !== 0) throw new Error(`the agent ended with ${code}`);
+}
+
+/** Seconds, and CPU seconds of a process (this one with its children) and of the server. */
+async function measured(work, pid = process.pid) {
+  const before = { own: cpuSeconds(pid), server: server.cpuSeconds(), at: performance.now() };
   await work();
   const seconds = (performance.now() - before.at) / 1000;
-  return { seconds, own: cpuSeconds(process.pid) - before.own, server: server.cpuSeconds() - before.server };
+  return { seconds, own: cpuSeconds(pid) - before.own, server: server.cpuSeconds() - before.server };
 }
+
+/**
+ * An agent from a file into a sink, beside the plain client, in turns.
+ * @param sink its configuration
+ * @param madeBy gives what the agent has stored in a round, for the client to store
+ * @param store stores some of it with the plain client, in one transaction
+ */
+async function beside(name, { title, sink, table, madeBy, store }) {
+  const input = join(folder, `${name}.log`);
+  const path = join(folder, `${name}.toml`);
+  writeFileSync(input, "");
+  writeFileSync(
+    path,
+    `state_dir = "${join(folder, `state-${name}`)}"\n[api]\nenabled = false\n${fileTo(input, sink)}`.replace(
+      "[sinks.out]",
+      `[sinks.${name}]`,
+    ),
+  );
+  const child = spawnAgent(path);
+  const exit = ended(child);
+  const asked = async () => {
+    const { rows } = await client.query(
+      "SELECT max(prefix)::float8 AS prefix, max(generation)::float8 AS generation FROM tailrace.sinks JOIN tailrace.positions USING (sink) WHERE name = $1",
+      [name],
+    );
+    return rows[0];
+  };
+  const until = async (bytes) => {
+    while (((await asked()).prefix ?? 0) < bytes) await new Promise((resolve) => setTimeout(resolve, 50));
+  };
+  const rounds = [];
+  let sent = 0;
+  const text = (count) => Array.from({ length: count }, () => `${line(sent++)}\n`).join("");
+  try {
+    // The first lines make the table, and what is compiled late is compiled.
+    appendFileSync(input, text(20_000));
+    await until(statSync(input).size);
+    await madeBy();
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const lines = text(MESSAGES);
+      const before = await asked();
+      const took = await measured(async () => {
+        appendFileSync(input, lines);
+        await until(statSync(input).size);
+      }, child.pid);
+      const transactions = (await asked()).generation - before.generation;
+      const { rows } = await client.query(`SELECT count(*)::int AS n FROM ${table}`);
+      if (rows[0].n !== sent) throw new Error(`${table} holds ${rows[0].n} instead of ${sent}`);
+      const made = await madeBy();
+      if (made.length !== MESSAGES) throw new Error(`${made.length} instead of ${MESSAGES} rows are new`);
+      const batch = Math.max(BATCH, Math.round(MESSAGES / transactions));
+      const ceiling = await measured(async () => {
+        for (let at = 0; at < MESSAGES; at += batch) await store(made.slice(at, at + batch));
+      });
+      rounds.push({ took, ceiling, transactions });
+    }
+  } finally {
+    child.kill("SIGTERM");
+    await exit;
+  }
+  const middle = (of) => rounds.map(of).sort((a, b) => a - b)[rounds.length >> 1];
+  const middles = (which) => ({
+    seconds: middle((round) => round[which].seconds),
+    own: middle((round) => round[which].own),
+    server: middle((round) => round[which].server),
+  });
+  const ratios = rounds.map(({ took, ceiling }) => ceiling.seconds / took.seconds);
+  show(`client: ${title}`, middles("ceiling"));
+  show(`tailrace: file -> json -> ${name}, exactly once`, middles("took"));
+  console.log(
+    `  ${middle(({ took, ceiling }) => ceiling.seconds / took.seconds).toFixed(2)} of the ceiling (rounds: ${ratios.map((ratio) => ratio.toFixed(2)).join(" ")}), ${Math.round(MESSAGES / middle(({ transactions }) => transactions))} messages a transaction`,
+  );
+}
+
+const fileTo = (path, sink) =>
+  `[sources.app]\ntype = "file"\ninclude = ["${path}"]\n[transforms.parse]\ntype = "json"\ninputs = ["app"]\n[sinks.out]\ninputs = ["parse"]\nurl = "${server.url}"\ncreate = true\n${sink}`;
 
 async function expectCount(table) {
   const { rows } = await client.query(`SELECT count(*)::int AS n FROM ${table}`);
@@ -89,56 +180,61 @@ function show(name, run, ceiling) {
 }
 
 try {
-  const lines = Array.from({ length: MESSAGES }, (_, n) => line(n));
-  writeFileSync(input, `${lines.join("\n")}\n`);
   const empty = join(folder, "empty.log");
   writeFileSync(empty, "");
-  const fileTo = (path, sink) =>
-    `[sources.app]\ntype = "file"\ninclude = ["${path}"]\n[transforms.parse]\ntype = "json"\ninputs = ["app"]\n[sinks.out]\ninputs = ["parse"]\nurl = "${server.url}"\ncreate = true\n${sink}`;
   // WAL segments are made once and then used again: whoever came first would pay for all.
   await client.query("CREATE TABLE warm AS SELECT repeat(md5(n::text), 20) AS text FROM generate_series(1, 1500000) n");
   await client.query("DROP TABLE warm");
   await client.query("CHECKPOINT");
   // Makes PGMQ as well.
   const idle = await agent(fileTo(empty, 'type = "pgmq"\nqueue = "idle"'));
-  console.log(`an agent with nothing to do: ${idle.seconds.toFixed(2)} s; ${MESSAGES} messages`);
+  console.log(`an agent with nothing to do: ${idle.seconds.toFixed(2)} s; ${MESSAGES} messages a round`);
 
   if (wants("send")) {
-    const took = await agent(fileTo(input, 'type = "pgmq"\nqueue = "sent"'));
-    await expectCount("pgmq.q_sent");
-    // The ceiling sends the very messages that the agent made.
-    const { rows } = await client.query("SELECT message::text AS body FROM pgmq.q_sent ORDER BY msg_id");
-    const bodies = rows.map(({ body }) => body);
     await client.query("SELECT pgmq.create('ceiling_send')");
-    const sent = await measured(async () => {
-      for (let at = 0; at < MESSAGES; at += BATCH)
-        await client.query("SELECT count(*) FROM pgmq.send_batch('ceiling_send', $1::jsonb[])", [
-          bodies.slice(at, at + BATCH),
-        ]);
+    let last = 0;
+    await beside("pgmq", {
+      title: "send_batch",
+      sink: 'type = "pgmq"\nqueue = "sent"',
+      table: "pgmq.q_sent",
+      async madeBy() {
+        const { rows } = await client.query(
+          "SELECT msg_id, message::text AS body FROM pgmq.q_sent WHERE msg_id > $1 ORDER BY msg_id",
+          [last],
+        );
+        last = rows.at(-1).msg_id;
+        return rows.map(({ body }) => body);
+      },
+      // The agent's own statement: of those that the bench tried the one that costs the server least.
+      store: (bodies) =>
+        client.query(
+          "SELECT count(*) FROM pgmq.send_batch($1, ARRAY(SELECT line::jsonb FROM string_to_table($2, E'\\n') AS line))",
+          ["ceiling_send", bodies.join("\n")],
+        ),
     });
-    show("client: send_batch", sent);
-    show("tailrace: file -> json -> pgmq, exactly once", without(took, idle), sent);
   }
   if (wants("copy")) {
     const own =
       'id text primary key, time timestamptz, source text, file text, "offset" bigint, message text, event jsonb';
     await client.query(`CREATE TABLE ceiling_copy (${own})`);
-    const took = await agent(fileTo(input, 'type = "postgres"\ntable = "copied"'));
-    await expectCount("copied");
-    // The ceiling copies the very rows that the agent made, in one transaction for each thousand.
-    const { rows } = await client.query({
-      text: 'SELECT id, time::text, source, file, "offset"::text, message, event::text FROM copied',
-      rowMode: "array",
+    let last = -1;
+    await beside("postgres", {
+      title: "COPY",
+      sink: 'type = "postgres"\ntable = "copied"',
+      table: "copied",
+      async madeBy() {
+        const { rows } = await client.query({
+          text: 'SELECT id, time::text, source, file, "offset"::text, message, event::text FROM copied WHERE "offset" > $1 ORDER BY copied."offset"',
+          values: [last],
+          rowMode: "array",
+        });
+        last = Number(rows.at(-1)[4]);
+        return rows.map((row) =>
+          row.map((value) => (value === null ? "\\N" : value.replaceAll("\\", "\\\\"))).join("\t"),
+        );
+      },
+      store: (rows) => copy(client, "COPY ceiling_copy FROM STDIN", rows),
     });
-    const text = rows.map((row) =>
-      row.map((value) => (value === null ? "\\N" : value.replaceAll("\\", "\\\\"))).join("\t"),
-    );
-    const copied = await measured(async () => {
-      for (let at = 0; at < MESSAGES; at += BATCH)
-        await copy(client, "COPY ceiling_copy FROM STDIN", text.slice(at, at + BATCH));
-    });
-    show("client: COPY", copied);
-    show("tailrace: file -> json -> postgres, exactly once", without(took, idle), copied);
   }
   if (wants("read")) {
     await fill("ceiling_read");

@@ -23,6 +23,7 @@ export function sinkRunner(
     input: input.receiver,
     concurrency: concurrencyOf(planned),
     order: planned.definition.order ?? "file",
+    gatherBytes: planned.definition.gatherBytes ?? 0,
     retry: planned.retry,
     clock,
     random,

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { channel } from "../channel/index.ts";
 import { Checkpoint, MemoryCheckpointStore } from "../checkpoint/index.ts";
+import { Batch } from "../record/batch.ts";
 import type { Outcome, Sink } from "../stage/contract.ts";
 import { ManualClock } from "../testing/manual-clock.ts";
 import { linesBatch } from "../testing/memory-stages.ts";
@@ -14,9 +15,9 @@ const turns = async () => {
   for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 };
 
-async function bench(concurrency: number, order: "file" | "none" = "file") {
+async function bench(concurrency: number, order: "file" | "none" = "file", gatherBytes = 0) {
   const clock = new ManualClock();
-  const { sender, receiver } = channel<Routed>({ capacity: 2 });
+  const { sender, receiver } = channel<Routed>({ capacity: gatherBytes > 0 ? 10 : 2 });
   const writing = new Map<string, (outcome: Outcome) => void>();
   const sink: Sink = {
     write: (batch) =>
@@ -33,6 +34,7 @@ async function bench(concurrency: number, order: "file" | "none" = "file") {
     input: receiver,
     concurrency,
     order,
+    gatherBytes,
     retry: { initialMs: 1, maxMs: 1, maxAttempts: 0 },
     clock,
     random: new SeededRandom(1),
@@ -66,7 +68,7 @@ async function bench(concurrency: number, order: "file" | "none" = "file") {
     writing.delete(file);
     resolve({ kind: "delivered" });
   };
-  return { runner, sink, clock, sender, receiver, writing, send, answer };
+  return { runner, sink, clock, sender, receiver, route, writing, send, answer };
 }
 
 describe("SinkRunner", () => {
@@ -105,6 +107,35 @@ describe("SinkRunner", () => {
     await sending;
     await running;
     expect(runner.unsettledBatches).toBe(0);
+  });
+});
+
+describe("SinkRunner of a sink that gathers", () => {
+  it("writes what waits behind a write as one batch; refused, it is halved to the bad record, in its order", async () => {
+    const { runner, sink, sender, route } = await bench(3, "file", 1000);
+    const { origin } = linesBatch("in", "a", 0, ["x"]);
+    const writes: string[] = [];
+    let answerFirst = (_: Outcome) => {};
+    sink.write = async (batch) => {
+      const text = batch.records.map(({ bytes }) => bytes.toString()).join("");
+      writes.push(text);
+      if (text === "0") return await new Promise((resolve) => (answerFirst = resolve));
+      return text.includes("3") ? { kind: "rejected", reason: "3" } : { kind: "delivered" };
+    };
+    const running = runner.run();
+    for (const text of ["0", "1", "2", "3", "4"]) {
+      const { lines } = linesBatch("in", "a", Number(text) * 2, [text]);
+      await sender.send({ batch: Batch.ofLines(origin, lines!), route });
+      await turns();
+    }
+    sender.close();
+    expect(writes).toEqual(["0"]);
+    answerFirst({ kind: "delivered" });
+    await running;
+    expect(writes).toEqual(["0", "1234", "12", "34", "3", "4"]);
+    const [lane] = runner.lanes;
+    expect(lane!.endings).toMatchObject({ delivered: 4, dead_lettered: 1 });
+    expect(lane!.set("a").snapshot()).toEqual({ prefix: 10, ranges: [] });
   });
 });
 

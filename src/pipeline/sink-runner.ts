@@ -18,7 +18,8 @@ import {
 import type { EventSink } from "../telemetry/events.ts";
 import { BatchEnds } from "./batch-ends.ts";
 import type { DeadLetterBox } from "./dead-letter-box.ts";
-import { isCovered, type Lane, withoutCovered } from "./lane.ts";
+import { Gathering } from "./gathering.ts";
+import { isCovered, type Lane } from "./lane.ts";
 import type { Routed } from "./route.ts";
 import { SinkHealth } from "./sink-health.ts";
 import { type Asked, SinkRecovery } from "./sink-recovery.ts";
@@ -53,6 +54,8 @@ export interface SinkRunnerOptions {
   readonly concurrency: number;
   /** `none`: several batches of one origin may be in `write` at once. Default `file`. */
   readonly order?: "file" | "none";
+  /** What waits of one origin goes into `write` as one batch, up to so many source bytes. Default: each alone. */
+  readonly gatherBytes?: number;
   readonly retry: RetryPlan;
   readonly clock: Clock;
   readonly random: Random;
@@ -82,6 +85,7 @@ export class SinkRunner {
   #replacing: Promise<void> | undefined;
   /** Aborts the writes into the present sink, and only those. */
   #writing = new AbortController();
+  readonly #input: Gathering;
   readonly #written: WrittenBatches;
   readonly #gate: WriteGate;
   readonly #health: SinkHealth;
@@ -105,6 +109,7 @@ export class SinkRunner {
     this.#sink = options.sink;
     this.#retry = options.retry;
     this.#keepsMarks = options.sink.prepare !== undefined;
+    this.#input = new Gathering(options.input, this.#keepsMarks ? 0 : (options.gatherBytes ?? 0));
     this.#written = new WrittenBatches(options.onUncommitted);
     this.#gate = new WriteGate(options.clock, () => this.#wake());
     this.#health = new SinkHealth(options.name, options.events);
@@ -118,7 +123,7 @@ export class SinkRunner {
 
   /** Nothing waits for it, and nothing that it took is unsettled. */
   get isIdle(): boolean {
-    return this.#inFlight === 0 && this.#options.input.counters().messages === 0;
+    return this.#inFlight === 0 && this.#input.isEmpty;
   }
 
   /** A write is under way. */
@@ -166,21 +171,19 @@ export class SinkRunner {
   }
 
   async #receive(): Promise<void> {
-    const { input, concurrency } = this.#options;
+    const { concurrency } = this.#options;
     for (;;) {
-      const routed = await input.recv({ signal: this.#abort.signal });
-      if (routed === undefined) break;
-      const { batch } = routed;
-      const lane = routed.route.lanes[0]!;
-      if (isCovered(lane, batch)) {
-        batch.memory.release();
-        continue;
+      const first = await this.#input.first(this.#abort.signal);
+      if (first === undefined) break;
+      await this.#slot(first.batch.origin.key, concurrency);
+      if (this.#abort.signal.aborted) {
+        first.batch.memory.release();
+        break;
       }
-      await this.#slot(batch.origin.key, concurrency);
-      if (this.#abort.signal.aborted) break;
-      const delivery = this.#deliver(withoutCovered(batch, lane), lane);
+      const delivery = this.#deliver(this.#input.withWaiting(first), first.route.lanes[0]!);
       if (concurrency === 1) await delivery;
     }
+    this.#input.abandon();
     while (this.#inFlight > 0) await this.#woken();
     while (this.#rewriting !== undefined) await this.#rewriting;
     if (this.#failure !== undefined) throw this.#failure;

@@ -2,6 +2,7 @@ import { SettledSet } from "../checkpoint/settled-set.ts";
 import type { Batch } from "../record/batch.ts";
 import type { Position, Range } from "../record/position.ts";
 import type { Recovered } from "../stage/contract.ts";
+import type { PgFailure } from "./failure.ts";
 import type { PgSession } from "./session.ts";
 
 /**
@@ -104,13 +105,25 @@ export async function forgetOldPositions(session: PgSession, sink: string): Prom
   );
 }
 
-/** The statement that every transaction begins with: changes one row, or none if the sink is not as we left it. */
+/**
+ * The statement that every transaction begins with: it fails, and so does all that comes behind it, if the sink is not as
+ * we left it (`isBeaten`). One that changed no row would have to be waited for.
+ */
 export function raiseGeneration(session: PgSession, sink: string, { epoch, generation }: Claim): string {
   return (
-    `UPDATE tailrace.sinks SET generation = ${generation + 1} ` +
-    `WHERE sink = ${session.literal(sink)} AND epoch = ${epoch} AND generation = ${generation}`
+    `WITH raised AS (UPDATE tailrace.sinks SET generation = ${generation + 1} ` +
+    `WHERE sink = ${session.literal(sink)} AND epoch = ${epoch} AND generation = ${generation} RETURNING 1) ` +
+    // Not a number: the only way to say so without a function of our own. With the count, so that no planner reckons it.
+    "SELECT CASE count(*) WHEN 0 THEN concat('the sink is not as its writer left it: ', count(*))::int END FROM raised"
   );
 }
+
+/** What the statement of `raiseGeneration` was refused with. */
+export function isBeaten(failure: PgFailure): boolean {
+  return failure.sqlState === NO_NUMBER;
+}
+
+const NO_NUMBER = "22P02";
 
 /** The settled sets that the database holds, by source, file and way. */
 export class TargetPositions {

@@ -6,6 +6,7 @@ import { placeOf } from "./address.ts";
 import {
   type Claim,
   forgetOldPositions,
+  isBeaten,
   judge,
   lookAtClaim,
   makePositionTables,
@@ -16,6 +17,7 @@ import {
 } from "./claim.ts";
 import { type FailureKind, failureOf, PgFailure } from "./failure.ts";
 import { PgSession } from "./session.ts";
+import { type Body, Chain, type Query, Script, type Transaction } from "./transaction.ts";
 
 /** While transactions go on, the mark that tells a restored database from the present one is renewed this often. */
 const MARK_MS = 1000;
@@ -134,35 +136,32 @@ export class ClaimedSession {
   async attempt(
     session: PgSession,
     group: readonly { readonly batch: Batch; readonly way: string }[],
-    send: (session: PgSession) => Promise<void>,
+    body: Body,
   ): Promise<Outcome | PgFailure> {
     const claim = this.#claim!;
     const changes = this.#positions.with(group);
     const statement = changes.statement(session, this.#uuid);
-    let isCommitting = false;
+    const first = [raiseGeneration(session, this.#uuid, claim), ...(statement === undefined ? [] : [statement])];
+    const transaction =
+      "queries" in body ? new Chain(chain(first, body.queries)) : new Script([...first, ...body.statements], body.rows);
     try {
-      const begin = [
-        "BEGIN",
-        raiseGeneration(session, this.#uuid, claim),
-        ...(statement === undefined ? [] : [statement]),
-      ];
-      const [, raised] = await session.batch(begin);
-      if (raised !== 1) return await this.#beaten(session);
-      await send(session);
-      isCommitting = true;
-      await session.batch(["COMMIT"]);
+      await session.carryOut(transaction);
     } catch (thrown) {
-      if (thrown instanceof StageError) throw thrown;
-      const failure = failureOf(thrown, String);
+      // Rows that could not be made: a mistake of ours, or of a transform.
+      if (!(thrown instanceof PgFailure)) throw thrown;
+      if (session.trouble === undefined && transaction.completed === 0 && isBeaten(thrown))
+        return await this.#beaten(session, transaction);
       // To a COMMIT only a refusal of the rows (a deferred constraint) is a clear no: a server that is being shut down says
       // something too.
-      if (session.trouble !== undefined || (isCommitting && failure.kind !== "data")) {
+      const isOutcomeUnknown =
+        session.trouble === undefined ? transaction.isCommitting && thrown.kind !== "data" : transaction.isCommitSent;
+      if (session.trouble !== undefined || isOutcomeUnknown) {
         session.destroy("a transaction was cut off");
         this.#session = undefined;
-        return retry(failure.message, { isOutcomeUnknown: isCommitting });
+        return retry(thrown.message, { isOutcomeUnknown });
       }
-      await this.#rollback(session);
-      return failure;
+      if (transaction.needsRollback) await this.#rollback(session);
+      return thrown;
     }
     this.#claim = { ...claim, generation: claim.generation + 1 };
     changes.apply();
@@ -171,10 +170,10 @@ export class ClaimedSession {
   }
 
   /** The sink's row is not as this writer left it. */
-  async #beaten(session: PgSession): Promise<Outcome> {
+  async #beaten(session: PgSession, { needsRollback }: Transaction): Promise<Outcome> {
+    if (needsRollback) await this.#rollback(session);
     const found = await lookAtClaim(session, this.#uuid);
     const judgement = judge(found, this.#claim!);
-    await this.#rollback(session);
     if (judgement === "fenced") throw this.#fenced();
     this.#mustRecover = `${this.#target.name} is not as it was left: what it holds is asked`;
     return retry(this.#mustRecover, { isOutcomeUnknown: true });
@@ -317,6 +316,11 @@ export class ClaimedSession {
     // A store that cannot be written says so itself; the next mark is a second away.
     this.#context.saveMarks({ [GENERATION]: this.#claim!.generation }).catch(() => {});
   }
+}
+
+function* chain(first: readonly string[], queries: Iterable<Query>): Generator<Query, void> {
+  for (const text of first) yield { text, values: [] };
+  yield* queries;
 }
 
 /** Names of marks. */

@@ -1,12 +1,13 @@
 import { once } from "node:events";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import type { Client, Connection, QueryResult, Submittable } from "pg";
+import type { Client, QueryResult } from "pg";
 import type { Clock } from "../runtime/clock.ts";
 import { embeddedFolder, placeOf, redactorOf } from "./address.ts";
 import { loadPg } from "./driver.ts";
 import { embeddedConnection } from "./embedded.ts";
 import { failureOf, PgFailure } from "./failure.ts";
+import type { Transaction } from "./transaction.ts";
 
 export interface SessionOptions {
   readonly url: string;
@@ -137,13 +138,26 @@ export class PgSession {
     return [results].flat().map(({ rowCount }) => rowCount ?? 0);
   }
 
-  /** `COPY ... FROM STDIN` of rows in its text format. */
-  async copy(statement: string, rows: Buffer): Promise<void> {
-    await this.#within(
-      new Promise<void>((resolve, reject) => {
-        this.#client.query(new CopyIn(statement, rows, (error) => (error === undefined ? resolve() : reject(error))));
-      }),
-    );
+  /**
+   * A whole transaction; each answer within the limit.
+   * @throws PgFailure; what making its rows threw, as it is: the session is over then
+   */
+  async carryOut(transaction: Transaction): Promise<void> {
+    this.#client.query(transaction);
+    try {
+      await this.#within(transaction.done, transaction);
+    } finally {
+      transaction.stop();
+    }
+    if (transaction.notMade === undefined) return;
+    this.destroy("the rows of a transaction could not be made");
+    throw transaction.notMade.error;
+  }
+
+  /** From now on what it commits may be lost by a server that dies within half a second, in the order of the commits. */
+  async commitSoon(): Promise<void> {
+    // The sessions of an embedded database share their settings.
+    if (embeddedFolder(this.#options.url) === undefined) await this.batch(["SET synchronous_commit = off"]);
   }
 
   /** Text as a literal of SQL, for `batch`. */
@@ -174,9 +188,15 @@ export class PgSession {
     this.onEnd();
   }
 
-  async #within<T>(answer: Promise<T>): Promise<T> {
+  async #within<T>(answer: Promise<T>, signs?: { onProgress: () => void }): Promise<T> {
     const { clock, timeoutMs } = this.#options;
-    const timer = clock.after(timeoutMs, () => this.destroy(`no answer within ${timeoutMs} ms`));
+    const begin = () => clock.after(timeoutMs, () => this.destroy(`no answer within ${timeoutMs} ms`));
+    let timer = begin();
+    if (signs !== undefined)
+      signs.onProgress = () => {
+        timer.cancel();
+        timer = begin();
+      };
     try {
       return await answer;
     } catch (thrown) {
@@ -184,53 +204,10 @@ export class PgSession {
       throw failureOf(thrown, this.#redact);
     } finally {
       timer.cancel();
+      if (signs !== undefined) signs.onProgress = () => {};
     }
   }
 }
 
 /** Values stay as the server wrote them: what a number or a time is, who asked knows best. */
 const AS_TEXT = { getTypeParser: () => (text: string) => text } as unknown as import("pg").CustomTypesConfig;
-
-/** The extended protocol has no COPY of ours: a query of the driver's own kind, by PostgreSQL 15, section 55.2.6. */
-class CopyIn implements Submittable {
-  /** The driver looks for it. */
-  callback = () => {};
-  readonly #statement: string;
-  readonly #rows: Buffer;
-  #done: ((error?: Error) => void) | undefined;
-
-  constructor(statement: string, rows: Buffer, done: (error?: Error) => void) {
-    this.#statement = statement;
-    this.#rows = rows;
-    this.#done = done;
-  }
-
-  submit(connection: Connection): void {
-    connection.query(this.#statement);
-  }
-
-  handleCopyInResponse(connection: CopyConnection): void {
-    connection.sendCopyFromChunk(this.#rows);
-    connection.endCopyFrom();
-  }
-
-  handleCommandComplete(): void {}
-
-  handleError(error: Error): void {
-    this.#end(error);
-  }
-
-  handleReadyForQuery(): void {
-    this.#end();
-  }
-
-  #end(error?: Error): void {
-    this.#done?.(error);
-    this.#done = undefined;
-  }
-}
-
-interface CopyConnection {
-  sendCopyFromChunk(chunk: Buffer): void;
-  endCopyFrom(): void;
-}

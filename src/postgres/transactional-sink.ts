@@ -15,23 +15,24 @@ import { loadDrivers } from "./driver.ts";
 import { PgFailure } from "./failure.ts";
 import { probePostgres } from "./reader.ts";
 import type { PgSession } from "./session.ts";
+import type { Body } from "./transaction.ts";
 
 /** Batches in `write` at once; those that wait for one transaction go together into the next. */
 export const CONCURRENCY = 256;
 /** Source bytes of one transaction, some thousand lines: its own cost no longer counts. A single larger batch is alone. */
-const MAX_TRANSACTION_BYTES = 1_048_576;
+export const MAX_TRANSACTION_BYTES = 1_048_576;
 
 /** What differs between the sinks of Postgres: where the rows go, and how. */
 export interface Target<Rows> extends PreparedTarget {
-  /** What the batches of one transaction become. */
+  /** What the batches of one transaction become; may be made only while it is carried out. */
   encode(batches: readonly { readonly batch: Batch; readonly way: string }[]): Rows;
-  /** Hands the rows over, in a transaction. @throws PgFailure */
-  send(session: PgSession, rows: Rows): Promise<void>;
+  /** What stores the rows. */
+  body(rows: Rows): Body;
   /**
    * Something else to try with rows that were refused, after a rollback; undefined: there is none. Only asked where each
    * source of them reaches the sink by one way: two ways bring different events under the same record ids.
    */
-  otherwise?(failure: PgFailure): ((session: PgSession, rows: Rows) => Promise<void>) | undefined;
+  otherwise?(failure: PgFailure): ((rows: Rows) => Body) | undefined;
 }
 
 interface Waiting {
@@ -196,12 +197,13 @@ export class TransactionalSink<Rows> implements Sink {
 
   async #transaction(session: PgSession, group: readonly Waiting[]): Promise<Outcome> {
     const rows = this.#target.encode(group);
-    const outcome = await this.#claimed.attempt(session, group, (on) => this.#target.send(on, rows));
+    for (const { batch } of group) batch.memory.keep?.();
+    const outcome = await this.#claimed.attempt(session, group, this.#target.body(rows));
     if (!(outcome instanceof PgFailure)) return outcome;
     const isOneWay = group.every(({ batch }) => this.#claimed.positions.isOneWay(batch.origin.source));
     const otherwise = isOneWay ? this.#target.otherwise?.(outcome) : undefined;
     if (otherwise === undefined) return outcomeOf(outcome);
-    const second = await this.#claimed.attempt(session, group, (on) => otherwise(on, rows));
+    const second = await this.#claimed.attempt(session, group, otherwise(rows));
     return second instanceof PgFailure ? outcomeOf(second) : second;
   }
 }

@@ -43,6 +43,7 @@ export class Batch {
   #records: readonly DataRecord[] | undefined;
   #packed: PackedEvents | undefined;
   #json: Buffer | undefined;
+  #together: readonly Batch[] | undefined;
   readonly #byteLength: number;
 
   private constructor(
@@ -84,6 +85,21 @@ export class Batch {
     return new Batch(origin, ranges, memory, undefined, records, byteLength);
   }
 
+  /**
+   * Batches of one origin as one, in their order, that settles what they would: a single `write` instead of several. Takes
+   * over their references.
+   */
+  static together(batches: readonly [Batch, ...Batch[]]): Batch {
+    const [first] = batches;
+    if (batches.length === 1) return first;
+    const ranges = batches.flatMap((batch) => batch.ranges);
+    const bytes = batches.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    const memory = new SharedMemory(batches.map((batch) => batch.memory));
+    const batch = new Batch(first.origin, ranges, memory, undefined, undefined, bytes);
+    batch.#together = batches;
+    return batch;
+  }
+
   /** The same ranges and memory with other records: what a transform leaves. */
   withRecords(records: readonly DataRecord[]): Batch {
     return new Batch(this.origin, this.ranges, this.memory, undefined, records, this.#byteLength);
@@ -94,6 +110,7 @@ export class Batch {
     const batch = new Batch(this.origin, this.ranges, memory, this.lines, this.#records, this.#byteLength);
     batch.#packed = this.#packed;
     batch.#json = this.#json;
+    batch.#together = this.#together;
     return batch;
   }
 
@@ -107,7 +124,12 @@ export class Batch {
 
   /** Records in it. */
   get count(): number {
-    return this.lines?.count ?? this.#records?.length ?? this.#packed!.count;
+    return (
+      this.lines?.count ??
+      this.#records?.length ??
+      this.#packed?.count ??
+      this.#together!.reduce((sum, { count }) => sum + count, 0)
+    );
   }
 
   /** Size that counts against `capacityBytes`: the source bytes. */
@@ -117,7 +139,9 @@ export class Batch {
 
   /** The records; made on first use for an untouched batch. */
   get records(): readonly DataRecord[] {
-    if (this.#packed !== undefined) {
+    if (this.#together !== undefined) {
+      this.#records ??= this.#together.flatMap(({ records }) => records);
+    } else if (this.#packed !== undefined) {
       this.#records ??= this.#packed.records();
     } else if (this.#records === undefined) {
       const lines = this.lines!;
@@ -130,6 +154,8 @@ export class Batch {
 
   /** All events as JSON, one line each, where an encoder has left them: for the next sink, and for `packed`. */
   get json(): Buffer | undefined {
+    const parts = this.#together?.map(({ json }) => json);
+    if (parts?.every((json) => json !== undefined)) this.#json ??= Buffer.concat(parts);
     return this.#json;
   }
 
@@ -200,6 +226,29 @@ export class Batch {
   part(records: readonly DataRecord[], ranges: readonly Range[]): Batch {
     const bytes = records.reduce((sum, record) => sum + record.range.end - record.range.start, 0);
     return new Batch(this.origin, ranges, this.memory, undefined, records, bytes);
+  }
+}
+
+/** Memory of batches that go on as one. */
+class SharedMemory implements Memory {
+  readonly byteLength: number;
+  readonly #memories: readonly Memory[];
+
+  constructor(memories: readonly Memory[]) {
+    this.#memories = memories;
+    this.byteLength = memories.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  }
+
+  retain(): void {
+    for (const memory of this.#memories) memory.retain();
+  }
+
+  release(): void {
+    for (const memory of this.#memories) memory.release();
+  }
+
+  keep(): void {
+    for (const memory of this.#memories) memory.keep?.();
   }
 }
 

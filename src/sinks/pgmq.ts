@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { placeOf, postgresUrl } from "../postgres/address.ts";
-import { CONCURRENCY, TransactionalSink } from "../postgres/transactional-sink.ts";
+import { CONCURRENCY, MAX_TRANSACTION_BYTES, TransactionalSink } from "../postgres/transactional-sink.ts";
 import { defineSink, retryOptions, timeoutMs } from "../stage/index.ts";
 import { QueueTarget } from "./pgmq/queue-target.ts";
 
@@ -28,6 +28,7 @@ export const pgmqSink = defineSink({
   options,
   guarantee: "exactly_once",
   concurrency: CONCURRENCY,
+  gatherBytes: MAX_TRANSACTION_BYTES,
   target: ({ url, queue }) => `${placeOf(url)} ${queue}`,
   open: ({ url, timeout_ms, queue, create }, context) =>
     TransactionalSink.open({ url, timeoutMs: timeout_ms }, context, new QueueTarget({ queue, create }, context.name)),

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { placeOf, postgresUrl } from "../postgres/address.ts";
-import { CONCURRENCY, TransactionalSink } from "../postgres/transactional-sink.ts";
+import { CONCURRENCY, MAX_TRANSACTION_BYTES, TransactionalSink } from "../postgres/transactional-sink.ts";
 import { defineSink, retryOptions, timeoutMs } from "../stage/index.ts";
 import { TableTarget } from "./postgres/table-target.ts";
 
@@ -33,6 +33,7 @@ export const postgresSink = defineSink({
   options,
   guarantee: "exactly_once",
   concurrency: CONCURRENCY,
+  gatherBytes: MAX_TRANSACTION_BYTES,
   target: ({ url, table }) => `${placeOf(url)} ${table}`,
   isUniqueOnRecordId: ({ create }) => create,
   open: ({ url, timeout_ms, table, create }, context) =>

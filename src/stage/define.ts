@@ -70,6 +70,11 @@ export interface SinkDefinition<Options extends z.ZodType = z.ZodType> {
   /** `file` (the default): of one origin never more than one batch is in `write`, so that its order is kept. */
   readonly order?: "file" | "none";
   /**
+   * What waits of one origin goes into `write` as one batch, up to so many source bytes: for a target where a write costs
+   * much and a record in it little. Default: each batch alone. Not for sinks with `prepare`.
+   */
+  readonly gatherBytes?: number;
+  /**
    * The target stores no record id twice: also what an acknowledged source brings again after a kill is there once.
    * Default: not so.
    */

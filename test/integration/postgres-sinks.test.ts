@@ -32,6 +32,17 @@ describe("sinks of Postgres", () => {
       postgresSink.options.parse({ url, table, create: true, timeout_ms: 3000, ...more }),
       store.context(),
     );
+  const openQueue = (url = server.url()) =>
+    pgmqSink.open(
+      pgmqSink.options.parse({ url, queue: table, create: true, timeout_ms: 3000 }),
+      new KeptMarks().context(),
+    );
+  const queued = async () => {
+    const rows = await server.query<{ m: string }>(
+      `SELECT message->>'message' AS m FROM pgmq."q_${table}" ORDER BY msg_id`,
+    );
+    return rows.map(({ m }) => m);
+  };
   const rowsOf = (name = table) => server.query<{ [column: string]: unknown }>(`SELECT * FROM "${name}" ORDER BY ctid`);
   const write = (sink: Sink, batch: Batch, way?: string) =>
     sink.write(batch, way === undefined ? { signal } : { signal, way });
@@ -95,7 +106,7 @@ describe("sinks of Postgres", () => {
     await using proxy = await CuttingProxy.start(server.port);
     await using sink = await openTable(store, {}, server.url().replace(String(server.port), String(proxy.port)));
     await sink.recover!();
-    proxy.cutBehind = "COMMIT";
+    proxy.cutBehind = hasEndOfRows;
     const batch = contractBatch(["a", "b"]);
     const outcome = await write(sink, batch);
     expect(outcome).toMatchObject({ kind: "retry", isOutcomeUnknown: true });
@@ -113,7 +124,7 @@ describe("sinks of Postgres", () => {
     await using proxy = await CuttingProxy.start(server.port);
     await using sink = await openTable(store, {}, server.url().replace(String(server.port), String(proxy.port)));
     await sink.recover!();
-    proxy.cutBefore = "COMMIT";
+    proxy.cutBefore = hasEndOfRows;
     const batch = contractBatch(["a", "b"]);
     expect(await write(sink, batch)).toMatchObject({ kind: "retry", isOutcomeUnknown: true });
     expect((await sink.recover!()).positions).toEqual([]);
@@ -121,26 +132,29 @@ describe("sinks of Postgres", () => {
     expect(await rowsOf()).toHaveLength(2);
   });
 
-  it.each(["COPY", "the row", "COMMIT"])("goes on after the network swallowed everything from %s on", async (word) => {
-    await using proxy = await CuttingProxy.start(server.port);
-    const url = server.url().replace(String(server.port), String(proxy.port));
-    await using sink = await openTable(new KeptMarks(), { timeout_ms: 1000 }, url);
-    await sink.recover!();
-    proxy.swallowFrom = word;
-    const batch = contractBatch(["the row", "b"]);
-    // The server still holds the transaction open, and its lock.
-    expect(await write(sink, batch)).toMatchObject({ kind: "retry", reason: expect.stringContaining("no answer") });
-    let isRecovered = false;
-    for (let tries = 0; tries < 10 && !isRecovered; tries += 1) {
-      isRecovered = await sink.recover!().then(
-        ({ positions }) => positions.length === 0,
-        () => false,
-      );
-    }
-    expect(isRecovered).toBe(true);
-    expect(await write(sink, batch)).toEqual({ kind: "delivered" });
-    expect(await rowsOf()).toHaveLength(2);
-  });
+  it.each(["COPY", "the row", END_OF_ROWS])(
+    "goes on after the network swallowed everything from %j on",
+    async (word) => {
+      await using proxy = await CuttingProxy.start(server.port);
+      const url = server.url().replace(String(server.port), String(proxy.port));
+      await using sink = await openTable(new KeptMarks(), { timeout_ms: 1000 }, url);
+      await sink.recover!();
+      proxy.swallowFrom = word;
+      const batch = contractBatch(["the row", "b"]);
+      // The server still holds the transaction open, and its lock.
+      expect(await write(sink, batch)).toMatchObject({ kind: "retry", reason: expect.stringContaining("no answer") });
+      let isRecovered = false;
+      for (let tries = 0; tries < 10 && !isRecovered; tries += 1) {
+        isRecovered = await sink.recover!().then(
+          ({ positions }) => positions.length === 0,
+          () => false,
+        );
+      }
+      expect(isRecovered).toBe(true);
+      expect(await write(sink, batch)).toEqual({ kind: "delivered" });
+      expect(await rowsOf()).toHaveLength(2);
+    },
+  );
 
   it("is out as soon as somebody else has opened the same sink", async () => {
     const store = new KeptMarks();
@@ -248,6 +262,55 @@ describe("sinks of Postgres", () => {
     ]);
     expect(store.warnings).toHaveLength(1);
     expect(store.warnings[0]).toContain("lost");
+  });
+
+  it("stores nothing of what was refused late, however much of it was sent by then", async () => {
+    const batch = contractBatch(Array.from({ length: 1500 }, (_, n) => `${n} ${"x".repeat(200)}`));
+    const made = (bad: object) =>
+      batch.withRecords(batch.records.map((each, n) => (n === 1400 ? each.with({ ...each.event, ...bad }) : each)));
+    await using rows = await openTable(new KeptMarks());
+    await rows.recover!();
+    expect(await write(rows, made({ timestamp: "no time" }))).toMatchObject({ kind: "rejected" });
+    expect(await rowsOf()).toHaveLength(0);
+    expect(await write(rows, made({}))).toEqual({ kind: "delivered" });
+    expect((await rowsOf()).map(({ id }) => id)).toEqual(batch.records.map(({ id }) => id));
+
+    await using messages = await openQueue();
+    await messages.recover!();
+    expect(await write(messages, made({ message: "a \u0000 byte" }))).toMatchObject({ kind: "rejected" });
+    expect(await queued()).toEqual([]);
+    expect(await write(messages, made({}))).toEqual({ kind: "delivered" });
+    expect(await queued()).toEqual(batch.records.map(({ event }) => event["message"]));
+  });
+
+  it("fails for good over an event that cannot be written as JSON, and has stored nothing of what came before it", async () => {
+    const batch = contractBatch(Array.from({ length: 1500 }, (_, n) => `${n} ${"x".repeat(200)}`));
+    const made = batch.withRecords(
+      batch.records.map((each, n) => (n === 1400 ? each.with({ ...each.event, n: 1n }) : each)),
+    );
+    await using rows = await openTable(new KeptMarks());
+    await rows.recover!();
+    await expect(write(rows, made)).rejects.toThrow("BigInt");
+    expect(await rowsOf()).toHaveLength(0);
+    await using messages = await openQueue();
+    await messages.recover!();
+    await expect(write(messages, made)).rejects.toThrow("BigInt");
+    expect(await queued()).toEqual([]);
+  });
+
+  it.each([
+    ["Sync", "cutBehind", true],
+    ["Sync", "cutBefore", false],
+  ] as const)("knows whether messages were sent whose %s had no answer (%s)", async (_, how, isSent) => {
+    await using proxy = await CuttingProxy.start(server.port);
+    await using sink = await openQueue(server.url().replace(String(server.port), String(proxy.port)));
+    await sink.recover!();
+    proxy[how] = endsWithSync;
+    const batch = contractBatch(["a", "b"]);
+    expect(await write(sink, batch)).toMatchObject({ kind: "retry", isOutcomeUnknown: true });
+    const { positions } = await sink.recover!();
+    expect(positions.map(({ value }) => value.prefix)).toEqual(isSent ? [batch.ranges.at(-1)!.end] : []);
+    expect(await queued()).toEqual(isSent ? ["a", "b"] : []);
   });
 
   it.each([
@@ -369,11 +432,17 @@ describe("sinks of Postgres", () => {
   });
 });
 
+/** CopyDone (PostgreSQL 15, section 55.7): what the server commits behind. */
+const END_OF_ROWS = "c\0\0\0\u0004";
+const hasEndOfRows = (text: string) => text.includes(END_OF_ROWS);
+/** Sync: where the server commits what it was asked before. */
+const endsWithSync = (text: string) => text.endsWith("S\0\0\0\u0004");
+
 /** Between a client and the server: hangs up on the client at a word that it says, before or after the server has it. */
 class CuttingProxy {
   readonly port: number;
-  cutBehind: string | undefined;
-  cutBefore: string | undefined;
+  cutBehind: ((text: string) => boolean) | undefined;
+  cutBefore: ((text: string) => boolean) | undefined;
   /** From this word on nothing more comes through on its connection, and nobody is told. */
   swallowFrom: string | undefined;
   readonly #close: () => Promise<void>;
@@ -406,12 +475,12 @@ class CuttingProxy {
           isSwallowed = true;
           return;
         }
-        if (proxy.cutBefore !== undefined && text.includes(proxy.cutBefore)) {
+        if (proxy.cutBefore?.(text)) {
           proxy.cutBefore = undefined;
           client.destroy();
           return;
         }
-        if (proxy.cutBehind === undefined || !text.includes(proxy.cutBehind)) return void upstream.write(bytes);
+        if (!proxy.cutBehind?.(text)) return void upstream.write(bytes);
         proxy.cutBehind = undefined;
         // The server has it, and its answer finds nobody.
         upstream.removeAllListeners("data");

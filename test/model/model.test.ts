@@ -42,7 +42,7 @@ describe("agent › random actions on its inputs, crashes and failing disks, aga
         );
       }
     },
-    30_000 + ROUNDS * 20,
+    180_000 + ROUNDS * 20,
   );
 
   it("found these once", async () => {

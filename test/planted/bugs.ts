@@ -84,8 +84,8 @@ export const PLANTED: readonly PlantedBug[] = [
   {
     what: "a filtered batch that never settles",
     file: "src/pipeline/transform-runner.ts",
-    find: '    if (kept.length === 0) return endBatch(batch, route.lanes, "filtered", filtered);\n',
-    replace: "    if (kept.length === 0) return batch.memory.release();\n",
+    find: '    if (isEmpty) return endBatch(left, route.lanes, "filtered", filtered);\n',
+    replace: "    if (isEmpty) return left.memory.release();\n",
     tests: ["src/pipeline/pipeline.test.ts", "test/model/delivery.test.ts"],
   },
   {

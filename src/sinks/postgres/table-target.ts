@@ -1,6 +1,8 @@
+import { ByteWriter } from "../../codec/byte-writer.ts";
 import { type PgFailure, UNIQUE_VIOLATION } from "../../postgres/failure.ts";
 import type { PgSession } from "../../postgres/session.ts";
 import { identifier, tableSql } from "../../postgres/table-name.ts";
+import type { Body } from "../../postgres/transaction.ts";
 import type { Target } from "../../postgres/transactional-sink.ts";
 import type { Batch, DataRecord } from "../../record/index.ts";
 import type { StageContext } from "../../stage/index.ts";
@@ -10,10 +12,14 @@ import { type Column, createTable, describeTable, type Table } from "./table.ts"
 /** Rows that leave out the same columns go into one COPY. */
 interface Copy {
   readonly columns: readonly Column[];
-  readonly lines: string[];
+  /** As bytes; each valid until the next is asked for. Made anew each time. */
+  bytes(): Iterable<Buffer>;
 }
 
 type TableRows = readonly Copy[];
+
+/** Rows go out as soon as there are so many bytes of them: the server stores the first while the next are made. */
+const CHUNK_BYTES = 65_536;
 
 /** Names of fields without a column that are told, at most. */
 const MAX_TOLD = 20;
@@ -40,46 +46,59 @@ export class TableTarget implements Target<TableRows> {
 
   encode(batches: readonly { readonly batch: Batch }[]): TableRows {
     const table = this.#table!;
-    const copies = new Map<string, Copy>();
-    for (const { batch } of batches) {
-      for (const record of batch.records) {
-        // An unfinished line of no bytes at rotation's end holds nothing.
-        if (record.pieces.form === "lines" && record.range.start === record.range.end) continue;
-        if (table.isOurs) addRow(copies, table.columns, ownRow(record, table.columns));
-        else this.#addByName(copies, table, record);
-      }
-    }
-    return [...copies.values()];
+    const records = batches.flatMap(({ batch }) => batch.records).filter((record) => !isNothing(record));
+    if (records.length === 0) return [];
+    if (!table.isOurs) return this.#byName(table, records);
+    const { columns } = table;
+    return [{ columns, bytes: () => chunksOf(records, (record) => ownRow(record, columns)) }];
   }
 
-  async send(session: PgSession, copies: TableRows): Promise<void> {
-    for (const { columns, lines } of copies)
-      await session.copy(copyInto(this.#table!.sql, columns), Buffer.from(lines.join("")));
+  body(copies: TableRows): Body {
+    const { sql } = this.#table!;
+    return {
+      statements: copies.map(({ columns }) => copyInto(sql, columns)),
+      rows: copies.map(({ bytes }) => bytes()),
+    };
   }
 
   /**
    * A record whose id is there was stored before: by an earlier try that a queue's source does not know of, or by an agent
    * whose state directory is gone.
    */
-  otherwise(failure: PgFailure): ((session: PgSession, rows: TableRows) => Promise<void>) | undefined {
+  otherwise(failure: PgFailure): ((copies: TableRows) => Body) | undefined {
     const table = this.#table!;
     if (failure.sqlState !== UNIQUE_VIOLATION || !table.isOurs) return undefined;
-    return async (session, copies) => {
-      for (const { columns, lines } of copies) {
+    return (copies) => ({
+      statements: copies.flatMap(({ columns }) => {
         const names = columns.map(({ name }) => identifier(name)).join(", ");
-        await session.batch([
+        return [
           "DROP TABLE IF EXISTS pg_temp.tailrace_rows",
           `CREATE TEMP TABLE tailrace_rows ON COMMIT DROP AS SELECT ${names} FROM ${table.sql} WITH NO DATA`,
-        ]);
-        await session.copy(copyInto("pg_temp.tailrace_rows", columns), Buffer.from(lines.join("")));
-        await session.batch([
+          copyInto("pg_temp.tailrace_rows", columns),
           `INSERT INTO ${table.sql} (${names}) SELECT ${names} FROM pg_temp.tailrace_rows ON CONFLICT ("id") DO NOTHING`,
-        ]);
-      }
-    };
+        ];
+      }),
+      rows: copies.map(({ bytes }) => bytes()),
+    });
   }
 
-  #addByName(copies: Map<string, Copy>, table: Table, record: DataRecord): void {
+  /** Rows by the columns that they fill. */
+  #byName(table: Table, records: readonly DataRecord[]): TableRows {
+    const copies = new Map<string, { readonly columns: readonly Column[]; readonly rows: string[] }>();
+    for (const record of records) {
+      const { columns, row } = this.#rowByName(table, record);
+      const key = columns.map(({ name }) => name).join("\0");
+      let copy = copies.get(key);
+      if (copy === undefined) {
+        copy = { columns, rows: [] };
+        copies.set(key, copy);
+      }
+      copy.rows.push(row);
+    }
+    return [...copies.values()].map(({ columns, rows }) => ({ columns, bytes: () => chunksOf(rows, (row) => row) }));
+  }
+
+  #rowByName(table: Table, record: DataRecord): { readonly columns: readonly Column[]; readonly row: string } {
     const { event } = record;
     const values: string[] = [];
     const columns: Column[] = [];
@@ -92,7 +111,7 @@ export class TableTarget implements Target<TableRows> {
       values.push(columnText(value, column.kind));
     }
     if (!hasWhole) this.#tellLost(table, event);
-    addRow(copies, columns, `${values.join("\t")}\n`);
+    return { columns, row: `${values.join("\t")}\n` };
   }
 
   /** A field that no column takes is left out, and that is said once for each name. */
@@ -110,14 +129,20 @@ export class TableTarget implements Target<TableRows> {
   }
 }
 
-function addRow(copies: Map<string, Copy>, columns: readonly Column[], line: string): void {
-  const key = columns.map(({ name }) => name).join("\0");
-  let copy = copies.get(key);
-  if (copy === undefined) {
-    copy = { columns, lines: [] };
-    copies.set(key, copy);
+/** An unfinished line of no bytes at rotation's end holds nothing. */
+function isNothing({ pieces, range }: DataRecord): boolean {
+  return pieces.form === "lines" && range.start === range.end;
+}
+
+function* chunksOf<T>(items: readonly T[], rowOf: (item: T) => string): Generator<Buffer, void> {
+  const writer = new ByteWriter(CHUNK_BYTES * 2);
+  for (const item of items) {
+    writer.writeText(rowOf(item));
+    if (writer.length < CHUNK_BYTES) continue;
+    yield writer.take();
+    writer.length = 0;
   }
-  copy.lines.push(line);
+  if (writer.length > 0) yield writer.take();
 }
 
 function copyInto(table: string, columns: readonly Column[]): string {

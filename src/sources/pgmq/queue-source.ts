@@ -111,6 +111,9 @@ export class QueueSource implements Source {
     const { createdAt } = await describeQueue(session, queue, this.#context.name);
     this.#recordIdPrefix = recordIdPrefix(`pgmq\0${queue}`, createdAt);
     if (enablesNotify) await enableNotify(session, queue);
+    // What a read notes (the message is taken until then) need not be on the disk before the message is worked on: where a
+    // server dies within half a second of it, the message is read again, as after any death of ours.
+    await session.commitSoon();
     await session.batch([`LISTEN "pgmq.q_${queue.toLowerCase().replaceAll('"', '""')}.INSERT"`]);
   }
 
