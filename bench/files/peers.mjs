@@ -52,7 +52,7 @@ export function peers({ only, without = [] } = {}) {
   });
 }
 
-function startTailrace({ work, input, output, isJson = false, more = "", sink }) {
+function startTailrace({ work, input, output, isJson = false, more = "", threads = 0, sink }) {
   const transforms = isJson
     ? `[transforms.parse]\ntype = "json"\ninputs = ["in"]\n[transforms.add]\ntype = "map"\ninputs = ["parse"]\nmodule = "${work}/add.mjs"\n`
     : "";
@@ -64,7 +64,7 @@ function startTailrace({ work, input, output, isJson = false, more = "", sink })
   const config = join(work, "tailrace.toml");
   writeFileSync(
     config,
-    `state_dir = "${work}/state"\n[api]\nenabled = false\n[sources.in]\ntype = "file"\ninclude = ["${input}"]\n${transforms}[sinks.out]\ninputs = ["${isJson ? "add" : "in"}"]\n${target}\n${more}\n`,
+    `state_dir = "${work}/state"\ntransform_threads = ${threads}\n[api]\nenabled = false\n[sources.in]\ntype = "file"\ninclude = ["${input}"]\n${transforms}[sinks.out]\ninputs = ["${isJson ? "add" : "in"}"]\n${target}\n${more}\n`,
   );
   return spawn(process.execPath, [join(ROOT, "bin/tailrace.js"), "run", "-c", config, "--log-level", "error"], {
     stdio: ["ignore", "ignore", "inherit"],

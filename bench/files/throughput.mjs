@@ -1,6 +1,7 @@
 // File to file: how fast, with how much CPU and memory, beside the peers that are installed, with `cp` as the floor.
 //
 //   node bench/files/throughput.mjs [--case raw|json] [--mib 1024] [--line-bytes 200] [--runs 5] [--only tailrace,rsyslog]
+//        [--threads 2]
 //
 // One data set, interleaved runs, medians; the first round warms the page cache and is not counted. Every output is
 // compared with the input byte by byte (raw), or line by line count (json: parse, add a field, write). Tailrace calls
@@ -22,6 +23,7 @@ const { values } = parseArgs({
     only: { type: "string" },
     "line-bytes": { type: "string", default: "200" },
     more: { type: "string", default: "" },
+    threads: { type: "string" },
   },
 });
 const isJson = values.case === "json";
@@ -79,6 +81,11 @@ const found = [...(isJson || (only && !only.includes("cp")) ? [] : [floor]), ...
   ...peer,
   results: [],
 }));
+const threads = Number(values.threads ?? 0);
+if (threads > 0) {
+  const { start } = found.find(({ name }) => name === "tailrace");
+  found.push({ name: `threads: ${threads}`, start: (job) => start({ ...job, threads }), results: [] });
+}
 console.log(
   `${values.case}: ${cpus().length} cores, Node ${process.version}, ${(inputBytes / 1048576).toFixed(0)} MiB, ${lines} lines, ${runs} interleaved runs`,
 );
