@@ -146,6 +146,26 @@ describe("a transform in threads", () => {
     expect(taken()).toEqual(["a", "b"]);
   });
 
+  it("gives what waited for its turn to whoever has taken over meanwhile", async () => {
+    const { threads, runner, input, give, turn, taken } = setUp();
+    const texts = ["a", "b", "c", "d", "e"];
+    for (const text of texts) await give(text);
+    const running = runner.run();
+    while (threads.jobs.length < 4) await turn();
+    for (let turns = 0; turns < 20; turns += 1) await turn();
+    // The fifth has left the input, and waits until one of the four is through.
+    expect(input.receiver.counters().messages).toBe(0);
+    const later = new FakeThreads();
+    runner.replace(later);
+    for (const job of threads.jobs) job.answer();
+    for (let turns = 0; turns < 20; turns += 1) await turn();
+    expect([threads.jobs.length, threads.isClosed, later.jobs.length]).toEqual([4, true, 1]);
+    later.jobs[0]!.answer();
+    input.sender.close();
+    await running;
+    expect(taken()).toEqual(texts);
+  });
+
   it("fails when a thread does, and says whose", async () => {
     const { threads, runner, give, turn } = setUp();
     await give("a");

@@ -3,7 +3,7 @@ import type { Batch } from "../record/batch.ts";
 import { PackedEvents } from "../record/packed-events.ts";
 import type { Transform } from "../stage/contract.ts";
 import type { Route } from "./route.ts";
-import { isThreaded, type Made } from "./threaded-transform.ts";
+import type { Made, ThreadedTransform } from "./threaded-transform.ts";
 import { TransformRunner } from "./transform-runner.ts";
 
 /**
@@ -64,19 +64,28 @@ export class ThreadedRunner extends TransformRunner {
 
   async #begin(part: Batch, route: Route): Promise<void> {
     const { abort, onFull } = this.options;
-    const { transform } = this;
-    if (!isThreaded(transform) || part.lines?.kind !== "whole") {
+    if (part.lines?.kind !== "whole") {
       while (this.#pending.length > 0) await this.#finishFirst();
       return this.apply(part, route);
     }
-    while (this.#pending.length >= transform.threads * BATCHES_PER_THREAD) await this.#finishFirst();
+    while (this.#pending.length >= this.#width) await this.#finishFirst();
     await this.made.room(part, abort, onFull);
     if (abort.aborted) return part.memory.release();
-    const made = transform.applyThere(part);
+    // Only now is it asked for: while this waited, a reload may have put another in its place, and closed the one before.
+    const made = this.#threads.applyThere(part);
     // It is awaited when its turn comes.
     made.catch(() => {});
     this.#pending.push({ part, route, made });
     this.isApplying = true;
+  }
+
+  get #width(): number {
+    return this.#threads.threads * BATCHES_PER_THREAD;
+  }
+
+  /** A transform is only ever replaced by one of its own type. */
+  get #threads(): ThreadedTransform {
+    return this.transform as ThreadedTransform;
   }
 
   async #finishFirst(): Promise<void> {

@@ -70,15 +70,18 @@ class TransformRun implements ThreadedTransform {
 
   async apply(records: readonly DataRecord[]): Promise<TransformResult> {
     let kept = records;
+    let asTheyCame: ReadonlyMap<number, DataRecord> | undefined;
     const rejected: Rejection[] = [];
     for (const { name, transform } of this.#stages) {
       const result = await transform.apply(kept);
       kept = result.kept;
-      for (const { record, reason } of result.rejected ?? [])
+      for (const { record, reason } of result.rejected ?? []) {
+        asTheyCame ??= new Map(records.map((each) => [each.index, each]));
         rejected.push({
-          record: records.find(({ index }) => index === record.index)!,
+          record: asTheyCame.get(record.index)!,
           reason: this.#stages.length === 1 ? reason : `${name}: ${reason}`,
         });
+      }
     }
     return { kept, rejected };
   }
