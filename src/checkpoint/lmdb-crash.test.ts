@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { lockDirectory } from "../runtime/directory-lock.ts";
 import type { Change } from "./checkpoint-store.ts";
 import { isStrayCommitRejection } from "./lmdb-environment.ts";
 import { openLmdbStore, openLmdbStoreForReading } from "./lmdb-store.ts";
@@ -60,9 +61,12 @@ for (let n = ((await store.load()).notes.find((row) => row.name === "a")?.value 
 }
 `;
 
-function writerProcess(stateDir: string) {
+const writerProcess = (stateDir: string) => storeProcess(WRITER, stateDir);
+
+/** A process that runs `program` on the store, and the numbers that it prints. */
+function storeProcess(program: string, stateDir: string, ...more: string[]) {
   const library = pathToFileURL(join(compiled, "checkpoint", "index.js")).href;
-  const child = spawn(process.execPath, ["--input-type=module", "-e", WRITER, library, stateDir], {
+  const child = spawn(process.execPath, ["--input-type=module", "-e", program, library, stateDir, ...more], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const acknowledged: number[] = [];
@@ -73,7 +77,7 @@ function writerProcess(stateDir: string) {
     text = lines.pop()!;
     acknowledged.push(...lines.map(Number));
   });
-  const ended = new Promise<void>((resolve) => child.on("close", () => resolve()));
+  const ended = new Promise<number | null>((resolve) => child.on("close", (code) => resolve(code)));
   return { process: child, acknowledged, ended };
 }
 
@@ -105,6 +109,43 @@ describe("openLmdbStoreForReading › beside a writer", () => {
       writer.process.kill("SIGKILL");
       await writer.ended;
     }
+  });
+
+  /** Opens the store again and again, while it is locked by a writer, and says what it sees. */
+  const OPENER = `
+import { writeSync } from "node:fs";
+const [library, stateDir, times] = process.argv.slice(1);
+const { openLmdbStoreForReading } = await import(library);
+for (let time = 0; time < Number(times); time += 1) {
+  const reader = await openLmdbStoreForReading(stateDir);
+  const notes = new Map((await reader.load()).notes.map((row) => [row.name, row.value]));
+  await reader.close();
+  const last = notes.get("a") ?? 0;
+  if ((notes.get("b") ?? 0) !== last) throw new Error("a is " + last + ", b is " + notes.get("b"));
+  for (let n = Math.max(1, last - 99); n <= last; n += 1)
+    if (notes.get("row " + (n % 100)) !== n) throw new Error("the commit of " + n + " is gone, the last is " + last);
+  writeSync(1, last + "\\n");
+}
+`;
+
+  it("takes no commit away, however often it is opened", async () => {
+    const stateDir = join(freshFolder(), "state");
+    await (await openLmdbStore(stateDir)).close();
+    const lock = await lockDirectory(stateDir);
+    const writer = writerProcess(stateDir);
+    try {
+      const openers = [1, 2].map(() => storeProcess(OPENER, stateDir, "250"));
+      for (const opener of openers) expect(await opener.ended).toBe(0);
+      const before = writer.acknowledged.at(-1)!;
+      await until(() => writer.acknowledged.at(-1)! > before + 10);
+    } finally {
+      writer.process.kill("SIGKILL");
+      await writer.ended;
+      lock.release();
+    }
+    const store = await openLmdbStore(stateDir);
+    expect(countOf(await store.load())).toBeGreaterThanOrEqual(writer.acknowledged.at(-1)!);
+    await store.close();
   });
 });
 

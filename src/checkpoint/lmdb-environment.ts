@@ -3,6 +3,7 @@ import { statSync } from "node:fs";
 import { getSystemErrorName } from "node:util";
 import type { RootDatabase } from "lmdb";
 import { toError } from "../errors.ts";
+import { OpeningGate } from "./opening-gate.ts";
 import { damaged, type StatePaths } from "./state-directory.ts";
 import { StoreRoom } from "./store-room.ts";
 
@@ -16,6 +17,7 @@ import { StoreRoom } from "./store-room.ts";
  * - `eventTurnBatching` off: it makes promises that nobody can hold, and their rejections are the strays below.
  * - An environment whose meta write failed takes no further transaction and never says so, the next commit would wait for
  *   ever: every failure closes it, and the next use opens it anew.
+ * - Opening it beside a process that commits undoes commits (opening-gate.ts).
  * - A failed open ends in SIGSEGV: whoever opens has looked before (store-files.ts, preflight.ts).
  *
  * ```
@@ -41,14 +43,20 @@ export class LmdbEnvironment {
   #db: Database | undefined;
   /** Undefined for a reader. */
   readonly #room: StoreRoom | undefined;
+  readonly #gate: OpeningGate;
   /** The `size` row as this object wrote it last. */
   #writtenSize: string | undefined;
 
-  private constructor(stateDir: string, paths: StatePaths, db: Database, room: StoreRoom | undefined) {
+  private constructor(
+    stateDir: string,
+    paths: StatePaths,
+    opened: { readonly db: Database; readonly room: StoreRoom | undefined; readonly gate: OpeningGate },
+  ) {
     this.#stateDir = stateDir;
     this.#paths = paths;
-    this.#db = db;
-    this.#room = room;
+    this.#db = opened.db;
+    this.#room = opened.room;
+    this.#gate = opened.gate;
   }
 
   /** @throws CheckpointError `TR_STATE_DAMAGED`, or the system's own error. */
@@ -57,11 +65,18 @@ export class LmdbEnvironment {
     paths: StatePaths,
     { isReadOnly }: { isReadOnly: boolean },
   ): Promise<LmdbEnvironment> {
-    const db = await openDatabase(stateDir, paths, isReadOnly);
+    const gate = new OpeningGate(paths.storeDir);
     try {
-      return new LmdbEnvironment(stateDir, paths, db, isReadOnly ? undefined : await StoreRoom.open(paths.data));
+      const db = await gate.alone(() => openDatabase(stateDir, paths, isReadOnly));
+      try {
+        const room = isReadOnly ? undefined : await StoreRoom.open(paths.data);
+        return new LmdbEnvironment(stateDir, paths, { db, room, gate });
+      } catch (error) {
+        await gate.alone(() => db.close());
+        throw error;
+      }
     } catch (error) {
-      await db.close();
+      gate.close();
       throw error;
     }
   }
@@ -126,19 +141,21 @@ export class LmdbEnvironment {
     await this.#room?.ensure(writes.map(({ value }) => value?.length ?? 0));
     const size = String(this.#room?.size);
     if (this.#writtenSize !== size) writes.push(encodeRow(SIZE_KEY, size));
-    try {
-      await db.batch(() => {
-        for (const { key, value } of writes) {
-          if (value === undefined) db.remove(key);
-          else db.put(key, value);
-        }
-      });
-    } catch (error) {
-      const cause = await causeOf(error);
-      this.#db = undefined;
-      await db.close();
-      throw cause;
-    }
+    await this.#gate.alone(async () => {
+      try {
+        await db.batch(() => {
+          for (const { key, value } of writes) {
+            if (value === undefined) db.remove(key);
+            else db.put(key, value);
+          }
+        });
+      } catch (error) {
+        const cause = await causeOf(error);
+        this.#db = undefined;
+        await db.close();
+        throw cause;
+      }
+    });
     this.#writtenSize = size;
   }
 
@@ -146,8 +163,12 @@ export class LmdbEnvironment {
   async close(): Promise<boolean> {
     const db = this.#db;
     this.#db = undefined;
-    await db?.close();
-    await this.#room?.close();
+    try {
+      if (db !== undefined) await this.#gate.alone(() => db.close());
+    } finally {
+      this.#gate.close();
+      await this.#room?.close();
+    }
     return db !== undefined;
   }
 
@@ -163,7 +184,7 @@ export class LmdbEnvironment {
       // After a failed meta write LMDB has put the old meta page back into the page cache only. It must be on disk
       // before anything reuses the pages that the new one, which may have reached the disk, refers to.
       await this.#room?.datasync();
-      this.#db = await openDatabase(this.#stateDir, this.#paths, this.#room === undefined);
+      this.#db = await this.#gate.alone(() => openDatabase(this.#stateDir, this.#paths, this.#room === undefined));
     }
     // lmdb keeps a snapshot for the rest of the event loop's turn; whoever asks wants the newest.
     this.#db.resetReadTxn();

@@ -28,6 +28,7 @@ import { RowProblem, readRow, rowsOf, stateOf } from "./store-rows.ts";
  * | preflight.ts        | whether it is damaged                                          |
  * | store-pages.ts      | the format of LMDB's pages                                     |
  * | store-room.ts       | that the next transaction will not meet a full disk            |
+ * | opening-gate.ts     | that nobody opens it while somebody commits                    |
  * | lmdb-environment.ts | lmdb, its traps, and the layout of keys                        |
  * | store-rows.ts       | rows as text                                                   |
  * | schema.ts           | their version                                                  |

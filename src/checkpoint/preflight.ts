@@ -3,6 +3,7 @@ import { readFile, stat } from "node:fs/promises";
 
 import { createRequire } from "node:module";
 import { toError } from "../errors.ts";
+import { OpeningGate } from "./opening-gate.ts";
 import { damaged, replaceFile, type StatePaths, unusable } from "./state-directory.ts";
 import { inspectMetas, inspectPages, type PageReport } from "./store-pages.ts";
 
@@ -83,6 +84,15 @@ const SCAN_TIMEOUT_MS = 120_000;
 
 /** Opens and reads the store in a process of its own; says what became of that process if it did not survive. */
 export async function scanInChild(storeDir: string): Promise<string | undefined> {
+  const gate = new OpeningGate(storeDir);
+  try {
+    return await gate.alone(() => scan(storeDir));
+  } finally {
+    gate.close();
+  }
+}
+
+function scan(storeDir: string): Promise<string | undefined> {
   const lmdb = createRequire(import.meta.url).resolve("lmdb");
   const { NODE_OPTIONS: _, NODE_V8_COVERAGE: __, ...env } = process.env;
   return new Promise((resolve) => {
