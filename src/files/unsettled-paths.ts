@@ -1,6 +1,7 @@
 import { type BytePath, pathToText } from "../runtime/byte-path.ts";
 import type { Agenda } from "./agenda.ts";
 import type { DiscoveryOptions } from "./discovery-options.ts";
+import type { PathUse } from "./file-registry.ts";
 import { type Group, lookAt } from "./sighting.ts";
 
 /** Paths of which nothing can be said yet: unreadable ones, archives that are still written, copies still made. */
@@ -82,9 +83,13 @@ export class UnsettledPaths {
 
   /** What could not be told before, and whether it can be now. */
   reconsider(): void {
-    for (const [path, use] of [...this.#options.fileRegistry.paths]) {
-      const isOpen = use.kind === "copy" ? !use.isProven : use.kind === "waiting" || use.kind === "unreadable";
-      if (!isOpen) continue;
+    // All paths pass here once a second, and there are none to reconsider on most: nothing is made for each of them.
+    const open: [BytePath, PathUse][] = [];
+    this.#options.fileRegistry.paths.forEach((use, path) => {
+      if (use.kind === "copy" ? !use.isProven : use.kind === "waiting" || use.kind === "unreadable")
+        open.push([path, use]);
+    });
+    for (const [path, use] of open) {
       const sighting = lookAt(this.#options.fileSystem, path);
       if (sighting.error !== undefined) continue;
       if (use.kind === "unreadable") this.readable(path);

@@ -218,15 +218,16 @@ export class Watcher {
   }
 
   #compare(folder: Folder, entries: readonly DirectoryEntry[], identity: string): void {
-    const present = new Set<BytePath>();
     const above = new Set([...folder.above, identity]);
     for (const entry of entries) {
       const path = joinPath(folder.path, entry.name);
-      present.add(path);
       if (folder.kinds.get(path) === entry.kind) continue;
       folder.kinds.set(path, entry.kind);
       this.#enter(folder, entry, path, above);
     }
+    // A listing has no name twice: as many as are known now, and none of those is gone.
+    if (entries.length === folder.kinds.size) return;
+    const present = new Set(entries.map(({ name }) => joinPath(folder.path, name)));
     for (const path of [...folder.kinds.keys()]) {
       if (present.has(path)) continue;
       folder.kinds.delete(path);

@@ -37,6 +37,7 @@ import type {
 } from "./file-system.ts";
 import { FileSystemIds } from "./file-system-ids.ts";
 import { renameNoReplace } from "./rename-no-replace.ts";
+import { ASK_NODE, statx } from "./statx.ts";
 
 /**
  * The machine's own files. Descriptors are plain numbers and not `fs.promises.FileHandle`, which closes itself when the
@@ -55,6 +56,8 @@ export const nodeFileSystem: FileSystem = {
     return statOf(await promised<BigIntStats>((done) => lstat(pathToBytes(path), { bigint: true }, done)));
   },
   statSync(path) {
+    const stat = statx(path);
+    if (stat !== ASK_NODE) return stat;
     try {
       const stats = statSync(pathToBytes(path), { bigint: true, throwIfNoEntry: false });
       return stats === undefined ? undefined : statOf(stats);
