@@ -1,31 +1,46 @@
 import { getEventListeners } from "node:events";
 import { describe, expect, it } from "vitest";
-import { Checkpoint, GroupCommit, MemoryCheckpointStore } from "../checkpoint/index.ts";
+import { type Change, Checkpoint, GroupCommit, MemoryCheckpointStore } from "../checkpoint/index.ts";
 import { fileOrigin } from "../record/origin.ts";
 import { ManualClock } from "../testing/manual-clock.ts";
 import { Lane } from "./lane.ts";
 import { PipelineSourcePositions } from "./source-positions.ts";
 
-async function bench() {
-  const store = new MemoryCheckpointStore();
+async function bench(sinks = ["out"], store = new MemoryCheckpointStore()) {
   const checkpoint = await Checkpoint.load(store);
   const positions = new PipelineSourcePositions("in", checkpoint, new GroupCommit(store, { clock: new ManualClock() }));
-  const lane = new Lane({
-    source: "in",
-    sink: "out",
-    way: "",
-    id: "out",
-    checkpoint,
-    keepsRecent: false,
-    onDirty: positions.onSettled,
-  });
-  positions.feeds([lane]);
-  return { positions, lane };
+  const lanes = sinks.map(
+    (sink) =>
+      new Lane({ source: "in", sink, way: "", id: sink, checkpoint, keepsRecent: false, onDirty: positions.onSettled }),
+  );
+  positions.feeds(lanes);
+  return { positions, lane: lanes[0]! };
 }
 
 const origin = fileOrigin("in", "file", 0, "/file");
 
 describe("PipelineSourcePositions", () => {
+  it.each([
+    [["ahead", "behind"], 10],
+    [["behind", "ahead"], 10],
+    [["ahead", "new"], 0],
+    [["ahead"], 30],
+  ])("starts where the last of its sinks is: %j", async (sinks, start) => {
+    const store = new MemoryCheckpointStore();
+    const position = (sink: string, prefix: number): Change => ({
+      table: "position",
+      sink,
+      source: "in",
+      file: "file",
+      value: { prefix, ranges: [] },
+    });
+    await store.commit([position("ahead", 30), position("behind", 10)]);
+    const { positions } = await bench(sinks, store);
+    expect(positions.startOf("file")).toBe(start);
+    expect(positions.isCommitted("file", { start: 5, end: 8 })).toBe(start >= 8);
+    expect(positions.isCommitted("file", { start: 10, end: 20 })).toBe(start >= 20);
+  });
+
   it("pauses a file whose set is full of ranges, until its first gap closes", async () => {
     const { positions, lane } = await bench();
     for (let range = 1; range <= 256; range += 1) {

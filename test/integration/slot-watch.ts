@@ -101,6 +101,8 @@ export class Load implements AsyncDisposable {
   static start(code: string): Load {
     const script = `
       const { writeSync } = require("node:fs");
+      // Said once before: what is compiled at the first time would be used behind the account that it is part of.
+      writeSync(1, JSON.stringify({ usage: process.resourceUsage() }).replace(/./g, " "));
       const report = (more = {}) => {
         const usage = process.resourceUsage();
         writeSync(1, JSON.stringify({ usage, ...more }) + "\\n");

@@ -13,7 +13,7 @@ import { Load, noSlots, SlotWatch } from "./slot-watch.ts";
 
 /** Within 1 % of what the kernel itself says, and a little for what the two were asked at different moments. */
 function expectWithinOnePercent(seen: number, truth: number, little: number): void {
-  expect({ seen, isNear: Math.abs(seen - truth) <= truth / 100 + little, truth }).toMatchObject({ isNear: true });
+  expect(Math.abs(seen - truth), `seen ${seen}, truth ${truth}`).toBeLessThanOrEqual(truth / 100 + little);
 }
 
 describe.skipIf(noSlots !== undefined)("time slots of this kernel", () => {
