@@ -1,11 +1,12 @@
 import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { lockDirectory } from "../runtime/directory-lock.ts";
+import { tryLockDescriptor } from "../runtime/file-lock.ts";
 import type { Change } from "./checkpoint-store.ts";
 import { isStrayCommitRejection } from "./lmdb-environment.ts";
 import { openLmdbStore, openLmdbStoreForReading } from "./lmdb-store.ts";
@@ -145,6 +146,74 @@ for (let time = 0; time < Number(times); time += 1) {
     }
     const store = await openLmdbStore(stateDir);
     expect(countOf(await store.load())).toBeGreaterThanOrEqual(writer.acknowledged.at(-1)!);
+    await store.close();
+  });
+});
+
+describe("OpeningGate", () => {
+  it("stays closed while a scan goes on whose parent was killed", async () => {
+    const stateDir = join(freshFolder(), "state");
+    await (await openLmdbStore(stateDir)).close();
+    const storeDir = join(stateDir, "checkpoints");
+    const library = pathToFileURL(join(compiled, "checkpoint", "preflight.js")).href;
+    const script = `const { scanInChild } = await import(${JSON.stringify(library)}); await scanInChild(${JSON.stringify(storeDir)});`;
+    const parent = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: "ignore" });
+    const ended = new Promise((resolve) => parent.on("close", resolve));
+    let scan = 0;
+    await until(() => {
+      scan = Number(readFileSync(`/proc/${parent.pid}/task/${parent.pid}/children`, "latin1").trim());
+      return scan > 0;
+    });
+    const descriptor = openSync(storeDir, "r");
+    try {
+      process.kill(scan, "SIGSTOP");
+      parent.kill("SIGKILL");
+      await ended;
+      expect(await tryLockDescriptor(descriptor)).toBe(false);
+      process.kill(scan, "SIGCONT");
+      await expect.poll(() => tryLockDescriptor(descriptor)).toBe(true);
+    } finally {
+      closeSync(descriptor);
+    }
+  });
+});
+
+describe("openLmdbStore › beside a reader that was killed", () => {
+  const READER = `
+const { open } = require(process.argv[1]);
+const db = open({ path: process.argv[2], readOnly: true, noSubdir: false, encoding: "binary", keyEncoding: "binary" });
+const transaction = db.useReadTransaction();
+db.get(Buffer.from("schema"), { transaction });
+process.stdout.write("reading");
+setInterval(() => {}, 1000);
+`;
+
+  it("uses again what is freed, so that the store does not grow for ever", async () => {
+    const stateDir = join(freshFolder(), "state");
+    const store = await openLmdbStore(stateDir);
+    const rows = (round: number) => [1, 2, 3].map((n) => note(`row ${n}`, `${round} ${"x".repeat(9000)}`));
+    const size = () => statSync(join(stateDir, "checkpoints", "data.mdb")).size;
+    let round = 0;
+    const commit = async (times: number) => {
+      for (let end = round + times; round < end; round += 1) await store.commit(rows(round));
+    };
+    await commit(20);
+    const lmdb = createRequire(import.meta.url).resolve("lmdb");
+    const reader = spawn(process.execPath, ["-e", READER, lmdb, join(stateDir, "checkpoints")], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const ended = new Promise((resolve) => reader.on("close", resolve));
+    await new Promise((resolve) => reader.stdout.once("data", resolve));
+    const before = size();
+    await commit(40);
+    // What it may still read is kept for it.
+    expect(size()).toBeGreaterThan(before + 40 * 27_000);
+    reader.kill("SIGKILL");
+    await ended;
+    await commit(150);
+    const after = size();
+    await commit(300);
+    expect(size()).toBe(after);
     await store.close();
   });
 });

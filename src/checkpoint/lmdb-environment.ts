@@ -44,6 +44,7 @@ export class LmdbEnvironment {
   /** Undefined for a reader. */
   readonly #room: StoreRoom | undefined;
   readonly #gate: OpeningGate;
+  #writes = 0;
   /** The `size` row as this object wrote it last. */
   #writtenSize: string | undefined;
 
@@ -141,7 +142,10 @@ export class LmdbEnvironment {
     await this.#room?.ensure(writes.map(({ value }) => value?.length ?? 0));
     const size = String(this.#room?.size);
     if (this.#writtenSize !== size) writes.push(encodeRow(SIZE_KEY, size));
-    await this.#gate.alone(async () => {
+    const write = async () => {
+      // A reader that was killed would keep all that is freed from now on.
+      this.#writes += 1;
+      if (this.#writes % WRITES_BETWEEN_CHECKS === 0) db.readerCheck();
       try {
         await db.batch(() => {
           for (const { key, value } of writes) {
@@ -155,7 +159,9 @@ export class LmdbEnvironment {
         await db.close();
         throw cause;
       }
-    });
+    };
+    // Whoever is stopped while it opens the store makes this fail, which is told, rather than wait without a word.
+    await this.#gate.alone(write, { timeoutMs: WRITE_TIMEOUT_MS });
     this.#writtenSize = size;
   }
 
@@ -210,6 +216,11 @@ export function isCommitComplaint(printed: unknown): boolean {
 }
 
 const SIZE_KEY = "size";
+
+/** Each check is a look at a table of 126 readers. */
+const WRITES_BETWEEN_CHECKS = 100;
+
+const WRITE_TIMEOUT_MS = 10_000;
 
 /** LMDB takes 1978 bytes. */
 const MAX_KEY_BYTES = 1024;

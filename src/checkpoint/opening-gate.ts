@@ -21,18 +21,22 @@ export class OpeningGate {
   }
 
   /**
-   * Runs `run` while nobody else does the like, in any process. Not for use within itself.
-   * @throws Error after `TIMEOUT_MS` of waiting; `run` was not called.
+   * Runs `run` while nobody else does the like, in any process. Not for use within itself. `run` gets the descriptor that
+   * holds the lock: a child process that inherits it goes on holding it, should this one die.
+   * @throws Error after `timeoutMs` of waiting; `run` was not called.
    */
-  async alone<Result>(run: () => Promise<Result> | Result): Promise<Result> {
-    const end = systemClock.monotonic() + TIMEOUT_MS;
+  async alone<Result>(
+    run: (descriptor: number) => Promise<Result> | Result,
+    { timeoutMs = OPENING_TIMEOUT_MS }: { readonly timeoutMs?: number } = {},
+  ): Promise<Result> {
+    const end = systemClock.monotonic() + timeoutMs;
     while (!(await tryLockDescriptor(this.#folder))) {
       if (systemClock.monotonic() > end)
-        throw new Error(`another process has been opening the store for ${TIMEOUT_MS / 1000} s, and is not done`);
+        throw new Error(`another process has been opening the store for ${timeoutMs / 1000} s, and is not done`);
       await systemClock.sleep(TRY_AGAIN_MS);
     }
     try {
-      return await run();
+      return await run(this.#folder);
     } finally {
       await unlockDescriptor(this.#folder);
     }
@@ -50,4 +54,4 @@ export class OpeningGate {
 const TRY_AGAIN_MS = 1;
 
 /** More than the longest scan of a store takes (preflight.ts), which is an opening too. */
-const TIMEOUT_MS = 150_000;
+const OPENING_TIMEOUT_MS = 150_000;

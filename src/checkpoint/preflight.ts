@@ -86,30 +86,31 @@ const SCAN_TIMEOUT_MS = 120_000;
 export async function scanInChild(storeDir: string): Promise<string | undefined> {
   const gate = new OpeningGate(storeDir);
   try {
-    return await gate.alone(() => scan(storeDir));
+    return await gate.alone((descriptor) => scan(storeDir, descriptor));
   } finally {
     gate.close();
   }
 }
 
-function scan(storeDir: string): Promise<string | undefined> {
+/** `lock` is handed down: killed, this process leaves a child that opens the store, and that must not be unseen. */
+function scan(storeDir: string, lock: number): Promise<string | undefined> {
   const lmdb = createRequire(import.meta.url).resolve("lmdb");
   const { NODE_OPTIONS: _, NODE_V8_COVERAGE: __, ...env } = process.env;
   return new Promise((resolve) => {
     const child = spawn(process.execPath, ["-e", SCAN, lmdb, storeDir], {
       // A process group of its own: Ctrl-C during the scan must not look like damage.
       detached: true,
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: ["ignore", "pipe", "pipe", lock],
       env,
       timeout: SCAN_TIMEOUT_MS,
       killSignal: "SIGKILL",
     });
     let output = "";
     let complaint = "";
-    child.stdout.on("data", (chunk) => {
+    child.stdout!.on("data", (chunk) => {
       output += chunk;
     });
-    child.stderr.on("data", (chunk) => {
+    child.stderr!.on("data", (chunk) => {
       if (complaint.length < 4096) complaint += chunk;
     });
     child.on("error", (error) => resolve(`the scanning process could not be started: ${toError(error).message}`));
