@@ -324,6 +324,39 @@ describe("SlotMerger", () => {
     );
   });
 
+  it("tells the wait that ended with a switch that nobody told of, by what was used up since", () => {
+    const merging = merger(1);
+    const told: Told = new Map();
+    const switched = (timeNs: number, task: number, runtimeNs: number, nextTask: number, flags?: "isRunnable") =>
+      merging.take(
+        records.switched({
+          cpu: 0,
+          timeNs: BASE + BigInt(timeNs),
+          // 0: it is not the task that came last.
+          sinceNs: 0n,
+          slotEndNs: BASE + BigInt(timeNs),
+          task,
+          process: task,
+          totals: { ...NO_TOTALS, runtimeNs },
+          flags,
+          nextTask,
+          nextProcess: nextTask,
+          nextTotals: { ...NO_TOTALS, runtimeNs: nextTask === 5 ? runtimeNs : 0 },
+        }),
+        0,
+      );
+    switched(10, 0, 0, 5);
+    // It is preempted by one whose leaving is never told; the next record is of its own leaving, 40 later.
+    switched(60, 5, 50, 70, "isRunnable");
+    switched(190, 5, 90, 0);
+    closing(merging, told, 200);
+    expect(Object.fromEntries([...told].filter(([key]) => key.startsWith("5/")))).toMatchObject({
+      "5/0/runqueueWaitNs": 40,
+      "5/1/runqueueWaitNs": 50,
+      "5/1/cpuNs": 40,
+    });
+  });
+
   it("counts nothing of another task that has a number that it knew", () => {
     const merging = merger(1);
     const told: Told = new Map();

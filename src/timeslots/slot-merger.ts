@@ -239,10 +239,10 @@ export class SlotMerger {
 
   #takeSwitch(words: Uint32Array, word: number, processor: number, timeNs: number): void {
     const state = this.#processors[processor]!;
-    const task = this.#adopt(state, words, word, timeNs);
+    const runtimeNs = wideOf(words, word + RUN.runtimeNs / 4);
+    const task = this.#adopt(state, words, word, timeNs, runtimeNs);
     if (task !== undefined) {
       this.#count(words, word, state, task, timeNs);
-      const runtimeNs = wideOf(words, word + RUN.runtimeNs / 4);
       const inSlotNs = this.#slotOf(words, word);
       this.#sawTotals(task, words, word + RUN.faults / 4, runtimeNs, timeNs, inSlotNs);
       const stretchNs = Math.max(timeNs - state.creditedToNs, 0);
@@ -260,7 +260,7 @@ export class SlotMerger {
 
   #takeSums(words: Uint32Array, word: number, processor: number, timeNs: number): void {
     const state = this.#processors[processor]!;
-    const task = this.#adopt(state, words, word, timeNs);
+    const task = this.#adopt(state, words, word, timeNs, Number.NaN);
     if (task === undefined) return;
     this.#count(words, word, state, task, timeNs);
     // Its runtime is up to a tick old while it runs: nothing is reckoned from it.
@@ -270,9 +270,9 @@ export class SlotMerger {
 
   /**
    * Makes `state` be of the task that the record says was running, and returns it; undefined: none. Where that is news, it
-   * is not known since when.
+   * is not known since when, but by what it has used up (`runtimeNs`, NaN: not known exactly) how long: so its wait is told.
    */
-  #adopt(state: Processor, words: Uint32Array, word: number, timeNs: number): Task | undefined {
+  #adopt(state: Processor, words: Uint32Array, word: number, timeNs: number, runtimeNs: number): Task | undefined {
     const taskId = words[word + RUN.task / 4]!;
     if (state.isKnown && state.taskId === taskId) return state.task;
     this.#forget(state);
@@ -282,7 +282,7 @@ export class SlotMerger {
     state.isKnown = true;
     state.taskId = taskId;
     state.task = taskId === 0 ? undefined : this.#known(taskId, words[word + RUN.process / 4]!);
-    if (state.task !== undefined) this.#endWait(state.task);
+    if (state.task !== undefined) this.#tellWait(state.task, timeNs - (runtimeNs - state.task.runtimeNs));
     state.creditedToNs = Math.max(sinceNs, this.closedToNs);
     state.claimedToNs = state.creditedToNs;
     return state.task;
@@ -300,8 +300,7 @@ export class SlotMerger {
     let task: Task | undefined;
     if (taskId !== 0) {
       task = this.#known(taskId, words[word + RUN.nextProcess / 4]!);
-      const sinceNs = this.#endWait(task);
-      if (sinceNs < timeNs) this.#spread(task.process, SUM.runqueueWaitNs, sinceNs, timeNs, timeNs - sinceNs);
+      this.#tellWait(task, timeNs);
       const runtimeNs = wideOf(words, word + RUN.nextRuntimeNs / 4);
       this.#sawTotals(task, words, word + RUN.nextFaults / 4, runtimeNs, timeNs, timeNs);
       if (task.runtimeNs !== runtimeNs) {
@@ -392,13 +391,13 @@ export class SlotMerger {
     this.#waiting.add(task);
   }
 
-  /** Since when it waited; NaN: it did not. */
-  #endWait(task: Task): number {
+  /** What it waits for has come at `endNs` (NaN: nobody knows when). */
+  #tellWait(task: Task, endNs: number): void {
     const sinceNs = task.waitsSinceNs;
-    if (Number.isNaN(sinceNs)) return sinceNs;
+    if (Number.isNaN(sinceNs)) return;
     task.waitsSinceNs = Number.NaN;
     this.#waiting.delete(task);
-    return sinceNs;
+    if (sinceNs < endNs) this.#spread(task.process, SUM.runqueueWaitNs, sinceNs, endNs, endNs - sinceNs);
   }
 
   /** The sums of a record: all of them belong to one slot, but for those of the hardware, which nobody looked at meanwhile. */
