@@ -6,6 +6,10 @@ import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import { ConfigError, errnoOf, TailraceError, toError } from "../errors.ts";
 
+/** A connection that is kept for the next question may be closed by the agent just before that is asked. */
+const ALONE = { agent: false } as const;
+const ANSWER_TIMEOUT_MS = 30_000;
+
 /** Asks a running agent over its control socket. */
 export class ControlClient {
   readonly #socketPath: string;
@@ -38,7 +42,7 @@ export class ControlClient {
    * @throws ConfigError (`TR_USAGE`) if the agent knows no such thing; TailraceError (`TR_STATE_UNUSABLE`) if it was killed
    */
   async *lines(path: string, { signal }: { signal: AbortSignal }): AsyncGenerator<string, undefined, undefined> {
-    const asked = request({ socketPath: this.#socketPath, path });
+    const asked = request({ ...ALONE, socketPath: this.#socketPath, path });
     signal.addEventListener("abort", () => asked.destroy(), { once: true });
     asked.end();
     try {
@@ -59,10 +63,11 @@ export class ControlClient {
     return new Promise((resolve, reject) => {
       const headers =
         body === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(body) };
-      const asked = request({ socketPath: this.#socketPath, method, path, headers, timeout: 30_000 }, (answer) => {
+      const options = { ...ALONE, socketPath: this.#socketPath, method, path, headers, timeout: ANSWER_TIMEOUT_MS };
+      const asked = request(options, (answer) => {
         const parts: Buffer[] = [];
         answer.on("data", (part: Buffer) => parts.push(part));
-        answer.on("error", reject);
+        answer.on("error", (error) => reject(lost(error)));
         answer.on("end", () => {
           try {
             const value: unknown = JSON.parse(Buffer.concat(parts).toString("utf8"));
@@ -74,11 +79,23 @@ export class ControlClient {
           }
         });
       });
-      asked.on("timeout", () => asked.destroy(new Error("the running agent does not answer")));
-      asked.on("error", reject);
+      const silent = `the running agent has not answered for ${ANSWER_TIMEOUT_MS / 1000} s`;
+      asked.on("timeout", () => asked.destroy(new TailraceError("TR_STATE_UNUSABLE", silent)));
+      asked.on("error", (error) => reject(lost(error)));
       asked.end(body);
     });
   }
+}
+
+/** Whether it did what it was asked nobody knows. */
+function lost(error: Error): TailraceError {
+  if (error instanceof TailraceError) return error;
+  const why = errnoOf(error) ?? error.message;
+  return new TailraceError(
+    "TR_STATE_UNUSABLE",
+    `the agent went away before it had answered (${why}); look whether it runs, and ask again`,
+    { cause: error },
+  );
 }
 
 async function refusal(answer: IncomingMessage): Promise<Error> {

@@ -30,7 +30,7 @@ async function bench() {
   };
   const clock = new ManualClock();
   const replay = new DeadLetterReplay(store, pipeline as unknown as Pipeline, clock, silentLogger);
-  return { store, letters, waiting, sent, clock, replay };
+  return { store, letters, waiting, sent, clock, replay, pipeline };
 }
 
 describe("DeadLetterReplay", () => {
@@ -66,5 +66,68 @@ describe("DeadLetterReplay", () => {
     await turns();
     expect(waiting).toEqual([]);
     replay.stop();
+  });
+
+  it("sends a letter once that is ordered again while it is under way", async () => {
+    const { store, letters, waiting, sent, clock, replay } = await bench();
+    const ids = letters.map(({ id }) => id);
+    await replay.order(ids.slice(0, 2));
+    for (let round = 0; round < 2; round += 1) {
+      await turns();
+      waiting.shift()!.take();
+    }
+    expect(await replay.order(ids.slice(0, 2))).toBe(2);
+    await clock.advance(1000);
+    await turns();
+    expect(sent).toHaveLength(2);
+    for (const batch of sent) batch.origin.onSettled?.(batch.ranges);
+    await replay.close();
+    expect(store.count).toBe(2);
+  });
+
+  it("sends a letter once also where it cannot be removed at first", async () => {
+    const { store, letters, waiting, sent, clock, replay } = await bench();
+    const finishReplay = store.finishReplay.bind(store);
+    store.finishReplay = () => Promise.reject(new Error("ENOSPC"));
+    await replay.order([letters[0]!.id]);
+    await turns();
+    waiting.shift()!.take();
+    sent[0]!.origin.onSettled?.(sent[0]!.ranges);
+    for (let look = 0; look < 3; look += 1) {
+      await turns();
+      await clock.advance(1000);
+    }
+    expect([sent.length, store.count]).toEqual([1, 4]);
+    store.finishReplay = finishReplay;
+    await clock.advance(1000);
+    await turns();
+    expect([sent.length, store.count]).toEqual([1, 3]);
+    replay.stop();
+  });
+
+  it("tries a letter again that the pipeline did not take", async () => {
+    const { letters, sent, clock, replay, pipeline } = await bench();
+    const { resend } = pipeline;
+    pipeline.resend = () => Promise.reject(new Error("its input is full, and it may not wait"));
+    await replay.order([letters[0]!.id]);
+    await turns();
+    pipeline.resend = resend;
+    await clock.advance(1000);
+    await turns();
+    expect(sent).toHaveLength(1);
+    replay.stop();
+  });
+
+  it("removes a letter only with the last of the events that it was split into", async () => {
+    const { store, letters, waiting, sent, replay } = await bench();
+    await replay.order([letters[0]!.id]);
+    await turns();
+    waiting.shift()!.take();
+    sent[0]!.origin.onSettled?.([]);
+    await turns();
+    expect(store.count).toBe(4);
+    sent[0]!.origin.onSettled?.(sent[0]!.ranges);
+    await replay.close();
+    expect(store.count).toBe(3);
   });
 });

@@ -1,11 +1,14 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
+import type { ControlClient } from "../agent/control-client.ts";
 import type { DeadLetter, DeadLetterReader, DeadLetterStore } from "../dead-letters/index.ts";
 import { action } from "./action.ts";
 import { type ConfigOptions, withConfigOptions } from "./config-options.ts";
 import type { CliIo } from "./io.ts";
+import { Output } from "./output.ts";
 import { type CommandState, stateFromOptions } from "./state.ts";
-import { table } from "./table.ts";
+import { columns, table } from "./table.ts";
 
 type Options = ConfigOptions & { readonly json?: boolean; readonly component?: string; readonly all?: boolean };
 
@@ -51,14 +54,49 @@ Examples:
 }
 
 async function list(options: Options, io: CliIo): Promise<number> {
-  const letters = await reading(options, io, (reader) => lettersOf(reader, options));
-  if (options.json) io.stdout.write(`${JSON.stringify(letters.map(shown), null, 2)}\n`);
-  else if (letters.length === 0) io.stderr.write("no dead letters\n");
-  else {
-    const rows = letters.map(({ id, component, attempts, time, reason }) => [id, component, attempts, time, reason]);
-    io.stdout.write(table(["id", "component", "attempts", "time", "reason"], rows));
-  }
+  const output = new Output(io.stdout);
+  const count = await reading(options, io, (reader) => {
+    const letters = reader.list(filterOf(options));
+    return options.json ? printJson(letters, output) : printTable(letters, output);
+  });
+  if (count === 0 && !options.json) io.stderr.write("no dead letters\n");
   return 0;
+}
+
+/** As `JSON.stringify(letters, null, 2)` would have it, letter by letter: all of them may be more than fits in memory. */
+async function printJson(letters: AsyncIterable<DeadLetter>, output: Output): Promise<number> {
+  let count = 0;
+  for await (const letter of letters) {
+    const json = JSON.stringify(shown(letter), null, 2).replaceAll("\n", "\n  ");
+    await output.write(`${count === 0 ? "[" : ","}\n  ${json}`);
+    count += 1;
+    if (!output.hasReader) break;
+  }
+  await output.write(count === 0 ? "[]\n" : "\n]\n");
+  return count;
+}
+
+const HEADING = ["id", "component", "attempts", "time", "reason"];
+
+/** The columns are as wide as the first rows want them: the rest is printed as it is read. */
+const MEASURED_ROWS = 200;
+
+async function printTable(letters: AsyncIterable<DeadLetter>, output: Output): Promise<number> {
+  let count = 0;
+  const first: (string | number)[][] = [];
+  let line: ((row: readonly (string | number)[]) => string) | undefined;
+  for await (const { id, component, attempts, time, reason } of letters) {
+    const row = [id, component, attempts, time, reason];
+    count += 1;
+    if (line !== undefined) await output.write(line(row));
+    else if (first.push(row) === MEASURED_ROWS) {
+      line = columns(HEADING, first);
+      await output.write(table(HEADING, first));
+    }
+    if (!output.hasReader) break;
+  }
+  if (line === undefined && count > 0) await output.write(table(HEADING, first));
+  return count;
 }
 
 async function show(id: string, options: Options, io: CliIo): Promise<number> {
@@ -77,32 +115,63 @@ async function change(what: "replay" | "purge", ids: readonly string[], options:
     return 2;
   }
   const state = await stateFromOptions(options, io);
-  const chosen =
-    ids.length > 0 ? ids : (await readingFrom(state, (reader) => lettersOf(reader, options))).map(({ id }) => id);
-  const changed =
-    state.agent === undefined
-      ? await writing(state, (store) => (what === "replay" ? store.markForReplay(chosen) : store.remove(chosen)))
-      : await askAgent(state.agent, what, chosen);
-  const when = state.agent === undefined ? "sent again when the agent next runs" : "sent again";
-  io.stderr.write(`${changed} of ${chosen.length} dead letters ${what === "replay" ? when : "deleted"}\n`);
-  return changed === chosen.length ? 0 : 1;
+  const { agent } = state;
+  if (agent === undefined && !existsSync(lettersIn(state))) {
+    io.stderr.write(`there are no dead letters in ${state.stateDir}\n`);
+    return ids.length === 0 ? 0 : 1;
+  }
+  let chosen = 0;
+  let changed = 0;
+  const changePages = async (reader: DeadLetterReader, changePage: (page: readonly string[]) => Promise<number>) => {
+    for await (const page of pagesOf(ids.length > 0 ? [...new Set(ids)] : idsIn(reader, options))) {
+      changed += await changePage(page);
+      chosen += page.length;
+    }
+  };
+  const tell = () => {
+    const done = what === "purge" ? "deleted" : `sent again${agent === undefined ? " when the agent next runs" : ""}`;
+    io.stderr.write(`${changed} of ${chosen} dead letters ${done}\n`);
+  };
+  try {
+    if (agent !== undefined) await readingFrom(state, (reader) => changePages(reader, askingAgent(agent, what)));
+    else
+      await writing(state, (store) =>
+        changePages(store, (page) => (what === "replay" ? store.markForReplay(page) : store.remove(page))),
+      );
+  } catch (error) {
+    if (chosen > 0) tell();
+    throw error;
+  }
+  tell();
+  // Of all there are, some may have gone meanwhile; somebody who names one wants to know.
+  return ids.length === 0 || changed === chosen ? 0 : 1;
 }
 
-async function askAgent(
-  agent: NonNullable<CommandState["agent"]>,
-  what: "replay" | "purge",
-  ids: readonly string[],
-): Promise<number> {
+/** So many at once: a request has a bound, and an agent must answer it in time. */
+const IDS_AT_ONCE = 1000;
+
+async function* pagesOf(ids: Iterable<string> | AsyncIterable<string>): AsyncGenerator<readonly string[]> {
+  let page: string[] = [];
+  for await (const id of ids) {
+    if (page.push(id) < IDS_AT_ONCE) continue;
+    yield page;
+    page = [];
+  }
+  if (page.length > 0) yield page;
+}
+
+async function* idsIn(reader: DeadLetterReader, options: Options): AsyncGenerator<string> {
+  for await (const { id } of reader.list(filterOf(options))) yield id;
+}
+
+const askingAgent = (agent: ControlClient, what: "replay" | "purge") => async (ids: readonly string[]) => {
   const answer = (await agent.post(`/dlq/${what}`, { ids })) as { replayed?: number; purged?: number };
   return answer.replayed ?? answer.purged ?? 0;
-}
+};
 
-async function lettersOf(reader: DeadLetterReader, options: Options): Promise<DeadLetter[]> {
-  const letters: DeadLetter[] = [];
-  for await (const letter of reader.list(options.component === undefined ? {} : { component: options.component }))
-    letters.push(letter);
-  return letters;
-}
+const filterOf = ({ component }: Options) => (component === undefined ? {} : { component });
+
+const lettersIn = ({ stateDir }: CommandState) => join(stateDir, "dead-letters");
 
 async function reading<Result>(
   options: Options,
@@ -114,11 +183,11 @@ async function reading<Result>(
 
 /** Reads beside a running agent too: the store allows it. */
 async function readingFrom<Result>(
-  { stateDir }: CommandState,
+  state: CommandState,
   read: (reader: DeadLetterReader) => Promise<Result>,
 ): Promise<Result> {
   const { openDeadLettersForReading } = await import("../dead-letters/index.ts");
-  const reader = await openDeadLettersForReading(join(stateDir, "dead-letters"));
+  const reader = await openDeadLettersForReading(lettersIn(state));
   try {
     return await read(reader);
   } finally {
@@ -127,7 +196,7 @@ async function readingFrom<Result>(
 }
 
 async function writing<Result>(
-  { stateDir, plan }: CommandState,
+  state: CommandState,
   write: (store: DeadLetterStore) => Promise<Result>,
 ): Promise<Result> {
   const [{ openDeadLetters }, { lockDirectory }, { systemRandom }] = await Promise.all([
@@ -135,10 +204,10 @@ async function writing<Result>(
     import("../runtime/directory-lock.ts"),
     import("../runtime/random.ts"),
   ]);
-  using _lock = await lockDirectory(stateDir);
+  using _lock = await lockDirectory(state.stateDir);
   const store = await openDeadLetters({
-    folder: join(stateDir, "dead-letters"),
-    maxBytes: plan.deadLetters.maxBytes,
+    folder: lettersIn(state),
+    maxBytes: state.plan.deadLetters.maxBytes,
     random: systemRandom,
   });
   try {

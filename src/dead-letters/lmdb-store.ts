@@ -1,5 +1,6 @@
 import { join, resolve } from "node:path";
 import { LmdbEnvironment } from "../checkpoint/lmdb-environment.ts";
+import { keepReserve, releaseReserve } from "../checkpoint/reserve-file.ts";
 import {
   closeToOthers,
   makeFolder,
@@ -13,6 +14,7 @@ import {
 import { checkAccess, checkRoom } from "../checkpoint/store-files.ts";
 import { inspectPages, isCutShortCreation } from "../checkpoint/store-pages.ts";
 import { CheckpointError, errnoOf, toError } from "../errors.ts";
+import { isLocked } from "../runtime/directory-lock.ts";
 import type { Random } from "../runtime/random.ts";
 import type { DeadLetter } from "./letter.ts";
 import {
@@ -47,6 +49,9 @@ interface Meta {
   readonly next: number;
 }
 
+/** Given up so that letters can be removed on a full disk, where a transaction of one may take some hundred KiB. */
+const RESERVE_BYTES = 1024 * 1024;
+
 /** Letters looked at in one turn, and removed in one transaction. */
 const PAGE = 200;
 
@@ -66,7 +71,7 @@ export async function openDeadLetters(options: {
     await closeToOthers(paths.storeDir, 0o700);
     const isNew = await isNothingYet(paths);
     if (isNew) await removeFile(paths.data);
-    else refuseDamage(paths);
+    else await refuseDamage(paths);
     await checkAccess(paths, { isReadOnly: false });
     if (isNew) await checkRoom(paths);
     const environment = await LmdbEnvironment.open(paths.storeDir, paths, { isReadOnly: false });
@@ -78,6 +83,8 @@ export async function openDeadLetters(options: {
       }
       if ((await sizeOf(paths.marker)) === undefined) await finishCreation(paths);
       for (const file of [paths.data, paths.lock]) await closeToOthers(file, 0o600);
+      // Without it all works but deleting letters on a full disk.
+      await keepReserve(paths.storeDir, { bytes: RESERVE_BYTES });
       return new LmdbDeadLetters(environment, meta, options);
     } catch (thrown) {
       await environment.close();
@@ -93,7 +100,8 @@ export async function openDeadLettersForReading(folder: string): Promise<DeadLet
   const paths = pathsOf(folder);
   try {
     if (await isNothingYet(paths)) return emptyReader;
-    refuseDamage(paths);
+    // The running process has checked it, and vouches for it; beside a flood of letters a check would have no end.
+    if (!(await isLocked(paths.dir))) await refuseDamage(paths, { mayBeWritten: true });
     await checkAccess(paths, { isReadOnly: true });
     const environment = await LmdbEnvironment.open(paths.storeDir, paths, { isReadOnly: true });
     try {
@@ -146,10 +154,11 @@ async function finishCreation(paths: StatePaths): Promise<void> {
 }
 
 /** LMDB trusts its file and takes the process down where that is wrong, so the file is read as plain bytes first. */
-function refuseDamage(paths: StatePaths): void {
+async function refuseDamage(paths: StatePaths, { mayBeWritten = false } = {}): Promise<void> {
   let report = inspectPages(paths.data);
   // Another process may have committed while we looked: its reused pages are no damage. Real damage stands still.
   for (let before = -1n; report.damage !== undefined && report.transaction !== before; ) {
+    if (mayBeWritten && (await isLocked(paths.dir))) return;
     before = report.transaction;
     report = inspectPages(paths.data);
   }
@@ -193,7 +202,10 @@ class LmdbLetterReader implements DeadLetterReader {
   }
 
   async *list(filter: LetterFilter = {}): AsyncGenerator<DeadLetter> {
-    for await (const [, json] of this.#rows("letter")) {
+    // A flood of letters must not keep whoever reads them all from coming to an end.
+    const meta = await this.inTurn(() => this.environment.row("meta"));
+    const end = meta === undefined ? endOf("letter") : letterKey((JSON.parse(meta) as Meta).next);
+    for await (const [, json] of this.#rows("letter", end)) {
       const letter = JSON.parse(json) as DeadLetter;
       if (filter.component === undefined || filter.component === letter.component) yield letter;
     }
@@ -207,9 +219,14 @@ class LmdbLetterReader implements DeadLetterReader {
   }
 
   async *pendingReplay(): AsyncGenerator<ReplayOrder> {
-    for await (const [key, token] of this.#rows("replay")) {
-      const letter = await this.inTurn(() => this.#letterAt(key.replace("replay/", "letter/")));
-      if (letter !== undefined) yield { letter, token };
+    for await (const [key] of this.#rows("replay", endOf("replay"))) {
+      // The page may be an old one: a letter that was refused again since is not ordered any more.
+      const order = await this.inTurn(async () => {
+        const token = await this.environment.row(key);
+        const letter = token === undefined ? undefined : await this.#letterAt(key.replace("replay/", "letter/"));
+        return token === undefined || letter === undefined ? undefined : { letter, token };
+      });
+      if (order !== undefined) yield order;
     }
   }
 
@@ -237,10 +254,10 @@ class LmdbLetterReader implements DeadLetterReader {
   }
 
   /** Page by page: a snapshot held open while the caller waits would keep the writer from reusing its pages. */
-  async *#rows(table: "letter" | "replay"): AsyncGenerator<[key: string, value: string]> {
+  async *#rows(table: "letter" | "replay", end: string): AsyncGenerator<[key: string, value: string]> {
     let from = `${table}/`;
     for (;;) {
-      const page = await this.inTurn(() => this.environment.page(from, endOf(table), PAGE));
+      const page = await this.inTurn(() => this.environment.page(from, end, PAGE));
       if (page.length === 0) return;
       yield* page;
       from = `${page.at(-1)![0]}\0`;
@@ -253,14 +270,16 @@ type Rows = Map<string, string | undefined>;
 class LmdbDeadLetters extends LmdbLetterReader implements DeadLetterStore {
   readonly maxBytes: number;
   readonly #random: Random;
+  readonly #folder: string;
   #meta: Meta;
 
   constructor(
     environment: LmdbEnvironment,
     meta: Meta,
-    options: { readonly maxBytes: number; readonly random: Random },
+    options: { readonly folder: string; readonly maxBytes: number; readonly random: Random },
   ) {
     super(environment);
+    this.#folder = options.folder;
     this.#meta = meta;
     this.maxBytes = options.maxBytes;
     this.#random = options.random;
@@ -318,12 +337,16 @@ class LmdbDeadLetters extends LmdbLetterReader implements DeadLetterStore {
   markForReplay(ids: readonly string[]): Promise<number> {
     return this.#inPages(ids, async (page) => {
       const rows: Rows = new Map();
+      let marked = 0;
       for (const id of page) {
         const number = await this.numberOf(id);
-        if (number !== undefined) rows.set(replayKey(number), this.#random.hex(8));
+        if (number === undefined) continue;
+        marked += 1;
+        // One that is ordered may be under way: another token would send it once more.
+        if ((await this.environment.row(replayKey(number))) === undefined)
+          rows.set(replayKey(number), this.#random.hex(8));
       }
-      const marked = rows.size;
-      if (marked > 0) await this.#commit(rows, this.#meta);
+      if (rows.size > 0) await this.#commit(rows, this.#meta);
       return marked;
     });
   }
@@ -337,10 +360,10 @@ class LmdbDeadLetters extends LmdbLetterReader implements DeadLetterStore {
   }
 
   #removeWhere(ids: readonly string[], isWanted: (id: string, number: number) => Promise<boolean>): Promise<number> {
-    return this.#inPages(ids, async (page) => {
+    const removeAll = async (some: readonly string[]) => {
       const rows: Rows = new Map();
       let { bytes, count } = this.#meta;
-      for (const id of page) {
+      for (const id of some) {
         const number = await this.numberOf(id);
         if (number === undefined || !(await isWanted(id, number))) continue;
         bytes -= await this.#sizeAt(number);
@@ -350,6 +373,19 @@ class LmdbDeadLetters extends LmdbLetterReader implements DeadLetterStore {
       const removed = this.#meta.count - count;
       if (removed > 0) await this.#commit(rows, { ...this.#meta, bytes, count });
       return removed;
+    };
+    return this.#inPages(ids, async (page) => {
+      try {
+        return await removeAll(page);
+      } catch (thrown) {
+        if (!(thrown instanceof CheckpointError)) throw thrown;
+        // Also what removes needs room at first (store-room.ts), and on a full disk it is what makes room: the reserve is
+        // for exactly this. One letter at a time needs the least.
+        await releaseReserve(this.#folder);
+        let removed = 0;
+        for (const id of page) removed += await removeAll([id]);
+        return removed;
+      }
     });
   }
 

@@ -57,8 +57,9 @@ class MemoryDeadLetters implements DeadLetterStore {
   }
 
   async *pendingReplay(): AsyncGenerator<ReplayOrder> {
-    for (const { json, token } of [...this.#rows.values()]) {
-      if (token !== undefined) yield { letter: JSON.parse(json) as DeadLetter, token };
+    for (const id of [...this.#rows.keys()]) {
+      const { json, token } = this.#rows.get(id) ?? {};
+      if (json !== undefined && token !== undefined) yield { letter: JSON.parse(json) as DeadLetter, token };
     }
   }
 
@@ -77,7 +78,7 @@ class MemoryDeadLetters implements DeadLetterStore {
     for (const id of new Set(ids)) {
       const row = this.#rows.get(id);
       if (row === undefined) continue;
-      this.#rows.set(id, { json: row.json, token: this.#random.hex(8) });
+      this.#rows.set(id, { json: row.json, token: row.token ?? this.#random.hex(8) });
       marked += 1;
     }
     return marked;

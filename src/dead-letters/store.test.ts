@@ -1,10 +1,22 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { systemClock } from "../runtime/clock.ts";
+import { lockDirectory } from "../runtime/directory-lock.ts";
 import { systemRandom } from "../runtime/random.ts";
 import { silentLogger } from "../telemetry/log.ts";
 import { contractBatch } from "../testing/transform-contract.ts";
@@ -115,7 +127,11 @@ describe.each([
     const [first, second, third] = letters(["a", "b", "c"]);
     const store = await open(sizeOf([first!, second!]));
     await store.put([first!]);
-    await expect(store.put([second!, third!])).rejects.toMatchObject({ code: "TR_DEAD_LETTERS_FULL" });
+    await expect(store.put([second!, third!])).rejects.toMatchObject({
+      code: "TR_DEAD_LETTERS_FULL",
+      // A replay alone makes no room where the component of the letters is the one that waits.
+      message: expect.stringMatching(/`tailrace dlq purge`, or .*`tailrace dlq replay` and a restart$/),
+    });
     expect(await ids(store)).toEqual([first!.id]);
     await store.put([second!]);
     expect(store.isFull).toBe(true);
@@ -156,6 +172,45 @@ describe.each([
     await store.markForReplay([letter!.id]);
     expect(await store.finishReplay([{ id: letter!.id, token: order!.token }])).toBe(0);
     expect(await ids(store)).toEqual([letter!.id]);
+  });
+
+  it("takes an order for a letter that is ordered already as the same order", async () => {
+    const store = await open();
+    const [first, second] = letters(["a", "b"]);
+    await store.put([first!, second!]);
+    await store.markForReplay([first!.id]);
+    const [order] = await all(store.pendingReplay());
+    expect(await store.markForReplay([first!.id, second!.id])).toBe(2);
+    const orders = await all(store.pendingReplay());
+    expect(orders[0]).toEqual(order);
+    expect(orders.map(({ letter }) => letter)).toEqual([first, second]);
+    expect(await store.finishReplay([{ id: first!.id, token: order!.token }])).toBe(1);
+  });
+
+  it("hands out no order for a letter that was refused again since it was begun with", async () => {
+    const store = await open();
+    const [first, second, third] = letters(["a", "b", "c"]);
+    await store.put([first!, second!, third!]);
+    await store.markForReplay([first!.id, second!.id, third!.id]);
+    const sent: string[] = [];
+    for await (const { letter } of store.pendingReplay()) {
+      sent.push(letter.id);
+      await store.put([{ ...second!, attempts: 3 }]);
+    }
+    expect(sent).toEqual([first!.id, third!.id]);
+  });
+
+  it("lists what was there when it began, however many come meanwhile", async () => {
+    const store = await open();
+    const many = letters(Array.from({ length: 250 }, (_, index) => `line ${index}`));
+    await store.put(many);
+    let seen = 0;
+    for await (const { id } of store.list()) {
+      expect(id).toBe(many[seen]?.id);
+      seen += 1;
+      if (seen % 50 === 0) await store.put(letters(["another"], `other ${seen}`));
+    }
+    expect(seen).toBe(250);
   });
 
   it("takes changes that are asked for at once, one after the other", async () => {
@@ -253,6 +308,24 @@ describe("openDeadLetters", () => {
     await once(reader, "exit");
   });
 
+  it("looks at no page that it does not need where a running process vouches for the store", async () => {
+    const folder = newFolder();
+    const store = await openDeadLetters({ folder, maxBytes: 1e6, random: systemRandom });
+    const [first, second] = letters(["a", "b".repeat(10_000)]);
+    await store.put([first!, second!]);
+    await store.close();
+    // The head of the page that holds the large letter: a writer that reuses pages makes a reader see the like of it.
+    const bytes = readFileSync(join(folder, "data.mdb"));
+    const page = Math.floor(bytes.indexOf(`{"id":"${second!.id}"`) / 4096) * 4096;
+    writeFileSync(join(folder, "data.mdb"), bytes.fill(0xff, page, page + 16));
+    const running = await lockDirectory(join(folder, ".."));
+    const reader = await openDeadLettersForReading(folder);
+    expect(await reader.get(first!.id)).toEqual(first);
+    await reader.close();
+    running.release();
+    await expect(openDeadLettersForReading(folder)).rejects.toMatchObject({ code: "TR_STATE_DAMAGED" });
+  });
+
   it("reads a store that nobody made as an empty one, and makes none", async () => {
     const folder = newFolder();
     const reader = await openDeadLettersForReading(folder);
@@ -277,18 +350,56 @@ describe("openDeadLetters", () => {
   });
 });
 
+function mounted(disk: string, size: string): boolean {
+  try {
+    execFileSync("mount", ["-t", "tmpfs", "-o", `size=${size}`, "tmpfs", disk], { stdio: "ignore" });
+  } catch {
+    if (process.env["CI"] === "true") throw new Error("CI must be able to mount a tmpfs (run as root)");
+    console.warn("SKIPPED: a full disk cannot be tested without the right to mount a tmpfs");
+    return false;
+  }
+  cleanups.push(() => execFileSync("umount", [disk]));
+  return true;
+}
+
 describe("openDeadLetters, on a full disk", () => {
+  it("deletes letters, one by one and all, and takes others then", async (context) => {
+    const disk = mkdtempSync(join(tmpdir(), "tailrace-full-disk-"));
+    cleanups.push(() => rmSync(disk, { recursive: true }));
+    if (!mounted(disk, "6m")) return context.skip();
+    const store = await lmdbStore(1e9, join(disk, "dead-letters"));
+    const putUntilFull = async (lines: number, component: string) => {
+      for (let round = 0; ; round += 1) {
+        const texts = Array.from({ length: lines }, () => "x".repeat(3000));
+        try {
+          await store.put(letters(texts, `${component} ${round}`));
+        } catch (error) {
+          return expect(error).toMatchObject({ code: "TR_COMMIT_FAILED" });
+        }
+      }
+    };
+    await putUntilFull(20, "many");
+    // Whatever is left goes to somebody else, and then the last room in the store itself.
+    const ballast = openSync(join(disk, "ballast"), "w");
+    expect(() => {
+      for (;;) writeSync(ballast, Buffer.alloc(4096));
+    }).toThrow("ENOSPC");
+    closeSync(ballast);
+    await putUntilFull(1, "one");
+    const [id] = await ids(store);
+    expect(await store.remove([id!])).toBe(1);
+    const { count } = store;
+    expect(count).toBeGreaterThan(200);
+    expect(await store.purge()).toBe(count);
+    expect(await ids(store)).toEqual([]);
+    await store.put(letters(["a"]));
+    await store.close();
+  });
+
   it("refuses letters, keeps and reads what it has, and takes them once there is room", async (context) => {
     const disk = mkdtempSync(join(tmpdir(), "tailrace-full-disk-"));
     cleanups.push(() => rmSync(disk, { recursive: true }));
-    try {
-      execFileSync("mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], { stdio: "ignore" });
-    } catch {
-      if (process.env["CI"] === "true") throw new Error("CI must be able to mount a tmpfs (run as root)");
-      console.warn("SKIPPED: a full disk cannot be tested without the right to mount a tmpfs");
-      return context.skip();
-    }
-    cleanups.push(() => execFileSync("umount", [disk]));
+    if (!mounted(disk, "2m")) return context.skip();
     const filler = join(disk, "filler");
     writeFileSync(filler, Buffer.alloc(700 * 1024));
     const folder = join(disk, "dead-letters");

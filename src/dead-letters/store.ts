@@ -3,10 +3,10 @@ import type { DeadLetter } from "./letter.ts";
 
 /** What can be asked of a dead letter store, also while another process writes it. */
 export interface DeadLetterReader {
-  /** In the order in which they first came. What comes or goes meanwhile may or may not be seen. */
+  /** In the order in which they first came. What goes meanwhile may or may not be seen; what comes meanwhile is not. */
   list(filter?: LetterFilter): AsyncIterable<DeadLetter>;
   get(id: string): Promise<DeadLetter | undefined>;
-  /** Letters that somebody asked to send again, in their order. */
+  /** Letters that somebody asked to send again, in their order; each as it is when it is handed out. */
   pendingReplay(): AsyncIterable<ReplayOrder>;
   close(): Promise<void>;
 }
@@ -18,7 +18,7 @@ export interface LetterFilter {
 /** One request to send a letter to its component again. */
 export interface ReplayOrder {
   readonly letter: DeadLetter;
-  /** Names this request: a letter that is refused again, or ordered again, gets another one. */
+  /** Names this request: a letter that is refused again, and ordered again then, gets another one. */
   readonly token: string;
 }
 
@@ -34,7 +34,8 @@ export interface ReplayOrder {
  *           '--------- refused again: put ---'   the token is void, a late finishReplay removes nothing
  * ```
  *
- * Dying between the redelivery and `finishReplay` sends the letter again, with the same record id.
+ * An order for a letter that is ordered already is the same order: somebody who asks twice gets one delivery. Dying
+ * between the redelivery and `finishReplay` sends the letter again, with the same record id.
  */
 export interface DeadLetterStore extends DeadLetterReader {
   /** Letters in it. */
@@ -54,16 +55,19 @@ export interface DeadLetterStore extends DeadLetterReader {
   remove(ids: readonly string[]): Promise<number>;
   /** Removes all, or all of a component; returns how many. */
   purge(filter?: LetterFilter): Promise<number>;
-  /** Orders letters to be sent again; returns how many of them there are. */
+  /** Orders letters to be sent again, those that are not ordered already; returns how many of them there are. */
   markForReplay(ids: readonly string[]): Promise<number>;
-  /** Removes letters that were redelivered, unless they were refused or ordered again since; returns how many. */
+  /** Removes letters that were redelivered, unless they were refused again since; returns how many. */
   finishReplay(orders: readonly { readonly id: string; readonly token: string }[]): Promise<number>;
 }
 
-/** Says why and what to do; the same words from every implementation. */
+/**
+ * Says why and what to do; the same words from every implementation. What is sent again goes through the input of its
+ * component: where that one waits for room itself, it makes none before a restart, at which what it refused is tried anew.
+ */
 export function storeIsFull(maxBytes: number): CheckpointError {
   return new CheckpointError(
     "TR_DEAD_LETTERS_FULL",
-    `the dead letter store is full (${maxBytes} bytes); make room with \`tailrace dlq replay\` or \`tailrace dlq purge\`, or raise dead_letters.max_bytes`,
+    `the dead letter store is full (${maxBytes} bytes); make room with \`tailrace dlq purge\`, or raise dead_letters.max_bytes and restart; where the component takes them by now, \`tailrace dlq replay\` and a restart`,
   );
 }
