@@ -1,6 +1,16 @@
 #!/usr/bin/env node
 process.on("SIGUSR1", () => {}); // First of all: before a listener exists, Node opens its debugger on that signal.
 
+if (["run", "tail", "demo"].includes(process.argv[2])) {
+  // An agent that is still being loaded. Once it listens itself (src/cli/run-agent.ts), these do nothing.
+  const isAlone = (signal) => process.listenerCount(signal) === 1;
+  // Nothing is started yet: that is a graceful end.
+  for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => isAlone(signal) && process.exit(0));
+  // The configuration may have been read just before: it is said again until somebody listens.
+  const sayAgain = () => isAlone("SIGHUP") && setTimeout(() => process.emit("SIGHUP"), 20).unref();
+  process.on("SIGHUP", sayAgain);
+}
+
 const { setFlagsFromString } = await import("node:v8");
 // Bytes that pass through make few objects: a young generation that grows to its 32 MiB costs up to 40 MiB resident and
 // gains nothing (bench/README.md). It must be set before anything is loaded; transforms take it back (run-agent.ts).

@@ -12,14 +12,15 @@ export function checkpointRows(checkpoint: Checkpoint): CheckpointRow[] {
     for (const key of keys) {
       const entry = files.get(key);
       const name = entry?.names.at(-1);
+      const positions = checkpoint.positionsOf(source, key);
       const common = {
         path: name === undefined ? key : pathToText(name as BytePath),
         source,
-        size: entry?.lastSize ?? 0,
+        // What was read since the last look was there as well.
+        size: Math.max(entry?.lastSize ?? 0, ...[...positions.values()].map(({ prefix }) => prefix)),
         isFinished: entry?.tombstoneSinceMs !== undefined,
         key,
       };
-      const positions = checkpoint.positionsOf(source, key);
       if (positions.size === 0) rows.push({ ...common, sink: "", position: 0, ahead: 0 });
       for (const [sink, { prefix, ranges }] of positions) {
         rows.push({

@@ -30,7 +30,7 @@ export type Command = z.infer<typeof commandSchema>;
 export interface CommandAnswer {
   /** A plain English sentence. */
   readonly message: string;
-  /** Of a reload: one sentence for each change. */
+  /** Of a reload: one sentence for each change, those that wait for the next start last. */
   readonly changes?: readonly string[];
   /** Of a reset: how many files there were. */
   readonly files?: number;

@@ -16,6 +16,7 @@ interface Operation {
 /** Paths that ask the agent itself, which must have started. */
 const ASKS_AGENT = /^\/api\/(?!events$|openapi\.json$)/;
 const STARTING = "The agent is starting or stopping.";
+const UNEXPECTED = "An unexpected error; the body says which.";
 
 const TEXT = { type: "string" } as const;
 const IDS = {
@@ -107,9 +108,10 @@ const OPERATIONS: readonly Operation[] = [
     body: z.toJSONSchema(commandSchema, { target: "draft-2020-12" }),
     answers: {
       200: "It is done; the body says what.",
-      400: "The body is wrong, or so is the configuration to reload.",
+      400: "The body is wrong, so is the configuration to reload, or this agent has nothing to do it with.",
       401: "The token is missing.",
-      503: "Too many commands wait already; see Retry-After.",
+      502: "A stage of the configuration to reload cannot be opened (its target is out of reach, say); everything runs as before.",
+      503: "Too many commands wait already (see Retry-After), or what has ended cannot be committed.",
     },
   },
   {
@@ -127,6 +129,13 @@ const OPERATIONS: readonly Operation[] = [
     answers: { 200: "How many there were.", 400: "The body is wrong.", 401: "The token is missing." },
   },
 ];
+
+/** What may become of any question to the agent itself. */
+const withAgent = (answers: Operation["answers"]): Operation["answers"] => ({
+  ...answers,
+  500: UNEXPECTED,
+  503: [STARTING, answers["503"]].filter((text) => text !== undefined).join(" "),
+});
 
 /** The API in the words of OpenAPI 3.1. */
 export function openApi(version: string): object {
@@ -150,7 +159,7 @@ export function openApi(version: string): object {
         : { requestBody: { required: true, content: { "application/json": { schema: body } } } }),
       ...(method === "post" ? { security: [{ token: [] }] } : {}),
       responses: Object.fromEntries(
-        Object.entries(ASKS_AGENT.test(path) ? { ...answers, 503: STARTING } : answers).map(([status, description]) => [
+        Object.entries(ASKS_AGENT.test(path) ? withAgent(answers) : answers).map(([status, description]) => [
           status,
           status === "200" ? { description, content: { [type]: {} } } : { description },
         ]),

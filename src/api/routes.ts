@@ -2,7 +2,7 @@ import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { z } from "zod";
 import type { AgentControl } from "../agent/control.ts";
-import { ChannelFullError, ConfigError, TailraceError, toError } from "../errors.ts";
+import { ChannelFullError, ConfigError, type ErrorCode, TailraceError, toError } from "../errors.ts";
 import { commandSchema, MAX_PATH_CHARACTERS } from "./commands.ts";
 
 /** What an answer that is no success says. */
@@ -11,6 +11,15 @@ export interface ApiError {
   readonly code: string;
   readonly message: string;
 }
+
+/** What went wrong -> what that is to a client; anything else is 500. */
+const STATUS: { readonly [code in ErrorCode]?: 400 | 502 | 503 } = {
+  TR_USAGE: 400,
+  TR_STATE_REFUSED: 400,
+  TR_STAGE_OPEN: 502,
+  TR_CHANNEL_CLOSED: 503,
+  TR_COMMIT_FAILED: 503,
+};
 
 /** Of a request's body; ids of dead letters are the longest thing that anybody sends. */
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
@@ -95,7 +104,7 @@ export function agentRoutes(control: () => AgentControl | undefined): Hono {
         "Retry-After": "1",
       });
     const code = error instanceof TailraceError ? error.code : "TR_INTERNAL";
-    return context.json({ code, message: toError(error).message } satisfies ApiError, 500);
+    return context.json({ code, message: toError(error).message } satisfies ApiError, STATUS[code] ?? 500);
   });
   return app;
 }

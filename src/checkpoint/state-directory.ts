@@ -49,12 +49,29 @@ export function statePaths(stateDir: string): StatePaths {
  */
 export async function prepareStateDirectory(stateDir: string): Promise<void> {
   const { dir } = statePaths(stateDir);
+  await refuseFile(dir);
   try {
     await makeFolder(dir, 0o700);
     await closeToOthers(dir, 0o700);
   } catch (error) {
     throw unusable(stateDir, "the state directory cannot be made", error);
   }
+}
+
+/**
+ * Refuses what can never be a state directory: something else is there, or above it.
+ * @throws CheckpointError `TR_STATE_UNUSABLE`
+ */
+export async function refuseFile(stateDir: string): Promise<void> {
+  const isDirectory = await stat(stateDir).then(
+    (found) => found.isDirectory(),
+    (error: unknown) => errnoOf(error) !== "ENOTDIR",
+  );
+  if (!isDirectory)
+    throw new CheckpointError(
+      "TR_STATE_UNUSABLE",
+      `${stateDir} is no directory, so it cannot be the state directory; name another one`,
+    );
 }
 
 /** mkdir -p; every new entry is synced in its folder. The last folder gets `permissions`. */

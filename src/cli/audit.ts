@@ -86,8 +86,7 @@ function fileTable(files: readonly CheckpointRow[]): string {
       row.source,
       row.sink || "-",
       row.position,
-      // The size is as of the last look.
-      Math.max(row.size, row.position),
+      row.size,
       // A finished file's size is that of its last generation; nothing of it is left to read.
       Math.max(0, row.size - row.position - row.ahead),
       row.isFinished ? "finished" : "live",

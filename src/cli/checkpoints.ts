@@ -141,8 +141,10 @@ async function importRowsFrom(input: NodeJS.ReadableStream, options: Options, io
   const { stateDir, agent } = await stateFromOptions(options, io);
   if (agent !== undefined)
     throw new ConfigError([{ message: `an agent runs on ${stateDir}; stop it before an import` }], "TR_USAGE");
-  const { importRows } = await import("../checkpoint/index.ts");
+  const { importRows, prepareStateDirectory } = await import("../checkpoint/index.ts");
   const changes = await importRows(createInterface({ input }), { name: "standard input" });
+  // Only now: a bad export makes nothing.
+  await prepareStateDirectory(stateDir);
   await changeStore(stateDir, async (store) => {
     const { positions, files } = await store.load();
     if (positions.length + files.length > 0) {

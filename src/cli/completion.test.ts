@@ -104,6 +104,11 @@ describe("completion scripts", () => {
     });
   }
 
+  it("offers the tours of the demo", () => {
+    const demo = completionTree(buildProgram(io)).commands.find(({ path }) => path[0] === "demo");
+    expect(demo?.args).toEqual([{ kind: "words", words: ["files", "queue"] }]);
+  });
+
   it("name every command and option in each shell", () => {
     for (const shell of SHELLS) {
       const script = scriptFor(shell);

@@ -1,8 +1,7 @@
 import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Command, InvalidArgumentError } from "commander";
-import { ConfigError } from "../errors.ts";
+import { Argument, type Command, InvalidArgumentError } from "commander";
 import { action } from "./action.ts";
 import { type ConfigOptions, loadPlanFromOptions } from "./config-options.ts";
 import { type CliIo, coloursFor } from "./io.ts";
@@ -35,7 +34,7 @@ export function register(program: Command, io: CliIo): void {
     program
       .command("demo")
       .description("a self-contained tour with a live log writer, in a temporary folder")
-      .argument("[name]", "which tour", "files")
+      .addArgument(new Argument("[name]", "which tour").choices(Object.keys(TOURS)).default("files"))
       .option("--seconds <n>", "stop by itself after so long (default: Ctrl-C)", positive)
       .option("--keep", "keep the folder for a look"),
   )
@@ -45,17 +44,9 @@ export function register(program: Command, io: CliIo): void {
     )
     .action(
       action(io, async ([name], options: LogOptions & { seconds?: number; keep?: boolean }) => {
-        const tour = TOURS[name!];
-        if (tour === undefined) {
-          const known = Object.keys(TOURS).join(", ");
-          throw new ConfigError(
-            [{ file: "command line", message: `there is no tour "${name}"; there is: ${known}` }],
-            "TR_USAGE",
-          );
-        }
         const folder = mkdtempSync(join(tmpdir(), "tailrace-demo-"));
         try {
-          return await tour.run(folder, options, io);
+          return await TOURS[name!]!.run(folder, options, io);
         } finally {
           if (options.keep) io.stderr.write(`kept: ${folder}\n`);
           else rmSync(folder, { recursive: true, force: true });

@@ -66,6 +66,9 @@ describe("tailrace", () => {
       ["explain", /missing required argument 'key'/],
       ["explain api -c", /argument missing/],
       ["completion ksh", /Allowed choices are bash, zsh, fish/],
+      ["demo nothing", /Allowed choices are files, queue/],
+      ["validat --help", /unknown command 'validat' \(Did you mean validate\?\)/],
+      ["checkpoints lst --help", /unknown command 'lst' \(Did you mean list\?\)/],
       ["validate --set api.enabled", /"api\.enabled" is no setting/],
       ["explain api.adress", /unknown key "api\.adress"; did you mean `api\.address`\?/],
     ] as const) {
@@ -82,7 +85,10 @@ describe("tailrace", () => {
     for (const name of ["validate", "explain", "completion", "help"])
       expect(help.out).toMatch(new RegExp(`^  ${name} `, "m"));
     expect((await run("--version")).out).toMatch(/^\d+\.\d+\.\d+\n$/);
+    expect(help.out).toMatch(/\nExamples:\n {2}tailrace /);
     expect((await run("help explain")).out).toContain("Usage: tailrace explain");
+    expect((await run("checkpoints list --help")).code).toBe(0);
+    expect((await run("tail --help")).out.replace(/\s+/g, " ")).toContain("default: info, or warn where --to is -");
     const none = await main([], ioInto([], []));
     expect(none).toBe(2);
   });
@@ -225,6 +231,9 @@ describe("explain", () => {
 });
 
 describe("bin/tailrace.js", () => {
+  /** `main` that gets a signal while it is still loaded, and lives on for a while. */
+  const signalled = (signal: string, more = "") =>
+    `process.kill(process.pid, "${signal}"); ${more}await new Promise((r) => setTimeout(r, 500)); export const main = async () => 7;`;
   const bin = join(import.meta.dirname, "../../bin/tailrace.js");
   const checkout = (mainModule?: string): string => {
     mkdirSync(join(folder, "bin"));
@@ -254,5 +263,24 @@ describe("bin/tailrace.js", () => {
       'process.kill(process.pid, "SIGUSR1"); await new Promise((r) => setTimeout(r, 50)); export const main = async (args) => { process.stdout.write("x".repeat(200000)); return args.length; };';
     const ended = await start(checkout(script), ["a", "b", "c"]).catch((thrown: unknown) => thrown);
     expect(ended).toMatchObject({ stderr: "", code: 3, stdout: "x".repeat(200000) });
+  });
+
+  it.each(["SIGTERM", "SIGINT"])("ends an agent that is still being loaded with 0 on %s", async (signal) => {
+    const link = checkout(signalled(signal));
+    for (const command of ["run", "tail", "demo"]) expect(await start(link, [command])).toMatchObject({ stderr: "" });
+    // Every other command dies of it, as any program does.
+    await expect(start(link, ["validate"])).rejects.toMatchObject({ code: null, signal });
+  });
+
+  it.each(["SIGTERM", "SIGINT"])("leaves %s to the agent once that listens", async (signal) => {
+    const listens = `process.on("${signal}", () => process.stdout.write("stops")); `;
+    const ended = await start(checkout(listens + signalled(signal)), ["run"]).catch((thrown: unknown) => thrown);
+    expect(ended).toMatchObject({ code: 7, stdout: "stops" });
+  });
+
+  it("tells an agent of a SIGHUP that came before it listened, once: its configuration may have been read already", async () => {
+    const listens = `setTimeout(() => process.on("SIGHUP", () => process.stdout.write("reload ")), 100); `;
+    const ended = await start(checkout(signalled("SIGHUP", listens)), ["run"]).catch((thrown: unknown) => thrown);
+    expect(ended).toMatchObject({ code: 7, stdout: "reload ", stderr: "" });
   });
 });

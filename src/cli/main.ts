@@ -35,6 +35,13 @@ const REGISTER: readonly ((program: Command, io: CliIo) => void)[] = [
   registerCompletion,
 ];
 
+const EXAMPLES = `
+Examples:
+  tailrace tail '/var/log/**/*.log'    follow files, no configuration needed
+  tailrace run -c tailrace.toml        collect as a configuration says
+  tailrace why /var/log/syslog         why a file is, or is not, being read
+  tailrace demo                        see it at work`;
+
 /** The command line as a tree; nothing runs yet. */
 export function buildProgram(io: CliIo): Command {
   const program = new Command("tailrace")
@@ -42,6 +49,7 @@ export function buildProgram(io: CliIo): Command {
     .version(version(), "-V, --version", "print the version")
     .helpOption("-h, --help", "print help")
     .helpCommand("help [command]", "print help for a command")
+    .addHelpText("after", EXAMPLES)
     .exitOverride()
     .configureOutput({
       writeOut: (text) => io.stdout.write(text),
@@ -63,12 +71,25 @@ export function buildProgram(io: CliIo): Command {
  */
 export async function main(args: readonly string[], io: CliIo = processIo()): Promise<number> {
   try {
-    await buildProgram(io).parseAsync([...args], { from: "user" });
+    const program = buildProgram(io);
+    await program.parseAsync(upToUnknownCommand(program, args), { from: "user" });
     return io.exitCode;
   } catch (thrown) {
     if (thrown instanceof CommanderError) return HELP_CODES.has(thrown.code) ? 0 : 2;
     return reportError(thrown, io);
   }
+}
+
+/** Without this, `--help` behind a command that does not exist would be answered with that of the one above it, exit 0. */
+function upToUnknownCommand(program: Command, args: readonly string[]): string[] {
+  let command = program;
+  for (const [at, arg] of args.entries()) {
+    if (arg.startsWith("-") || arg === "help" || command.commands.length === 0) break;
+    const next = command.commands.find((child) => child.name() === arg);
+    if (next === undefined) return args.slice(0, at + 1);
+    command = next;
+  }
+  return [...args];
 }
 
 /** What a person asked for; without a command, help is an answer to wrong usage. */

@@ -34,6 +34,25 @@ function makesEvents({ transforms, sources, sinks }: Plan): boolean {
  * line belong to it. Resolves with the exit code.
  */
 export async function runAgent(plan: Plan, options: RunAgentOptions, io: CliIo): Promise<number> {
+  // Signals count from the first instant; one that comes before the agent is open is carried out right after.
+  let early: string | undefined;
+  let isReloadAsked = false;
+  let agent: Awaited<ReturnType<typeof openAgent>> | undefined;
+  // What goes wrong with it is logged where it is carried out.
+  const give = (command: "reload" | "rotate") => void agent?.command({ command }).catch(() => {});
+  const signals = new SignalMonitor(process, {
+    terminate: (signal) => {
+      if (agent === undefined) early = signal;
+      else agent.stop(signal);
+    },
+    force: (signal) => (agent === undefined ? process.exit(1) : agent.force(signal)),
+    reload: () => {
+      // The plan was read before this signal: it may be the old one.
+      if (agent === undefined) isReloadAsked = true;
+      else give("reload");
+    },
+    rotate: () => give("rotate"),
+  });
   // Events, unlike bytes that pass through, fill the young generation: small, it is collected twice as often as it needs.
   if (makesEvents(plan)) setFlagsFromString("--semi-space-growth-factor=2");
   const [{ openAgent }, { createLogger }, { isCommitComplaint }] = await Promise.all([
@@ -61,19 +80,6 @@ export async function runAgent(plan: Plan, options: RunAgentOptions, io: CliIo):
   });
   // A channel end that nobody closed is a bug of ours; it belongs into the log, not beside it.
   setUnclosedHook(({ side, madeAt }) => log.debug({ side, made_at: madeAt }, "a channel end was never closed"));
-  // Signals count from the first instant; one that comes before the agent is open stops it right after.
-  let early: string | undefined;
-  let agent: Awaited<ReturnType<typeof openAgent>> | undefined;
-  const signals = new SignalMonitor(process, {
-    terminate: (signal) => {
-      if (agent === undefined) early = signal;
-      else agent.stop(signal);
-    },
-    force: (signal) => (agent === undefined ? process.exit(1) : agent.force(signal)),
-    // What goes wrong with it is logged where it is carried out.
-    reload: () => void agent?.command({ command: "reload" }).catch(() => {}),
-    rotate: () => void agent?.command({ command: "rotate" }).catch(() => {}),
-  });
   const print = console.error;
   console.error = (...printed: unknown[]) => {
     // What LMDB itself has written to standard error lacks the end of its line.
@@ -81,6 +87,8 @@ export async function runAgent(plan: Plan, options: RunAgentOptions, io: CliIo):
     else print.apply(console, printed);
   };
   try {
+    // Nothing is started yet.
+    if (early !== undefined) return 0;
     agent = await openAgent({
       plan,
       log,
@@ -91,6 +99,7 @@ export async function runAgent(plan: Plan, options: RunAgentOptions, io: CliIo):
       ...options.agent,
     });
     if (early !== undefined) agent.stop(early);
+    else if (isReloadAsked) give("reload");
     const running = agent;
     const ticker =
       line === undefined ? undefined : setInterval(() => line.show(running.status(), performance.now()), STATUS_MS);

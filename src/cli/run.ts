@@ -19,13 +19,13 @@ export interface LogOptions {
   readonly logFormat?: "json" | "pretty";
 }
 
-/** Adds `--log-level` and `--log-format`. */
-export function withLogOptions(command: Command): Command {
+/** Adds `--log-level` and `--log-format`; `defaultLevel` says the default in words where it is not always info. */
+export function withLogOptions(command: Command, defaultLevel?: string): Command {
   return command
     .addOption(
       new Option("--log-level <level>", "least level that is logged")
         .choices(["debug", "info", "warn", "error"])
-        .default("info"),
+        .default("info", defaultLevel),
     )
     .addOption(
       new Option("--log-format <format>", "log as JSON or for people (default: for people on a terminal)").choices([

@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { ControlClient } from "../agent/control-client.ts";
 import type { CheckpointStore, StoredState } from "../checkpoint/index.ts";
+import { refuseFile } from "../checkpoint/state-directory.ts";
 import type { Plan } from "../config/index.ts";
 import { type ConfigOptions, loadPlanFromOptions } from "./config-options.ts";
 import type { CliIo } from "./io.ts";
@@ -13,10 +14,14 @@ export interface CommandState {
   readonly agent: ControlClient | undefined;
 }
 
-/** Finds the state directory of a command's options, and whether an agent runs on it. Creates nothing. */
+/**
+ * Finds the state directory of a command's options, and whether an agent runs on it. Creates nothing.
+ * @throws CheckpointError `TR_STATE_UNUSABLE` if something else is there
+ */
 export async function stateFromOptions(options: ConfigOptions, io: CliIo): Promise<CommandState> {
   const { plan } = await loadPlanFromOptions(options, io, { needs: "nothing" });
   const stateDir = resolve(io.cwd, plan.stateDir);
+  await refuseFile(stateDir);
   const client = new ControlClient(stateDir);
   return { stateDir, plan, agent: (await client.isRunning()) ? client : undefined };
 }

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { type Command, Option } from "commander";
-import { ConfigError } from "../errors.ts";
+import { ConfigError, type Mistake } from "../errors.ts";
 import type { LogLevel } from "../telemetry/pino-log.ts";
 import { action } from "./action.ts";
 import { type ConfigOptions, loadPlanFromOptions, withConfigOptions } from "./config-options.ts";
@@ -38,11 +38,13 @@ export function register(program: Command, io: CliIo): void {
           .default("beginning"),
       )
       .option("--once", "read what is there now to its end, deliver it, exit"),
+    "info, or warn where --to is -",
   )
     .addHelpText("after", EXAMPLES)
     .action(
       action(io, async (globs, options: TailOptions) => {
         const include = globs.filter((glob) => glob !== undefined);
+        if (include.includes("")) throw wrongUsage("GLOB", "is empty; give the path of a file, or a pattern");
         const absolute = include.map((glob) => (isAbsolute(glob) ? glob : resolve(io.cwd, glob)));
         const stateDir = options.stateDir ?? defaultStateDir(io, absolute, options.to);
         const made = {
@@ -53,7 +55,7 @@ export function register(program: Command, io: CliIo): void {
             sinks: { to: { inputs: ["tail"], ...sinkFor(options.to) } },
           },
         };
-        const { plan } = await loadPlanFromOptions({ ...options, stateDir }, io, { made });
+        const { plan } = await loadPlanFromOptions({ ...options, stateDir }, io, { made }).catch(inCommandLineTerms);
         return runAgent(
           plan,
           { once: options.once ?? false, logLevel: logLevelOf(command, options), logFormat: options.logFormat },
@@ -81,18 +83,24 @@ function defaultStateDir(io: CliIo, globs: readonly string[], target: string): s
 
 function sinkFor(target: string): { readonly [option: string]: unknown } {
   if (target === "-") return { type: "console", encoding: "raw" };
-  if (!target.includes("://")) return { type: "file", path: target, encoding: "raw" };
+  if (target !== "" && !target.includes("://")) return { type: "file", path: target, encoding: "raw" };
   if (/^https?:\/\//.test(target)) return { type: "http", url: target };
   const tcp = /^tcp:\/\/(.+:\d+)\/?$/.exec(target);
   if (tcp !== null) return { type: "tcp", address: tcp[1] };
+  throw wrongUsage(
+    "--to",
+    `"${target}" is no target; give -, a path, tcp://host:port, or an http:// or https:// address`,
+  );
+}
+
+const wrongUsage = (key: string, message: string): ConfigError =>
+  new ConfigError([{ file: "command line", key, message }], "TR_USAGE");
+
+/** What is wrong with the target was not written as an option of a sink. */
+function inCommandLineTerms(thrown: unknown): never {
+  if (!(thrown instanceof ConfigError)) throw thrown;
+  const isTarget = ({ file, key }: Mistake) => file === "tail" && /^sinks\.to\.(path|url|address)$/.test(key ?? "");
   throw new ConfigError(
-    [
-      {
-        file: "command line",
-        key: "--to",
-        message: `"${target}" is no target; give -, a path, tcp://host:port, or an http:// or https:// address`,
-      },
-    ],
-    "TR_USAGE",
+    thrown.mistakes.map((mistake) => (isTarget(mistake) ? { ...mistake, file: "command line", key: "--to" } : mistake)),
   );
 }

@@ -42,15 +42,17 @@ async function answersFor(path: string, options: Options, io: CliIo): Promise<An
   if (agent !== undefined) return (await agent.get(`/why?path=${encodeURIComponent(path)}`)) as Answer[];
   const { Checkpoint } = await import("../checkpoint/index.ts");
   const checkpoint = new Checkpoint(await readStore(stateDir));
-  return plan.sources.flatMap(({ name, definition, options: of }) => {
-    if (definition.whyAtRest === undefined) return [];
+  const answers: Answer[] = [];
+  for (const { name, definition, options: of } of plan.sources) {
+    if (definition.whyAtRest === undefined) continue;
     const committedOf = (key: string) => {
       const prefixes = [...checkpoint.positionsOf(name, key).values()].map(({ prefix }) => prefix);
       return prefixes.length === 0 ? 0 : Math.min(...prefixes);
     };
     const stored = { entries: checkpoint.filesOf(name), committedOf };
-    return [{ source: name, ...definition.whyAtRest(of, path, stored) } as Answer];
-  });
+    answers.push({ source: name, ...(await definition.whyAtRest(of, path, stored)) } as Answer);
+  }
+  return answers;
 }
 
 function textOf(path: string, { source, answer, path: _, ...facts }: Answer): string {

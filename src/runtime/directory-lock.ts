@@ -29,9 +29,11 @@ export async function lockDirectory(path: string, options: { clock?: Clock } = {
     // Node opens with O_CLOEXEC: no child process inherits the lock.
     descriptor = openSync(path, "r");
   } catch (error) {
-    throw new CheckpointError("TR_STATE_UNUSABLE", `${path} cannot be opened: ${toError(error).message}`, {
-      cause: error,
-    });
+    const what =
+      errnoOf(error) === "ENOENT"
+        ? "does not exist: no agent has run with it yet"
+        : `cannot be opened: ${toError(error).message}`;
+    throw new CheckpointError("TR_STATE_UNUSABLE", `${path} ${what}`, { cause: error });
   }
   try {
     let isTaken = await tryLock(descriptor, path);

@@ -30,7 +30,7 @@ export interface SupervisorOptions {
   readonly gracefulTimeoutMs: number;
   /** Longest wait in milliseconds for a shutdown that a signal caused; 0: no limit. */
   readonly onSignalTimeoutMs: number;
-  /** Ends the process at once with this code; returns only in tests. */
+  /** Ends the process with this code, at once or after the little that still has to be saved. */
   readonly forceExit: (code: number) => void;
   /** Where the error channel is listed; default: nowhere. */
   readonly registry?: ChannelRegistry;

@@ -50,6 +50,41 @@ describe("agent › process", () => {
     expect(exit.code, exit.stderr).toBe(0);
   });
 
+  /** A configuration that sends its own process a signal, while it is read for the first time. */
+  const signalling = (machine: CrashMachine, signal: string) => {
+    const path = join(machine.folder, "early.config.ts");
+    const config = {
+      state_dir: machine.stateDir,
+      api: { enabled: false },
+      sources: { app: { type: "file", include: [join(machine.logs, "*.log")] } },
+      sinks: { out: { type: "file", inputs: ["app"], encoding: "raw", path: machine.output } },
+    };
+    writeFileSync(
+      path,
+      `if (!globalThis.isTold) process.kill(process.pid, "${signal}");
+globalThis.isTold = true;
+await new Promise((resolve) => setTimeout(resolve, 100));
+export default ${JSON.stringify(config)};\n`,
+    );
+    return path;
+  };
+
+  it("ends with 0 on a SIGTERM that comes before it has read its configuration, and makes nothing", async () => {
+    await using machine = new CrashMachine();
+    const exit = await machine.agent(signalling(machine, "SIGTERM")).end();
+    expect(exit).toEqual({ code: 0, stderr: "" });
+    expect(existsSync(machine.stateDir)).toBe(false);
+  });
+
+  it("survives a SIGHUP that comes while it reads its configuration, and reads that again", async () => {
+    await using machine = new CrashMachine();
+    const agent = machine.agent(signalling(machine, "SIGHUP"));
+    await until(() => agent.hasSaid("The configuration was read again: nothing is different"), "the reload");
+    agent.signal("SIGTERM");
+    const exit = await agent.end();
+    expect(exit.code, exit.stderr).toBe(0);
+  });
+
   it("waits at SIGTERM for a sink that does not acknowledge, says for what, and ends at once with 1 at the second one", async () => {
     await using machine = new CrashMachine();
     let requests = 0;

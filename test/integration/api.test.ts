@@ -194,6 +194,43 @@ describe("API", () => {
     other.close();
   });
 
+  it("answers a reload with what it did, what waits for the next start, and what keeps it from being done", async () => {
+    await using served = await ServedAgent.start({ api: { address: "127.0.0.1:0", token: "sesame" } });
+    const order = async (command: object) => {
+      const options = { method: "POST", body: JSON.stringify(command), headers: { authorization: "Bearer sesame" } };
+      const { status, body } = await served.ask("/api/commands", options);
+      return { status, ...(JSON.parse(body) as { message: string; code?: string; changes?: readonly string[] }) };
+    };
+    const reload = () => order({ command: "reload" });
+    expect(await reload()).toEqual({ status: 200, message: "nothing is different", changes: [] });
+    served.config = { api: { address: "127.0.0.1:0", token: "open" } };
+    const later = "api has changed; that takes effect at the next start";
+    expect(await reload()).toEqual({ status: 200, message: later, changes: [later] });
+    const out = { type: "file", inputs: ["app"], path: served.output };
+    const second = { ...out, path: join(served.folder, "second") };
+    served.config = { api: { address: "127.0.0.1:0", token: "sesame" }, sinks: { out, second } };
+    const { message, changes } = await reload();
+    expect(changes).toEqual(["second is new", "app goes other ways", later]);
+    expect(message).toBe(`second is new, app goes other ways. ${later}`);
+
+    served.config = { ...served.config, sinks: { out, other: { ...out, path: "/proc/none/x" } } };
+    const unreachable = await reload();
+    expect(unreachable).toMatchObject({ status: 502, code: "TR_STAGE_OPEN" });
+    expect(unreachable.message).toMatch(/^other: /);
+    served.config = { ...served.config, sinks: { out: { ...out, inputs: ["nobody"] } } };
+    expect((await reload()).status).toBe(400);
+    // The log of this one has no level that could be set.
+    expect(await order({ command: "set_log_level", level: "debug" })).toMatchObject({ status: 400, code: "TR_USAGE" });
+
+    const { paths } = await served.json<OpenApi>("/api/openapi.json");
+    expect(paths["/api/commands"]!["post"]!.responses).toMatchObject({
+      400: {},
+      500: {},
+      502: { description: expect.stringContaining("cannot be opened") },
+      503: { description: expect.stringMatching(/starting or stopping.*Too many commands/) },
+    });
+  });
+
   it("describes every path that it answers, and answers every path that it describes", async () => {
     await using served = await ServedAgent.start();
     const { paths } = await served.json<OpenApi>("/api/openapi.json");

@@ -9,6 +9,7 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import type { AddressInfo } from "node:net";
@@ -31,7 +32,7 @@ class Command {
   err = "";
 
   constructor(args: readonly string[], cwd: string) {
-    this.child = spawn(process.execPath, [BIN, ...args], { cwd, stdio: ["ignore", "pipe", "pipe"] });
+    this.child = spawn(process.execPath, [BIN, ...args], { cwd, stdio: ["pipe", "pipe", "pipe"] });
     this.child.stdout!.setEncoding("utf8").on("data", (text: string) => (this.out += text));
     this.child.stderr!.setEncoding("utf8").on("data", (text: string) => (this.err += text));
     this.ended = once(this.child, "close").then(([code]) => code as number | null);
@@ -72,10 +73,15 @@ ${more}
   }
 
   /** Runs a command to its end. */
-  async run(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+  run(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+    return this.runWith("", ...args);
+  }
+
+  /** The same with something on its standard input. */
+  async runWith(input: string, ...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
     const command = this.start(...args);
-    const code = await command.ended;
-    return { code, out: command.out, err: command.err };
+    command.child.stdin!.end(input);
+    return { code: await command.ended, out: command.out, err: command.err };
   }
 
   /** An agent that has delivered one line. */
@@ -195,6 +201,33 @@ describe("tailrace audit", () => {
       expect(sent).toBeGreaterThan(0);
       expect(sent).toBe(received + dropped + in_channel);
     }
+  });
+
+  it("tells of a forced end what had been read until then", async () => {
+    // It takes requests, and answers none.
+    const target = createServer();
+    await new Promise<void>((resolve) => target.listen(0, "127.0.0.1", resolve));
+    const { port } = target.address() as AddressInfo;
+    await using workplace = new Workplace();
+    const web = `type = "http"\ninputs = ["app"]\nurl = "http://127.0.0.1:${port}/"`;
+    const config = join(workplace.folder, "tailrace.toml");
+    writeFileSync(config, readFileSync(config, "utf8").replace(/\[sinks\.out\][\s\S]*/, `[sinks.web]\n${web}\n`));
+    const asked = once(target, "connection");
+    workplace.append("one\ntwo\nthree\n");
+    const agent = workplace.start("run");
+    await asked;
+    agent.child.kill("SIGTERM");
+    await until(() => agent.err.includes("waiting for"), "the agent to wait");
+    agent.child.kill("SIGTERM");
+    expect(await agent.ended, agent.err).toBe(1);
+    const { code, out, err } = await workplace.run("audit", "--json");
+    expect(code, err).toBe(0);
+    const sent = edgesOf(out).map(({ component, sent: records }) => [component, records]);
+    expect(sent.sort()).toEqual([
+      ["app", 3],
+      ["web", 3],
+    ]);
+    target.close();
   });
 
   it("ends with 1 where it does not add up, naming the edge and how many are missing", async () => {
@@ -343,6 +376,21 @@ describe("tailrace checkpoints", () => {
     expect([again.code, again.err]).toEqual([0, expect.stringContaining("is read as a new file again")]);
     expect((await workplace.run("run", "--once")).code).toBe(0);
     expect(workplace.delivered()).toBe(3);
+  });
+
+  it("imports an export into a state directory that is not there yet, and refuses a bad one before it makes anything", async () => {
+    await using workplace = new Workplace();
+    workplace.append("first\n");
+    expect((await workplace.run("run", "--once")).code).toBe(0);
+    const { out } = await workplace.run("checkpoints", "export");
+    const fresh = join(workplace.folder, "new", "state");
+    const bad = await workplace.runWith("no export\n", "checkpoints", "import", "--state-dir", fresh);
+    expect([bad.code, existsSync(fresh)]).toEqual([2, false]);
+    const { code, err } = await workplace.runWith(out, "checkpoints", "import", "--state-dir", fresh);
+    expect([code, err]).toEqual([0, expect.stringContaining(`imported into ${fresh}`)]);
+    expect(statSync(fresh).mode & 0o777).toBe(0o700);
+    expect((await workplace.run("run", "--once", "--state-dir", fresh)).code).toBe(0);
+    expect(workplace.delivered()).toBe(1);
   });
 
   it("forgets a sink at rest only, and says when there is none", async () => {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import type { Agent } from "../../src/agent/agent.ts";
 import { openAgent } from "../../src/agent/agent.ts";
-import { loadPlan, type StageList } from "../../src/config/index.ts";
+import { loadPlan, type Plan, type StageList } from "../../src/config/index.ts";
 import { type Clock, systemClock } from "../../src/runtime/clock.ts";
 import type { SupervisorResult } from "../../src/runtime/supervisor.ts";
 import { builtInStages } from "../../src/stages.ts";
@@ -26,6 +26,9 @@ export class ServedAgent {
   readonly log: LogLine[] = [];
   agent!: Agent;
   ended: Promise<SupervisorResult> | undefined;
+
+  /** What a reload reads. */
+  config: Config = {};
 
   /** Milliseconds by which the agent's clock was put forward. */
   skippedMs = 0;
@@ -49,6 +52,18 @@ export class ServedAgent {
 
   async open(config: Config, extra: Partial<StageList> = {}): Promise<void> {
     mkdirSync(join(this.folder, "logs"), { recursive: true });
+    this.config = config;
+    const clock: Clock = {
+      ...systemClock,
+      now: () => systemClock.now() + this.skippedMs,
+      monotonic: () => systemClock.monotonic() + this.skippedMs,
+    };
+    const read = () => this.#plan(extra);
+    const plan = await read();
+    this.agent = await openAgent({ plan, log: this.#logger(), clock, forceExit: () => {}, loadPlan: read });
+  }
+
+  async #plan(extra: Partial<StageList>): Promise<Plan> {
     const { plan } = await loadPlan({
       stages: {
         sources: [...builtInStages.sources, ...(extra.sources ?? [])],
@@ -64,16 +79,11 @@ export class ServedAgent {
           api: { address: "127.0.0.1:0" },
           sources: { app: { type: "file", include: [join(this.folder, "logs", "*.log")], scan_interval_ms: 50 } },
           sinks: { out: { type: "file", inputs: ["app"], path: this.output } },
-          ...config,
+          ...this.config,
         },
       },
     });
-    const clock: Clock = {
-      ...systemClock,
-      now: () => systemClock.now() + this.skippedMs,
-      monotonic: () => systemClock.monotonic() + this.skippedMs,
-    };
-    this.agent = await openAgent({ plan, log: this.#logger(), clock, forceExit: () => {} });
+    return plan;
   }
 
   run(): void {
