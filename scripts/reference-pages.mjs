@@ -141,5 +141,5 @@ const typeOf = (json) => {
   if ("const" in json) return code(JSON.stringify(json.const));
   if (json.type === "array") return `list of ${typeOf(json.items ?? {})}`;
   if (json.type === "object") return "table";
-  return json.type ?? "any";
+  return "not" in json ? "function" : (json.type ?? "any");
 };

@@ -19,7 +19,7 @@ export {
   type Receiver,
   type Sender,
 } from "./channel/index.ts";
-export { defineConfig, loadPlan, type Plan, type TailraceConfig } from "./config/index.ts";
+export { defineConfig, loadPlan, type Plan, type StageList, type TailraceConfig } from "./config/index.ts";
 export {
   BackpressureError,
   ChannelClosedError,
@@ -57,4 +57,4 @@ export type { EventName, EventSink, EventSubscription, FactsOf, LifecycleEvent }
 export type { Logger } from "./telemetry/log.ts";
 export { filter as filterTransform } from "./transforms/filter.ts";
 export { json as jsonTransform } from "./transforms/json.ts";
-export { map as mapTransform } from "./transforms/map.ts";
+export { type MapFunction, map as mapTransform } from "./transforms/map.ts";

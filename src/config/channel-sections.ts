@@ -47,7 +47,7 @@ function refusedAltogether(reason: string): Refusals {
   return { priority_lanes: reason, coalesce: reason, dynamic_size: reason };
 }
 
-export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
+const SECTIONS = [
   {
     path: ["sources", "tailer_manager"],
     sizeKey: "payload_buffer_size",
@@ -148,17 +148,21 @@ export const CHANNEL_SECTIONS: readonly ChannelSection[] = [
     refuses: refusedAltogether("a tap shows records as they pass, as many as have room, and counts the rest"),
     summary: "Records on their way to each `tailrace tap`.",
   },
-];
+] as const satisfies readonly ChannelSection[];
+
+export const CHANNEL_SECTIONS: readonly ChannelSection[] = SECTIONS;
 
 /** Each component's own input, below `mpsc_channels.components.NAME`. */
-export const COMPONENT_INPUT: Omit<ChannelSection, "path"> = {
+const INPUT = {
   sizeKey: "buffer_size",
   size: 1000,
   bytesKey: "buffer_bytes",
   bytes: 67108864,
   refuses: REFUSED_FOR_RECORDS,
   summary: "The component's own input.",
-};
+} as const satisfies Omit<ChannelSection, "path">;
+
+export const COMPONENT_INPUT: Omit<ChannelSection, "path"> = INPUT;
 
 /** The budget of all bytes in flight. */
 const TOTAL_BYTES = 16777216;
@@ -181,19 +185,24 @@ function sectionSchema(section: Omit<ChannelSection, "path">) {
     .strictObject({
       [section.sizeKey]: capacity().default(section.size).describe(`${section.summary} Messages.`),
       ...bytes,
-      overflow: z.enum(OVERFLOW_POLICIES).optional().describe("What happens when the channel is full."),
-      send_timeout_ms: z
-        .int()
-        .min(0)
-        .default(section.sendTimeoutMs ?? 0)
-        .describe("Under `error`, the longest wait; under `block`, when waiting is reported (0: never). Milliseconds."),
-      buffer_size_min: capacity().optional().describe("Lower end of dynamic sizing, messages; only with a maximum."),
-      buffer_size_max: capacity().optional().describe("Upper end of dynamic sizing, messages; only with a minimum."),
-      priority_lanes: z.boolean().default(false).describe("Whether critical messages overtake the others."),
-      coalesce: z.boolean().default(false).describe("Whether equal messages that wait become one."),
+      ...behaviour(section.sendTimeoutMs ?? 0),
     })
     .prefault({});
 }
+
+/** What every channel has beside its sizes. */
+const behaviour = (sendTimeoutMs: number) => ({
+  overflow: z.enum(OVERFLOW_POLICIES).optional().describe("What happens when the channel is full."),
+  send_timeout_ms: z
+    .int()
+    .min(0)
+    .default(sendTimeoutMs)
+    .describe("Under `error`, the longest wait; under `block`, when waiting is reported (0: never). Milliseconds."),
+  buffer_size_min: capacity().optional().describe("Lower end of dynamic sizing, messages; only with a maximum."),
+  buffer_size_max: capacity().optional().describe("Upper end of dynamic sizing, messages; only with a minimum."),
+  priority_lanes: z.boolean().default(false).describe("Whether critical messages overtake the others."),
+  coalesce: z.boolean().default(false).describe("Whether equal messages that wait become one."),
+});
 
 /** The schema of `[mpsc_channels]`; `inputs` are the names of the components that have an input. */
 export function channelsSchema(inputs: readonly string[]) {
@@ -264,3 +273,27 @@ export function overflowOf(
   if (section.designed !== undefined) return { overflow: section.designed, from: "designed" };
   return { overflow: dropPolicy, from: "drop_policy" };
 }
+
+type SectionInput<Section extends Omit<ChannelSection, "path">> = { [Key in Section["sizeKey"]]?: number } & {
+  [Key in Section extends { readonly bytesKey: infer Bytes extends string } ? Bytes : never]?: number;
+} & z.input<z.ZodObject<ReturnType<typeof behaviour>>>;
+
+type At<Path extends readonly string[], Value> = Path extends readonly [
+  infer Name extends string,
+  ...infer Rest extends readonly string[],
+]
+  ? { [Key in Name]?: At<Rest, Value> }
+  : Value;
+
+type AllOf<Union> = (Union extends unknown ? (one: Union) => void : never) extends (all: infer All) => void
+  ? All
+  : never;
+
+type Section = (typeof SECTIONS)[number];
+
+/** `[mpsc_channels]` as a person writes it. The schema is made of rows, so that its own type does not know their keys. */
+export type ChannelsInput = {
+  total_bytes?: number;
+  overflow_policy?: z.input<typeof OVERFLOW_POLICY_SCHEMA>;
+  components?: { [name: string]: SectionInput<typeof INPUT> };
+} & AllOf<Section extends infer Row ? (Row extends Section ? At<Row["path"], SectionInput<Row>> : never) : never>;

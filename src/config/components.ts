@@ -187,3 +187,41 @@ export function reportSharedTargets(
     );
   }
 }
+
+/**
+ * A sink whose file a source of its own reads feeds itself: each line that it writes comes back, for ever. Only the file
+ * that the text names is certain; files named by records, and rotated ones, are not looked for.
+ */
+export function reportFeedback(tree: TableNode, components: readonly CheckedComponent[], mistakes: Mistake[]): void {
+  const byName = new Map(components.map((component) => [component.name, component]));
+  const above = ({ inputs }: CheckedComponent): CheckedComponent[] => inputs.flatMap((name) => byName.get(name) ?? []);
+  for (const sink of components) {
+    if (sink.definition.kind !== "sink") continue;
+    const output = sink.definition.output?.(sink.options);
+    if (output === undefined) continue;
+    // A set that grows while it is walked: each once, also where transforms read from each other in a circle.
+    const upstream = new Set(above(sink));
+    for (const component of upstream) for (const next of above(component)) upstream.add(next);
+    for (const { name, path, definition, options } of upstream) {
+      if (definition.kind !== "source" || definition.reads?.(options, output) !== true) continue;
+      const where = formatPlace(nodeAt(tree, [...path, "include"])?.place ?? nodeAt(tree, path)!.place);
+      const message = `sources.${name} (${where}) reads this file, so that its records would come back for ever; write to another folder, or name the file in the source's \`exclude\``;
+      mistakes.push(mistakeAt(tree, [...sink.path, "path"], message));
+    }
+  }
+}
+
+/** Asks each stage whether what its options name outside of the configuration can be used. */
+export async function reportUnusable(
+  tree: TableNode,
+  components: readonly CheckedComponent[],
+  mistakes: Mistake[],
+): Promise<void> {
+  const found = await Promise.all(
+    components.map(async ({ path, definition, options }) => {
+      const wrong = (await definition.check?.(options)) ?? [];
+      return wrong.map((mistake) => mistakeAt(tree, [...path, ...mistake.path], mistake.message));
+    }),
+  );
+  mistakes.push(...found.flat());
+}

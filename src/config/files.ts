@@ -1,6 +1,7 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { errnoOf } from "../errors.ts";
+import type { KeyLines } from "./key-lines.ts";
 
 /** What reading a configuration needs of the machine; a test hands in a map. */
 export interface ConfigFiles {
@@ -9,8 +10,8 @@ export interface ConfigFiles {
   read(path: string): Promise<Uint8Array>;
   /** Names in a folder, unordered. */
   list(folder: string): Promise<string[]>;
-  /** The exports of a JavaScript or TypeScript module. */
-  load(path: string): Promise<{ readonly [name: string]: unknown }>;
+  /** The exports of a JavaScript or TypeScript module; `lines` is told where its keys stand. */
+  load(path: string, lines: KeyLines): Promise<{ readonly [name: string]: unknown }>;
 }
 
 /** The files of this machine; relative paths start at `cwd`. */
@@ -26,10 +27,10 @@ export function nodeConfigFiles(cwd: string): ConfigFiles {
     },
     read: (path) => readFile(resolve(cwd, path)),
     list: (folder) => readdir(resolve(cwd, folder)),
-    async load(path) {
+    async load(path, lines) {
       // Only who configures with TypeScript pays for the loader.
       const { loadModule } = await import("../runtime/load-module.ts");
-      return (await loadModule(resolve(cwd, path))) as { readonly [name: string]: unknown };
+      return loadModule(resolve(cwd, path), (syntax) => lines.note(syntax));
     },
   };
 }

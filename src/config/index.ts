@@ -1,11 +1,5 @@
 export type { StageList } from "./components.ts";
-export {
-  defineConfig,
-  type SinkConfig,
-  type SourceConfig,
-  type TailraceConfig,
-  type TransformConfig,
-} from "./define-config.ts";
+export { defineConfig, type TailraceConfig } from "./define-config.ts";
 export type { Explained } from "./explain.ts";
 export type { ConfigFiles } from "./files.ts";
 export { type Guarantee, guarantees, type PathGuarantee } from "./guarantee.ts";

@@ -51,6 +51,11 @@ const CONFIGS: readonly { readonly says: boolean; readonly about: string; readon
       sinks: { out: { type: "tcp", inputs: ["parse"], address: "127.0.0.1:9", retry: { max_ms: 1000 } } },
     },
   },
+  {
+    says: false,
+    about: "text where code must stand",
+    config: { sources, transforms: { m: { type: "map", inputs: ["app"], function: "(event) => event" } }, sinks },
+  },
   { says: false, about: "an unknown section", config: { sources, sinks, cheese: {} } },
   { says: false, about: "an unknown key", config: { sources, sinks, api: { adress: "127.0.0.1:1" } } },
   { says: false, about: "a wrong type", config: { sources, sinks, api: { enabled: 5 } } },

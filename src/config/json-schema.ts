@@ -72,7 +72,11 @@ function toJson(schema: z.ZodType): JsonObject {
     // What a person writes: a key with a default may be left out.
     io: "input",
     unrepresentable: "any",
-    override: ({ jsonSchema }) => adjust(jsonSchema as JsonObject),
+    override({ zodSchema, jsonSchema }) {
+      // Code has no way into a TOML.
+      if (zodSchema._zod.def.type === "custom") jsonSchema.not = {};
+      adjust(jsonSchema as JsonObject);
+    },
   }) as JsonObject;
   return json;
 }

@@ -1,5 +1,6 @@
 import { ConfigError, type Mistake } from "../errors.ts";
 import { type ConfigFiles, reasonOf } from "./files.ts";
+import { KeyLines } from "./key-lines.ts";
 import { suggestion } from "./nearest.ts";
 import { parseToml, parseTomlKey, parseTomlValue } from "./toml.ts";
 import { emptyTable, joinWithinLayer, MAX_DEPTH, overlay, type TableNode, treeFrom } from "./tree.ts";
@@ -153,11 +154,11 @@ class LayerReader {
   async #readFile(path: string): Promise<TableNode | undefined> {
     this.read.push(path);
     try {
-      if (/\.[cm]?[jt]s$/.test(path)) return this.#tableOf(await this.#files.load(path), path);
+      if (/\.[cm]?[jt]s$/.test(path)) return await this.#readModule(path);
       const bytes = await this.#files.read(path);
       const parsed = parseToml(decode(bytes), path);
-      if ("table" in parsed) return parsed.table;
-      this.#mistakes.push(parsed.mistake);
+      this.#mistakes.push(...parsed.mistakes);
+      return parsed.table;
     } catch (thrown) {
       if (thrown instanceof ConfigError) {
         // A module that cannot be loaded says itself where and why.
@@ -170,8 +171,10 @@ class LayerReader {
     return undefined;
   }
 
-  #tableOf(module: { readonly [name: string]: unknown }, path: string): TableNode | undefined {
-    const tree = treeFrom(module["default"], { file: path });
+  async #readModule(path: string): Promise<TableNode | undefined> {
+    const lines = new KeyLines();
+    const module = await this.#files.load(path, lines);
+    const tree = treeFrom(module["default"], { file: path }, { lines });
     if (tree?.kind === "table") return tree;
     const message = "export the configuration as default: export default defineConfig({ ... })";
     this.#mistakes.push({ file: path, message });

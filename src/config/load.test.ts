@@ -359,8 +359,50 @@ inputs = ["out", "app", "app"]
       "t/base/b.toml:2: api.enabled: is set twice in one layer; it stands in t/base/a.toml:11 already, remove one of the two",
     ]);
     expect(await lines(`${SMALL}[api]\nenabled = true\nenabled = true\n`)).toEqual([
-      "a.toml:12:1: `enabled` is defined a second time in this file; write it once",
+      "a.toml:12: api.enabled: is set twice in one layer; it stands in a.toml:11 already, remove one of the two",
     ]);
+  });
+
+  it("refuse every key and table that stands twice in a file, and say what else is wrong there", async () => {
+    const text = `state_dir = "a"
+state_dir = "b"
+[sources.app]
+type = "file"
+include = ["x"]
+include = ["y"]
+[sinks.out]
+type = "file"
+inputs = ["app"]
+path = "o"
+"p\\u0061th".is = "p"
+[sources.app]
+archives = "no"
+type = "stdin"
+[api]
+enabled = true
+foo = 1
+enabled = { a = 1, a = 2 }
+`;
+    expect(await lines(text)).toEqual([
+      "a.toml:2: state_dir: is set twice in one layer; it stands in a.toml:1 already, remove one of the two",
+      "a.toml:6: sources.app.include: is set twice in one layer; it stands in a.toml:5 already, remove one of the two",
+      "a.toml:11: sinks.out.path: is set twice in one layer; it stands in a.toml:10 already, remove one of the two",
+      "a.toml:12: sources.app: this table begins twice in one file; it stands in a.toml:3 already, make them one",
+      expect.stringMatching(/^a\.toml:13: sources\.app\.archives: is "no"; give true or false/),
+      "a.toml:14: sources.app.type: is set twice in one layer; it stands in a.toml:4 already, remove one of the two",
+      expect.stringMatching(/^a\.toml:17: api\.foo: unknown key/),
+      "a.toml:18: api.enabled.a: is set twice in one layer; it stands in a.toml:18 already, remove one of the two",
+      "a.toml:18: api.enabled: is set twice in one layer; it stands in a.toml:16 already, remove one of the two",
+    ]);
+  });
+
+  it("name what stands twice also where the syntax hides the rest", async () => {
+    const twice = Array.from({ length: 120 }, (_, n) => `k${n} = 1\nk${n} = 2\n`).join("");
+    expect(await lines("[a]\n[b]\n[a]\nc = \n")).toEqual([
+      "a.toml:3: `a` is defined a second time in this file; write it once",
+      "a.toml:5:1: the value is missing; write `key = value`",
+    ]);
+    expect(await lines(twice)).toHaveLength(101);
   });
 
   it("refuse a name that two components share", async () => {
@@ -373,6 +415,48 @@ inputs = ["out", "app", "app"]
     expect(
       await lines(`${SMALL}[sinks.two]\ntype = "file"\ninputs = ["app"]\npath = "../data/./out.ndjson"\n`),
     ).toEqual(["a.toml:13: sinks.two.path: sinks.out (a.toml:6) writes there already; give each its own target"]);
+  });
+
+  it("refuse a sink whose file one of its own sources reads, through transforms too", async () => {
+    const fed = (path: string, inputs: string, more: string) =>
+      lines(SMALL.replace("/data/out.ndjson", path).replace('inputs = ["app"]', `inputs = ["${inputs}"]`) + more);
+    const back =
+      "a.toml:9: sinks.out.path: sources.app (a.toml:4) reads this file, so that its records would come back for ever; write to another folder, or name the file in the source's `exclude`";
+    expect(await fed("/var/log/app/out.log", "app", "")).toEqual([back]);
+    const transforms =
+      '[transforms.b]\ntype = "json"\ninputs = ["a"]\n[transforms.a]\ntype = "json"\ninputs = ["app"]\n';
+    expect(await fed("/var/log/app/out.log", "b", transforms)).toEqual([back]);
+    expect(await fed("/var/log/other/out.log", "app", "")).toEqual([]);
+    const stranger = '[sources.in]\ntype = "stdin"\n[sinks.two]\ntype = "http"\ninputs = ["app"]\nurl = "http://h/"\n';
+    expect(await fed("/var/log/app/out.log", "in", stranger)).toEqual([]);
+  });
+
+  it("tell what a stage cannot use of the world, at its key, where something is to run", async () => {
+    const sink = defineSink({
+      type: "signed",
+      summary: "Signs.",
+      options: z.strictObject({ key: z.string() }),
+      guarantee: "at_least_once",
+      check: async ({ key }) => (key === "good" ? [] : [{ path: ["key"], message: `there is no file ${key}` }]),
+      open: () => Promise.reject(new Error("never")),
+    });
+    const config = {
+      sources: { in: { type: "stdin" } },
+      sinks: { out: { type: "signed", inputs: ["in"], key: "bad" } },
+    };
+    const load = (key: string, needs: "pipeline" | "file" | "nothing") =>
+      loadPlan({
+        stages: { ...sampleStages, sinks: [sink] },
+        env: {},
+        cwd: "/",
+        made: { by: "test", config: { ...config, sinks: { out: { ...config.sinks.out, key } } } },
+        needs,
+      });
+    for (const needs of ["pipeline", "file"] as const) {
+      await expect(load("bad", needs)).rejects.toThrow("test: sinks.out.key: there is no file bad");
+      await expect(load("good", needs)).resolves.toBeDefined();
+    }
+    await expect(load("bad", "nothing")).resolves.toBeDefined();
   });
 
   it("refuse another policy than block where nothing may be dropped", async () => {

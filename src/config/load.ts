@@ -8,7 +8,9 @@ import {
   checkComponent,
   componentShape,
   findComponents,
+  reportFeedback,
   reportSharedTargets,
+  reportUnusable,
   type StageList,
 } from "./components.ts";
 import { type Effective, Explainer, type Explanation } from "./explain.ts";
@@ -75,7 +77,8 @@ export interface LoadedPlan {
 }
 
 /**
- * Reads, merges and checks a configuration. Nothing is created or changed by it.
+ * Reads, merges and checks a configuration. Nothing is created or changed by it. Where something is to run from it,
+ * modules that it names are loaded, which runs what stands at their top.
  * @throws ConfigError with every mistake, in the order of files and lines
  */
 export async function loadPlan(options: LoadOptions): Promise<LoadedPlan> {
@@ -110,7 +113,7 @@ class Loader {
     // What a failed substitution left behind is no second mistake.
     const told = new Set(this.#mistakes.map(keyOfMistake));
     const before = this.#mistakes.length;
-    const loaded = this.#checked(tree, layers);
+    const loaded = await this.#checked(tree, layers);
     const fresh = this.#mistakes.splice(before).filter((mistake) => !told.has(keyOfMistake(mistake)));
     this.#mistakes.push(...fresh);
     return loaded;
@@ -145,7 +148,7 @@ class Loader {
     return overlay(tree, layer as TableNode);
   }
 
-  #checked(original: TableNode, layers: Layers): LoadedPlan | undefined {
+  async #checked(original: TableNode, layers: Layers): Promise<LoadedPlan | undefined> {
     const components = findComponents(original, this.#options.stages, this.#mistakes);
     const inputs = components.filter(({ section }) => section !== "sources").map(({ name }) => name);
     const general = generalSchema(inputs);
@@ -164,6 +167,8 @@ class Loader {
     }
     checkChannels(tree, components, this.#mistakes);
     reportSharedTargets(tree, checked, this.#options.cwd, this.#mistakes);
+    reportFeedback(tree, checked, this.#mistakes);
+    if ((this.#options.needs ?? "pipeline") !== "nothing") await reportUnusable(tree, checked, this.#mistakes);
     this.#checkIsPipeline(components);
     if (this.#mistakes.length > 0 || checkedGeneral.value === undefined) return undefined;
 

@@ -1,24 +1,33 @@
 import { type AST, ParseError, parseTOML } from "toml-eslint-parser";
 import type { Mistake } from "../errors.ts";
 import { isSecretName } from "../telemetry/redact.ts";
+import { DEFINED_TWICE, TextWithDuplicates } from "./toml-duplicates.ts";
 import { MAX_DEPTH, type Place, type TableNode, type TreeNode } from "./tree.ts";
 
-/** TOML text as a tree in which every key knows its line, or the one syntax mistake that stopped the reading. */
-export type ParsedToml = { readonly table: TableNode } | { readonly mistake: Mistake };
+/**
+ * TOML text as a tree in which every key knows its line; none where a mistake of the syntax stopped the reading. Keys that
+ * stand twice are mistakes that stop nothing: the first one counts.
+ */
+export interface ParsedToml {
+  readonly table: TableNode | undefined;
+  readonly mistakes: readonly Mistake[];
+}
 
-export function parseToml(text: string, file: string): ParsedToml {
+export function parseToml(source: string, file: string): ParsedToml {
+  const text = new TextWithDuplicates(source);
   try {
-    const program = parseTOML(text);
-    return { table: new TreeBuilder(file).build(program.body[0]) };
+    const mistakes: Mistake[] = [];
+    const built = new TreeBuilder(file).build(text.parse().body[0]);
+    return { table: text.joined(built, mistakes), mistakes };
   } catch (thrown) {
-    return { mistake: syntaxMistake(thrown, text, file) };
+    return { table: undefined, mistakes: [...text.mistakes(file), syntaxMistake(thrown, text.text, file)] };
   }
 }
 
 /** One value as it may stand behind `key =`; undefined if the text is no single TOML value. */
 export function parseTomlValue(text: string, place: Place): TreeNode | undefined {
   const parsed = parseToml(`v = ${text}`, place.file);
-  if ("mistake" in parsed || parsed.table.entries.size !== 1) return undefined;
+  if (parsed.mistakes.length > 0 || parsed.table?.entries.size !== 1) return undefined;
   const node = parsed.table.entries.get("v");
   return node === undefined ? undefined : withPlace(node, place);
 }
@@ -47,7 +56,7 @@ class TooDeep extends Error {}
 
 const keyName = (key: AST.TOMLBare | AST.TOMLQuoted): string => (key.type === "TOMLBare" ? key.name : key.value);
 
-/** The parser has already refused what TOML forbids (a key twice, a table over a value), so this only fills in. */
+/** The parser has already refused what TOML forbids (a table over a value), so this only fills in. */
 class TreeBuilder {
   readonly #file: string;
 
@@ -167,7 +176,7 @@ function syntaxMistake(thrown: unknown, text: string, file: string): Mistake {
 function inPlainEnglish(message: string, line: string, column: number): string {
   const known = PLAIN_ENGLISH.get(message);
   if (known !== undefined) return known;
-  if (message === "Defining a key multiple times is invalid") {
+  if (message === DEFINED_TWICE) {
     const name = /^[^\s=\]]+/.exec(line.slice(column))?.[0];
     return `${name === undefined ? "this key" : `\`${name}\``} is defined a second time in this file; write it once`;
   }

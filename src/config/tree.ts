@@ -158,25 +158,39 @@ export function formatPlace(place: Place): string {
  * A tree out of data (a configuration written in TypeScript, or made by a command). Functions and instances of classes,
  * which a stage of a library user may take, stay what they are.
  */
-export function treeFrom(value: unknown, place: Place, options: { isLiteral?: boolean } = {}): TreeNode | undefined {
-  return build(value, place, options.isLiteral === true, new Set());
+export function treeFrom(
+  value: unknown,
+  place: Place,
+  options: { isLiteral?: boolean; lines?: { lineOf(path: KeyPath): number | undefined } } = {},
+): TreeNode | undefined {
+  const placeOfKey = (path: KeyPath): Place => {
+    const line = options.lines?.lineOf(path);
+    return line === undefined ? place : { ...place, line };
+  };
+  return build(value, { placeOfKey, isLiteral: options.isLiteral === true }, [], new Set());
 }
 
-function build(value: unknown, place: Place, isLiteral: boolean, above: ReadonlySet<unknown>): TreeNode | undefined {
+function build(
+  value: unknown,
+  how: { readonly placeOfKey: (path: KeyPath) => Place; readonly isLiteral: boolean },
+  path: KeyPath,
+  above: ReadonlySet<unknown>,
+): TreeNode | undefined {
   if (value === undefined) return undefined;
+  const place = how.placeOfKey(path);
   const isOpen = above.size < MAX_DEPTH && !above.has(value);
-  const inside = (child: unknown) => build(child, place, isLiteral, new Set(above).add(value));
+  const inside = (child: unknown, key: string | number) => build(child, how, [...path, key], new Set(above).add(value));
   if (isOpen && Array.isArray(value))
     return { kind: "array", place, items: value.map(inside).filter((item) => item !== undefined) };
   if (isOpen && isPlainObject(value)) {
     const entries = new Map<string, TreeNode>();
     for (const [key, child] of Object.entries(value)) {
-      const node = inside(child);
+      const node = inside(child, key);
       if (node !== undefined) entries.set(key, node);
     }
     return { kind: "table", place, entries };
   }
-  return { kind: "value", place, value, ...(isLiteral ? { isLiteral } : {}) };
+  return { kind: "value", place, value, ...(how.isLiteral ? { isLiteral: true } : {}) };
 }
 
 /** `{ ... }`, not an instance of some class. */

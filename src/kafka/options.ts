@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { checkTls, secret, tlsFields } from "../stage/index.ts";
+import { checkTls, type OptionMistake, secret, tlsFields, tlsMistakes } from "../stage/index.ts";
 
 /** How to reach a Kafka cluster: option fields that its source and its sink share. */
 export const kafkaFields = {
@@ -22,6 +22,11 @@ export const kafkaFields = {
 };
 
 export type KafkaOptions = z.infer<z.ZodObject<typeof kafkaFields>> & { readonly timeout_ms: number };
+
+/** `check` of the source and the sink. */
+export async function kafkaMistakes({ tls }: Pick<KafkaOptions, "tls">): Promise<OptionMistake[]> {
+  return tls.enabled ? tlsMistakes(tls) : [];
+}
 
 /** A name that Kafka takes for a topic. */
 export const topicName = (what: string) =>

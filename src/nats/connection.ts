@@ -7,7 +7,7 @@ import { describeConnectionError } from "../runtime/connection-error.ts";
 import { type StageContext, type TlsConnection, tlsConnection, tlsRemedy } from "../stage/index.ts";
 import { maskUrls } from "../telemetry/redact.ts";
 import { NatsLogin } from "./login.ts";
-import { type NatsOptions, type ServerAddress, serverOf } from "./options.ts";
+import { type NatsOptions, type ServerAddress, serverOf, usesTls } from "./options.ts";
 
 /** The client's packages; they are optional, and loaded by who uses them. */
 export interface NatsClient {
@@ -58,8 +58,7 @@ export class NatsConnector {
   /** @throws StageError: a package is missing, or a file cannot be read, or holds something else. */
   static async load(options: NatsOptions, context: StageContext): Promise<NatsConnector> {
     const client = await loadNats(context.name);
-    const isTls = options.tls.enabled || options.servers.some((server) => serverOf(server).isTls);
-    const tls = isTls ? await tlsConnection(options.tls, context) : undefined;
+    const tls = usesTls(options) ? await tlsConnection(options.tls, context) : undefined;
     const connector = new NatsConnector(client, options, tls, context);
     try {
       await connector.#login.options();

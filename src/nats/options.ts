@@ -1,6 +1,8 @@
 import { isIP } from "node:net";
 import { z } from "zod";
-import { checkTls, tlsFields } from "../stage/index.ts";
+import { toError } from "../errors.ts";
+import { nodeFileSystem } from "../runtime/node-file-system.ts";
+import { checkTls, type OptionMistake, readOptionFile, tlsFields, tlsMistakes } from "../stage/index.ts";
 
 /** A server without a scheme is `nats://`; `tls://` asks for TLS. */
 const SERVER = /^(?:(nats|tls):\/\/)?(?:([^\s/]*)@)?([^\s/@]+)$/;
@@ -67,6 +69,20 @@ export const natsFields = {
 };
 
 export type NatsOptions = z.infer<z.ZodObject<typeof natsFields>> & { readonly timeout_ms: number };
+
+export const usesTls = ({ tls, servers }: Pick<NatsOptions, "tls" | "servers">): boolean =>
+  tls.enabled || servers.some((server) => serverOf(server).isTls);
+
+/** `check` of the source and the sink. */
+export async function natsMistakes(options: NatsOptions): Promise<OptionMistake[]> {
+  const mistakes = usesTls(options) ? await tlsMistakes(options.tls) : [];
+  try {
+    if (options.credentials !== undefined) await readOptionFile("credentials", options.credentials, nodeFileSystem);
+  } catch (thrown) {
+    mistakes.push({ path: ["credentials"], message: toError(thrown).message });
+  }
+  return mistakes;
+}
 
 /** A name that NATS takes for a stream or consumer: it is part of subjects. */
 export const natsName = (what: string) =>

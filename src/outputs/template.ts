@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import type { DataRecord, EventFields } from "../record/index.ts";
-import { type BytePath, pathFromText } from "../runtime/byte-path.ts";
+import { type BytePath, pathFromText, pathToText } from "../runtime/byte-path.ts";
 import { isStrftime, strftime } from "./strftime.ts";
 
 /**
@@ -71,6 +71,12 @@ export class PathTemplate {
     for (const part of this.#rest) path += part.kind === "literal" ? part.text : nameOf(textFor(part));
     return path.split("/").map((name) => pathFromText(name));
   }
+}
+
+/** The one file, absolute, that a `path` without placeholders names. */
+export function fixedOutput(path: string): string | undefined {
+  const { fixed } = new PathTemplate(path);
+  return fixed === undefined ? undefined : pathToText(fixed);
 }
 
 const HOUR_MS = 3_600_000;

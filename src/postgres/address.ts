@@ -26,7 +26,7 @@ function checkUrl(text: string, context: z.RefinementCtx): void {
   if (url.protocol === EMBEDDED) return;
   if (url.protocol !== "postgres:" && url.protocol !== "postgresql:")
     refuse(`a URL of Postgres begins with postgres://, this one with ${url.protocol}`);
-  // Shown where URLs are shown: only user info is masked there.
+  // A query is part of the place that is shown and compared; who we are stands in one place only.
   if (url.searchParams.has("password") || url.searchParams.has("sslpassword"))
     refuse(
       "a password belongs in front of the @, as in postgres://user:password@host/database, where it is never shown",

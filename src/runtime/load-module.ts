@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -13,21 +14,44 @@ import { ConfigError, errnoOf, toError } from "../errors.ts";
  * `.mjs` or `.cjs`, are loaded by Node itself and stay as they are until the process ends.
  *
  * @param path absolute, or from the working directory.
+ * @param onSyntax gets the syntax of this one file before it runs; not called for what Node itself loads.
  * @returns the exports by name; the default export is `default`.
  * @throws ConfigError with the file, and the line where it is known: it is not there, is no valid code, or threw.
  */
-export function loadModule(path: string): Promise<{ readonly [name: string]: unknown }> {
+export function loadModule(
+  path: string,
+  onSyntax?: (syntax: ModuleSyntax) => void,
+): Promise<{ readonly [name: string]: unknown }> {
   // One after the other: loading one module fills and empties a cache that the next one must not meet half full.
-  const loaded = loading.then(() => load(resolve(path)));
+  const loaded = loading.then(() => load(resolve(path), onSyntax));
   loading = loaded.catch(() => {});
   return loaded;
 }
 
 let loading: Promise<unknown> = Promise.resolve();
 
-async function load(file: string): Promise<{ readonly [name: string]: unknown }> {
+/** A node of a syntax tree, as Babel makes it. */
+export interface SyntaxNode {
+  readonly type: string;
+  /** 1-based. */
+  readonly loc?: { readonly start: { readonly line: number } } | null;
+  readonly [field: string]: unknown;
+}
+
+export interface ModuleSyntax {
+  /** The statements of the module. */
+  readonly body: readonly SyntaxNode[];
+  /** What the name stands for, where nothing can have changed it on the way: it is set once and used once. */
+  valueOf(name: string): SyntaxNode | undefined;
+}
+
+async function load(
+  file: string,
+  onSyntax: ((syntax: ModuleSyntax) => void) | undefined,
+): Promise<{ readonly [name: string]: unknown }> {
   const { createJiti } = await import("jiti");
-  const jiti = createJiti(pathToFileURL(file).href, OPTIONS);
+  const plugins = onSyntax === undefined ? [] : [syntaxPlugin(await textOf(file), onSyntax)];
+  const jiti = createJiti(pathToFileURL(file).href, { ...OPTIONS, transformOptions: { babel: { plugins } } });
   const before = new Set(Object.keys(moduleCache));
   try {
     return await jiti.import<{ readonly [name: string]: unknown }>(file);
@@ -38,6 +62,38 @@ async function load(file: string): Promise<{ readonly [name: string]: unknown }>
       if (!before.has(loaded) && !loaded.includes("/node_modules/")) delete moduleCache[loaded];
     }
   }
+}
+
+/** Undefined: it cannot be read, which loading it tells better. */
+const textOf = (file: string): Promise<string | undefined> => readFile(file, "utf8").catch(() => undefined);
+
+/** The part of Babel's plugins that is used here. */
+interface Program {
+  readonly node: { readonly body: readonly SyntaxNode[] };
+  readonly scope: {
+    getBinding(
+      name: string,
+    ):
+      | { readonly constant: boolean; readonly references: number; readonly path: { readonly node: SyntaxNode } }
+      | undefined;
+  };
+}
+
+/** Babel is told no file names; the file is known by its text among all that it imports. */
+function syntaxPlugin(text: string | undefined, onSyntax: (syntax: ModuleSyntax) => void) {
+  const Program = ({ node, scope }: Program, { file }: { readonly file: { readonly code: string } }): void => {
+    if (file.code !== text) return;
+    onSyntax({
+      body: node.body,
+      valueOf(name) {
+        const binding = scope.getBinding(name);
+        if (binding?.constant !== true || binding.references !== 1) return undefined;
+        const { id, init } = binding.path.node as SyntaxNode & { readonly id?: SyntaxNode; readonly init?: SyntaxNode };
+        return id?.type === "Identifier" ? (init ?? undefined) : undefined;
+      },
+    });
+  };
+  return () => ({ visitor: { Program } });
 }
 
 /** Node's cache of CommonJS modules; the loader keeps what it has loaded there too. */

@@ -336,6 +336,21 @@ describe("file sink › somebody else at the output", () => {
     expect(await codeOf(open({ path: at("other.log") }, { store: new DriverStore() }))).toBe("TR_STAGE_OPEN");
   });
 
+  it("refuses a record whose output another sink writes, and takes what is its own alone", async () => {
+    const by = await open({ path: at("{source}-x.log") });
+    const other = await open({ path: at("app-{message}.log") }, { store: new DriverStore() });
+    await by.run([batch("one", "app")]);
+    await other.run([batch("y", "app")]);
+    expect(await codeOf(other.sink.write(batch("x", "app", 2), { signal }))).toBe("TR_STAGE_OPEN");
+    expect([textOf("app-x.log"), textOf("app-y.log")]).toEqual(["one\n", "y\n"]);
+  });
+
+  it("names as its target the whole path, since templates of one folder may never meet", () => {
+    const target = (path: string) => fileSink.target!(fileSink.options.parse({ path }));
+    expect(target(at("app-{dir}.log"))).toBe(target(at("./app-{dir}.log")));
+    expect(target(at("app-{dir}.log"))).not.toBe(target(at("db-{dir}.log")));
+  });
+
   it("refuses what is no regular file, without opening it", async () => {
     execFileSync("mkfifo", [at("fifo")]);
     expect(await codeOf(open({ path: at("fifo") }))).toBe("TR_STAGE_OPEN");

@@ -1,8 +1,9 @@
+import { resolve } from "node:path";
 import { StageError, toError } from "../errors.ts";
 import { FileSink } from "../outputs/file-sink.ts";
 import { fileSinkOptions } from "../outputs/options.ts";
-import { PathTemplate } from "../outputs/template.ts";
-import { folderOf, pathToText } from "../runtime/byte-path.ts";
+import { probeFolder } from "../outputs/probe-folder.ts";
+import { fixedOutput, PathTemplate } from "../outputs/template.ts";
 import { defineSink } from "../stage/index.ts";
 
 /** Appends to files, exactly once: output and positions are cut to the same instant at each commit. */
@@ -11,10 +12,9 @@ export const fileSink = defineSink({
   summary: "Appends records to a file, or to files named by their fields and time; exactly once.",
   options: fileSinkOptions,
   guarantee: "exactly_once",
-  target: ({ path }) => {
-    const { fixed, root } = new PathTemplate(path);
-    return pathToText(fixed ?? root);
-  },
+  // Two templates that differ may never meet; those that do are told apart where their outputs are locked.
+  target: ({ path }) => resolve(path),
+  output: ({ path }) => fixedOutput(path),
   open: (options, context) => FileSink.open(options, context),
   async probe(options, { name, fileSystem }) {
     const { fixed, root } = new PathTemplate(options.path);
@@ -25,9 +25,7 @@ export const fileSink = defineSink({
         await (await fileSystem.open(fixed, "write")).close();
         return;
       }
-      let folder = root;
-      while (fileSystem.statSync(folder) === undefined && folder !== "/") folder = folderOf(folder);
-      if (fileSystem.statSync(folder)?.kind !== "folder") throw new Error(`${pathToText(folder)} is no folder`);
+      await probeFolder(root, fileSystem);
     } catch (error) {
       throw new StageError("TR_STAGE_OPEN", name, `${options.path} cannot be written: ${toError(error).message}`, {
         cause: error,

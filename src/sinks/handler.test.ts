@@ -363,6 +363,19 @@ export default async function work(event: { message: string }, task: Task): Prom
       expect(note.lines()).toEqual([]);
     });
 
+    it("is told from a module that is no handler before anything is started", async () => {
+      const checked = (options: object) => handler.check!(handler.options.parse(options));
+      const nothing = module("nothing.mjs", "export const work = 1;");
+      expect(await checked(nothing)).toMatchObject([
+        { path: ["module"], message: expect.stringContaining("default export must be") },
+      ]);
+      expect(await checked(module("throws.mjs", 'throw new Error("not today");'))).toMatchObject([
+        { message: expect.stringContaining("not today") },
+      ]);
+      expect(await checked(module("good.mjs", "export default () => {};"))).toEqual([]);
+      expect(await checked({ command: [process.execPath, odd] })).toEqual([]);
+    });
+
     it("tells a module that listens what happens, one event at a time, and how many it missed", async () => {
       const note = noteOf("events.txt");
       const options = module(

@@ -12,7 +12,7 @@ import {
   tryModule,
 } from "../handlers/index.ts";
 import type { Batch, DataRecord } from "../record/index.ts";
-import type { Timer } from "../runtime/clock.ts";
+import { systemClock, type Timer } from "../runtime/clock.ts";
 import { untilWoken } from "../runtime/until-woken.ts";
 import {
   defineSink,
@@ -24,6 +24,7 @@ import {
   type SinkContext,
   type WriteProgress,
 } from "../stage/index.ts";
+import { silentLogger } from "../telemetry/log.ts";
 import { whyNotRunnable } from "./handler/runnable.ts";
 
 /** How long messages that a worker holds may still end after the write was given up; at a reload, as long as they may take. */
@@ -64,6 +65,9 @@ const options = z
   })
   .superRefine(checkWhatRuns);
 
+/** For a module that is only tried. */
+const UNHEARD = { events: undefined, log: silentLogger, clock: systemClock };
+
 type HandlerOptions = z.infer<typeof options>;
 
 /**
@@ -86,6 +90,10 @@ export const handler = defineSink({
   readsFiles: true,
   // Enough for every worker to have work, also where each batch is one message that waits for its next attempt.
   concurrency: ({ concurrency, max_in_flight: maxInFlight }) => Math.min(1000, 4 + 2 * concurrency * maxInFlight),
+  async check({ module }) {
+    const why = module === undefined ? undefined : await tryModule({ module, ...UNHEARD });
+    return why === undefined ? [] : [{ path: ["module"], message: why }];
+  },
   async open(checked, context) {
     const sink = new HandlerSink(checked, context);
     try {

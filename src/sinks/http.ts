@@ -22,6 +22,7 @@ import {
   timeoutMs,
   tlsConnection,
   tlsFields,
+  tlsMistakes,
 } from "../stage/index.ts";
 import { retryAfterMs, verdictOf } from "./http/answers.ts";
 
@@ -62,6 +63,7 @@ export const http = defineSink({
   guarantee: "at_least_once",
   concurrency: CONCURRENCY,
   target: ({ url }) => withoutUserInfo(url),
+  check: async ({ url, tls }) => (isHttps(url) ? tlsMistakes(tls) : []),
   async open(checked, context) {
     return new HttpSink(checked, context, await agentOf(checked, context));
   },
@@ -212,8 +214,10 @@ class Limit {
   }
 }
 
+const isHttps = (url: string): boolean => new URL(url).protocol === "https:";
+
 async function agentOf(checked: HttpOptions, context: StageContext): Promise<Agent> {
-  const tls = new URL(checked.url).protocol === "https:" ? await tlsConnection(checked.tls, context) : {};
+  const tls = isHttps(checked.url) ? await tlsConnection(checked.tls, context) : {};
   // 7 MiB resident, which only those who send pay.
   const { Agent } = await import("undici");
   return new Agent({

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { StageError, toError } from "../errors.ts";
 import { NatsConnector } from "../nats/connection.ts";
 import { disconnect } from "../nats/disconnect.ts";
-import { natsFields, natsName, natsSubject, placesOf } from "../nats/options.ts";
+import { natsFields, natsMistakes, natsName, natsSubject, placesOf } from "../nats/options.ts";
 import { defineSink, encoding, retryOptions, timeoutMs } from "../stage/index.ts";
 import { JetStreamSink } from "./jetstream/jetstream-sink.ts";
 import { TargetStream } from "./jetstream/target-stream.ts";
@@ -40,6 +40,7 @@ export const jetstreamSink = defineSink({
   options,
   guarantee: ({ exactly_once: isExact }) => (isExact ? "exactly_once" : "at_least_once"),
   target: ({ servers, stream, subject }) => `${placesOf(servers)} ${stream} ${subject}`,
+  check: natsMistakes,
   async open(checked, context) {
     return new JetStreamSink(checked, await NatsConnector.load(checked, context), context);
   },

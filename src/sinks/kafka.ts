@@ -2,7 +2,7 @@ import { z } from "zod";
 import { StageError } from "../errors.ts";
 import { KafkaConnector } from "../kafka/client.ts";
 import { brokerErrors } from "../kafka/failure.ts";
-import { kafkaFields, topicName } from "../kafka/options.ts";
+import { kafkaFields, kafkaMistakes, topicName } from "../kafka/options.ts";
 import { defineSink, encoding, retryOptions, timeoutMs } from "../stage/index.ts";
 import { KafkaSink } from "./kafka/kafka-sink.ts";
 
@@ -54,6 +54,7 @@ export const kafkaSink = defineSink({
   options,
   guarantee: ({ transactional: isTransactional }) => (isTransactional ? "exactly_once" : "at_least_once"),
   concurrency: CONCURRENCY,
+  check: kafkaMistakes,
   async open(checked, context) {
     return new KafkaSink(checked, await KafkaConnector.load(checked, context), context);
   },

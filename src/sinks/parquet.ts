@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { StageError, toError } from "../errors.ts";
-import { folderOf, pathToText } from "../runtime/byte-path.ts";
+import { probeFolder } from "../outputs/probe-folder.ts";
+import { fixedOutput } from "../outputs/template.ts";
 import { defineSink } from "../stage/index.ts";
 import { JournalNames } from "./parquet/journal-names.ts";
 import { parquetSinkOptions } from "./parquet/options.ts";
@@ -23,13 +24,12 @@ export const parquetSink = defineSink({
   fleetingLoss: "at SIGKILL what an open Parquet file held of it is lost, as far as no commit covers it yet",
   memoryBytes: ({ row_group_bytes: bytes }) => LIBRARY_BYTES + bytes * GROUP_COPIES,
   target: ({ path }) => resolve(path),
+  output: ({ path }) => fixedOutput(path),
   open: (options, context) => ParquetSink.open(options, context),
   async probe(options, { name, fileSystem }) {
     await loadParquetLibrary(name, options.compression);
     try {
-      let folder = new JournalNames(options.path).root;
-      while (fileSystem.statSync(folder) === undefined && folder !== "/") folder = folderOf(folder);
-      if (fileSystem.statSync(folder)?.kind !== "folder") throw new Error(`${pathToText(folder)} is no folder`);
+      await probeFolder(new JournalNames(options.path).root, fileSystem);
     } catch (error) {
       throw new StageError("TR_STAGE_OPEN", name, `${options.path} cannot be written: ${toError(error).message}`, {
         cause: error,

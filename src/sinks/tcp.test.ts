@@ -183,6 +183,21 @@ describe("tcp with TLS", () => {
     });
   });
 
+  it("says before anything is started which files it cannot use", async () => {
+    const checked = async (tls: object) =>
+      (await tcp.check!(tcp.options.parse({ address: "h:1", tls: { enabled: true, ...tls } }))).map(
+        ({ path, message }) => `${path.join(".")}: ${message}`,
+      );
+    const { certPath, keyPath } = certificate;
+    expect(await checked({ ca: certPath, cert: certPath, key: keyPath })).toEqual([]);
+    expect(await checked({ cert: "/none.pem", key: "/none.key" })).toEqual([
+      expect.stringMatching(/^tls\.cert: tls\.cert = "\/none\.pem" cannot be read: ENOENT/),
+      expect.stringMatching(/^tls\.key: tls\.key = "\/none\.key" cannot be read: ENOENT/),
+    ]);
+    expect(await checked({ ca: keyPath })).toEqual([expect.stringMatching(/^tls: .* holds no certificate/)]);
+    expect(await checked({ cert: certPath, key: certPath })).toEqual([expect.stringMatching(/^tls: .* is no key/)]);
+  });
+
   it("says at the start which file cannot be read", async () => {
     await expect(opened({ address: "h:1", tls: { enabled: true, ca: "/nonexistent.pem" } })).rejects.toMatchObject({
       code: "TR_STAGE_OPEN",

@@ -15,6 +15,7 @@ import {
   timeoutMs,
   tlsConnection,
   tlsFields,
+  tlsMistakes,
 } from "../stage/index.ts";
 import { TcpConnection, type TcpTarget } from "./tcp/connection.ts";
 
@@ -56,6 +57,7 @@ export const tcp = defineSink({
   guarantee: "at_least_once",
   concurrency: CONCURRENCY,
   target: ({ address }) => address,
+  check: ({ tls }) => tlsMistakes(tls),
   async open(checked, context) {
     return new TcpSink(await targetOf(checked, context), context);
   },

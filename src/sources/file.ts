@@ -67,9 +67,11 @@ export const fileSource = defineSource({
       .describe("Delete files that are delivered to the end and quiet for so long; 0: never."),
     encoding: encodingLabel(),
   }),
-  whyAtRest({ include, exclude }, path, stored) {
-    const bytes = pathFromText(path);
-    return whyAtRest(bytes, new PathPatterns(include, exclude), stored, nodeFileSystem.statSync(bytes));
+  reads: ({ include, exclude }, path) =>
+    new PathPatterns(include, exclude).judge(pathFromText(path)).kind === "included",
+  whyAtRest({ include, exclude, archives }, path, stored) {
+    const files = { fileSystem: nodeFileSystem, readsArchives: archives };
+    return whyAtRest(pathFromText(path), new PathPatterns(include, exclude), stored, files);
   },
   async open(options, context) {
     const encoding = encodingName(options.encoding);

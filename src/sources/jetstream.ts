@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { NatsConnector } from "../nats/connection.ts";
 import { disconnect } from "../nats/disconnect.ts";
-import { natsFields, natsName, natsSubject } from "../nats/options.ts";
+import { natsFields, natsMistakes, natsName, natsSubject } from "../nats/options.ts";
 import { defineSource, timeoutMs } from "../stage/index.ts";
 import { JetStreamSource } from "./jetstream/jetstream-source.ts";
 import { SourceConsumer } from "./jetstream/source-consumer.ts";
@@ -51,6 +51,7 @@ export const jetstreamSource = defineSource({
   summary: "Reads a NATS JetStream stream through a durable pull consumer.",
   replay: "replayable",
   options,
+  check: natsMistakes,
   async open(checked, context) {
     return new JetStreamSource(checked, await NatsConnector.load(checked, context), context);
   },

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { StageError } from "../errors.ts";
 import { KafkaConnector } from "../kafka/client.ts";
 import { brokerErrors } from "../kafka/failure.ts";
-import { kafkaFields, topicName } from "../kafka/options.ts";
+import { kafkaFields, kafkaMistakes, topicName } from "../kafka/options.ts";
 import { defineSource, timeoutMs } from "../stage/index.ts";
 import { KafkaSource } from "./kafka/kafka-source.ts";
 
@@ -50,6 +50,7 @@ export const kafkaSource = defineSource({
   summary: "Reads Kafka topics as a member of a consumer group.",
   replay: "replayable",
   options,
+  check: kafkaMistakes,
   async open(checked, context) {
     return new KafkaSource(checked, await KafkaConnector.load(checked, context), context);
   },

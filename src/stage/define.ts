@@ -10,14 +10,22 @@ import type {
   Transform,
 } from "./contract.ts";
 
+/** What a stage finds wrong with its options beyond their shape. */
+export interface OptionMistake {
+  /** Keys from the component's own table on. */
+  readonly path: readonly string[];
+  /** What is wrong, and how to mend it. */
+  readonly message: string;
+}
+
 /**
  * A kind of source, as `stages.ts` lists it and as a library user writes one. `options` is its zod schema: it gives the
  * types, the defaults, the checks and, through `.describe()`, the reference page. Keys are snake_case as in the TOML.
  */
-export interface SourceDefinition<Options extends z.ZodType = z.ZodType> {
+export interface SourceDefinition<Options extends z.ZodType = z.ZodType, Type extends string = string> {
   readonly kind: "source";
   /** `type` in the configuration. */
-  readonly type: string;
+  readonly type: Type;
   /** One sentence for the reference page. */
   readonly summary: string;
   readonly options: Options;
@@ -27,6 +35,8 @@ export interface SourceDefinition<Options extends z.ZodType = z.ZodType> {
   readonly replay: "replayable" | "acknowledged" | "fleeting";
   /** How its output channel overflows, and what its drop reports count. Default: `block`, as what was read must not get lost. */
   readonly output?: { readonly overflow: "drop_newest"; readonly unit: "time slots" };
+  /** Whether it would read the file at `path`, absolute, once that is there. */
+  reads?(options: z.infer<Options>, path: string): boolean;
   /** Bytes of memory that it takes beside the in-flight budget, for the ceiling. Default: little. */
   memoryBytes?(options: z.infer<Options>): number;
   /**
@@ -34,29 +44,36 @@ export interface SourceDefinition<Options extends z.ZodType = z.ZodType> {
    * is missing, in one sentence; changes nothing.
    */
   checkPrivilege?(options: z.infer<Options>): Promise<void>;
+  /**
+   * Before anything is started, at a reload, and by `validate`: whether what the options name outside of the configuration
+   * (code of the user's, certificates) can be used. Resolves with every mistake; changes nothing.
+   */
+  check?(options: z.infer<Options>): Promise<readonly OptionMistake[]>;
   open(options: z.infer<Options>, context: SourceContext): Promise<Source>;
   /** `validate --live`: tries the upstream, or what else it needs, and changes nothing. Rejects with what is wrong. */
   probe?(options: z.infer<Options>, context: StageContext): Promise<void>;
   /** `Source.why` while no agent runs: from what is stored. */
-  whyAtRest?(options: z.infer<Options>, path: string, stored: StoredFiles): object;
+  whyAtRest?(options: z.infer<Options>, path: string, stored: StoredFiles): Promise<object>;
 }
 
-export interface TransformDefinition<Options extends z.ZodType = z.ZodType> {
+export interface TransformDefinition<Options extends z.ZodType = z.ZodType, Type extends string = string> {
   readonly kind: "transform";
-  readonly type: string;
+  readonly type: Type;
   readonly summary: string;
   readonly options: Options;
   /** Part of it lies outside of the configuration (code of the user's): every reload opens it anew. */
   readonly readsFiles?: true;
+  /** See `SourceDefinition.check`. */
+  check?(options: z.infer<Options>): Promise<readonly OptionMistake[]>;
   open(options: z.infer<Options>, context: StageContext): Promise<Transform>;
 }
 
 /** What a sink promises of what it was sent twice. */
 export type SinkGuarantee = "exactly_once" | "at_least_once";
 
-export interface SinkDefinition<Options extends z.ZodType = z.ZodType> {
+export interface SinkDefinition<Options extends z.ZodType = z.ZodType, Type extends string = string> {
   readonly kind: "sink";
-  readonly type: string;
+  readonly type: Type;
   readonly summary: string;
   readonly options: Options;
   /**
@@ -89,6 +106,10 @@ export interface SinkDefinition<Options extends z.ZodType = z.ZodType> {
   readonly readsFiles?: true;
   /** What names the target: two sinks of the same type and target are refused where `isExclusive`. */
   target?(options: z.infer<Options>): string;
+  /** The one file that it writes, absolute; undefined where the records decide. */
+  output?(options: z.infer<Options>): string | undefined;
+  /** See `SourceDefinition.check`. */
+  check?(options: z.infer<Options>): Promise<readonly OptionMistake[]>;
   open(options: z.infer<Options>, context: SinkContext): Promise<Sink>;
   /** `validate --live`: tries the target and changes nothing. Rejects with what is wrong. */
   probe?(options: z.infer<Options>, context: StageContext): Promise<void>;
@@ -106,21 +127,21 @@ export interface StoredFiles {
 
 export type StageDefinition = SourceDefinition | TransformDefinition | SinkDefinition;
 
-export function defineSource<Options extends z.ZodType>(
-  definition: Omit<SourceDefinition<Options>, "kind">,
-): SourceDefinition<Options> {
+export function defineSource<Options extends z.ZodType, const Type extends string>(
+  definition: Omit<SourceDefinition<Options, Type>, "kind">,
+): SourceDefinition<Options, Type> {
   return { kind: "source", ...definition };
 }
 
-export function defineTransform<Options extends z.ZodType>(
-  definition: Omit<TransformDefinition<Options>, "kind">,
-): TransformDefinition<Options> {
+export function defineTransform<Options extends z.ZodType, const Type extends string>(
+  definition: Omit<TransformDefinition<Options, Type>, "kind">,
+): TransformDefinition<Options, Type> {
   return { kind: "transform", ...definition };
 }
 
-export function defineSink<Options extends z.ZodType>(
-  definition: Omit<SinkDefinition<Options>, "kind">,
-): SinkDefinition<Options> {
+export function defineSink<Options extends z.ZodType, const Type extends string>(
+  definition: Omit<SinkDefinition<Options, Type>, "kind">,
+): SinkDefinition<Options, Type> {
   return { kind: "sink", ...definition };
 }
 

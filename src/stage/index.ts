@@ -28,6 +28,7 @@ export {
   defineSource,
   defineTransform,
   guaranteeOf,
+  type OptionMistake,
   type SinkDefinition,
   type SinkGuarantee,
   type SourceDefinition,
@@ -37,5 +38,13 @@ export {
 } from "./define.ts";
 export { readOptionFile } from "./option-file.ts";
 export { encoding, retryOptions, secret, timeoutMs } from "./options.ts";
-export { checkTls, type TlsConnection, type TlsOptions, tlsConnection, tlsFields, tlsRemedy } from "./tls.ts";
+export {
+  checkTls,
+  type TlsConnection,
+  type TlsOptions,
+  tlsConnection,
+  tlsFields,
+  tlsMistakes,
+  tlsRemedy,
+} from "./tls.ts";
 export { Upstream } from "./upstream.ts";

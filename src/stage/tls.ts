@@ -4,7 +4,9 @@ import { checkServerIdentity, createSecureContext, type PeerCertificate } from "
 import { z } from "zod";
 import { errnoOf, StageError, toError } from "../errors.ts";
 import { describeConnectionError } from "../runtime/connection-error.ts";
+import { nodeFileSystem } from "../runtime/node-file-system.ts";
 import type { StageContext } from "./contract.ts";
+import type { OptionMistake } from "./define.ts";
 import { readOptionFile } from "./option-file.ts";
 
 /** `[sinks.NAME.tls]`: whom to trust and who we are. Files are PEM, read when the sink is opened. */
@@ -27,6 +29,8 @@ export interface TlsOptions {
   readonly verify: boolean;
 }
 
+const FILES = ["ca", "cert", "key"] as const;
+
 /** The same in the words of `node:tls`. */
 export interface TlsConnection {
   rejectUnauthorized: boolean;
@@ -43,6 +47,28 @@ export function checkTls(options: TlsOptions, context: z.RefinementCtx): void {
   if ((options.cert === undefined) === (options.key === undefined)) return;
   const missing = options.cert === undefined ? "cert" : "key";
   context.addIssue({ code: "custom", path: [missing], message: "cert and key belong together; give both or none" });
+}
+
+/** What is wrong with the files, told before anything is started; for `check` of a stage that has its options in `tls`. */
+export async function tlsMistakes(options: TlsOptions): Promise<OptionMistake[]> {
+  const mistakes: OptionMistake[] = [];
+  const found: Pick<TlsConnection, "ca" | "cert" | "key"> = {};
+  for (const part of FILES) {
+    const path = options[part];
+    if (path === undefined) continue;
+    try {
+      found[part] = await readOptionFile(`tls.${part}`, path, nodeFileSystem);
+    } catch (thrown) {
+      mistakes.push({ path: ["tls", part], message: toError(thrown).message });
+    }
+  }
+  if (mistakes.length > 0) return mistakes;
+  try {
+    checkFiles(options, found);
+  } catch (thrown) {
+    mistakes.push({ path: ["tls"], message: toError(thrown).message });
+  }
+  return mistakes;
 }
 
 /**
@@ -62,7 +88,7 @@ export async function tlsConnection(options: TlsOptions, context: StageContext):
   else if (name !== undefined)
     connection.checkServerIdentity = (_host, certificate) => checkServerIdentity(name, certificate);
   try {
-    for (const part of ["ca", "cert", "key"] as const) {
+    for (const part of FILES) {
       const path = options[part];
       if (path !== undefined) connection[part] = await readOptionFile(`tls.${part}`, path, context.fileSystem);
     }
@@ -74,7 +100,7 @@ export async function tlsConnection(options: TlsOptions, context: StageContext):
 }
 
 /** OpenSSL takes a file of authorities without any for none, and tells of half a pair at each connection only. */
-function checkFiles(options: TlsOptions, { ca, cert, key }: TlsConnection): void {
+function checkFiles(options: TlsOptions, { ca, cert, key }: Pick<TlsConnection, "ca" | "cert" | "key">): void {
   const check = (what: string, test: () => unknown) => {
     try {
       test();

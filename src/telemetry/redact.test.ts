@@ -10,8 +10,27 @@ describe("maskUrls", () => {
     expect(maskUrls("postgres://me:p/w?d#@db/x")).toBe("postgres://***@db/x");
   });
 
+  it("hides parameters with a secret's name, in a query or in a list", () => {
+    expect(maskUrls("postgres://h/d?sslmode=require&password=x#y")).toBe("postgres://h/d?sslmode=require&password=***");
+    expect(maskUrls("https://h/in?api_key=a;b&v=1")).toBe("https://h/in?api_key=***&v=1");
+    expect(maskUrls("https://h/in?sig=a%2Fb&X-Amz-Signature=c")).toBe("https://h/in?sig=***&X-Amz-Signature=***");
+    expect(maskUrls("postgres://h/d?pass%77ord=x&ssl%50assword=y")).toBe(
+      "postgres://h/d?pass%77ord=***&ssl%50assword=***",
+    );
+    expect(maskUrls("host=db password=x user=me")).toBe("host=db password=*** user=me");
+  });
+
+  it("ends a parameter where a quotation ends, and not at a quote within it", () => {
+    expect(maskUrls('is "postgres://h/d?password=a"b"; give another')).toBe(
+      'is "postgres://h/d?password=***"; give another',
+    );
+    const masked = maskUrls('"https://h/?token=x"');
+    expect([masked, maskUrls(masked)]).toEqual(['"https://h/?token=***"', '"https://h/?token=***"']);
+  });
+
   it("leaves other texts alone", () => {
-    for (const text of ["http://host:80/@me", "a@b", "https://h/p?q=a@b", "unix:/x@y", "scheme://"])
+    const plain = ["http://host:80/@me", "a@b", "https://h/p?q=a@b", "unix:/x@y", "scheme://"];
+    for (const text of [...plain, "?tokens=3&assignment=x", 'write token = "x"', "sig%=%"])
       expect(maskUrls(text)).toBe(text);
   });
 
@@ -20,6 +39,10 @@ describe("maskUrls", () => {
     fc.assert(
       fc.property(password, (secret) => {
         expect(maskUrls(`cannot reach postgres://user:${secret}@host/db`)).toBe("cannot reach postgres://***@host/db");
+        const query = `?a=1&password=${secret.replaceAll("&", "+")}`;
+        expect(maskUrls(`cannot reach "postgres://host/db${query}": no`)).toBe(
+          'cannot reach "postgres://host/db?a=1&password=***": no',
+        );
       }),
     );
   });

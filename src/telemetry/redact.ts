@@ -15,14 +15,34 @@ const USER_INFO = /([a-z][a-z0-9+.-]*:\/\/)[^/?#\s"'`<>]*@/gi;
  */
 const RAW_USER_INFO = /([a-z][a-z0-9+.-]*:\/\/)[^\s:@/"'`]*:(?!\d{1,5}[/?#])[^\s"'`@]*@/gi;
 
-/** The text with the user info of every URL in it replaced by `***`. */
+/**
+ * A parameter of a URL's query, or of a list such as `host=db password=...`. A quote ends the value only where it may end
+ * a quotation: `"...?password=hun"ter"; give ...`.
+ */
+const PARAMETER = /([^\s?&;=/.:,"'`<>]{1,100})=(?:[^\s&"'`]|["'`](?=[^\s;:,.)\]}]))+/g;
+
+/** The text with the user info of every URL in it, and the values of parameters with a secret's name, replaced by `***`. */
 export function maskUrls(text: string): string {
-  if (!text.includes("://") || !text.includes("@")) return text;
-  return text.replace(USER_INFO, `$1${MASK}@`).replace(RAW_USER_INFO, `$1${MASK}@`);
+  let masked = text;
+  if (text.includes("://") && text.includes("@"))
+    masked = masked.replace(USER_INFO, `$1${MASK}@`).replace(RAW_USER_INFO, `$1${MASK}@`);
+  if (!text.includes("=")) return masked;
+  return masked.replace(PARAMETER, (whole, name: string) => (isSecretParameter(name) ? `${name}=${MASK}` : whole));
+}
+
+function isSecretParameter(name: string): boolean {
+  let plain = name;
+  try {
+    plain = decodeURIComponent(name);
+  } catch {
+    // It is what it looks like.
+  }
+  return isSecretName(plain) || /^(?:.*[_-])?sig(?:nature)?$/i.test(plain);
 }
 
 /** Names of fields that hold secrets wherever they appear. */
-const SECRET_NAME = /^(?:.*[_-])?(?:password|passwd|passphrase|secret|token|authorization|credentials?|api[_-]?key)$/i;
+const SECRET_NAME =
+  /^(?:.*(?:password|passwd|passphrase|secret)|(?:.*[_-])?(?:token|authorization|credentials?|api[_-]?key))$/i;
 
 export function isSecretName(name: string): boolean {
   return SECRET_NAME.test(name);

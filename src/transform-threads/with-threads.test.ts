@@ -70,6 +70,12 @@ describe("withThreads", () => {
     expect(withThreadsTypes([keep("in")])).toEqual(["filter"]);
     expect(withThreadsTypes([planned("own", own, ["in"])])).toEqual(["json"]);
     expect(withThreadsTypes([parse])).toEqual(["threads"]);
+    const inline = planned("shape", map, ["parse"], { function: () => undefined });
+    expect(shapeOf([parse, keep("parse"), { ...inline, inputs: ["keep"] }], { out: "shape" })).toEqual([
+      "parse>keep <- in",
+      "shape <- parse>keep",
+      "out <- shape",
+    ]);
   });
 
   it("can be asked twice, and gives a run the channel of its first", () => {

@@ -1,5 +1,5 @@
 import type { Plan } from "../config/plan.ts";
-import { movableTransform } from "./movable.ts";
+import { isMovable } from "./movable.ts";
 import { type RunOptions, transformRun } from "./transform-run.ts";
 
 type Planned = Plan["transforms"][number];
@@ -47,7 +47,7 @@ function runsOf(plan: Plan): Planned[][] {
   const runs: Planned[][] = [];
   const taken = new Set<Planned>();
   for (const first of plan.transforms) {
-    if (taken.has(first) || !isMovable(first)) continue;
+    if (taken.has(first) || !isMovable(first.definition, first.options)) continue;
     const run = [first];
     for (let next = behind(first, plan); next !== undefined; next = behind(next, plan)) run.push(next);
     if (!run.some(({ definition }) => definition.type !== "filter")) continue;
@@ -62,9 +62,5 @@ function behind({ name, definition }: Planned, plan: Plan): Planned | undefined 
   if (definition.type === "map") return undefined;
   const readers = [...plan.transforms, ...plan.sinks].filter(({ inputs }) => inputs.includes(name));
   const next = plan.transforms.find((transform) => readers.length === 1 && transform === readers[0]);
-  return next !== undefined && next.inputs.length === 1 && isMovable(next) ? next : undefined;
-}
-
-function isMovable({ definition }: Planned): boolean {
-  return movableTransform(definition.type) === definition;
+  return next !== undefined && next.inputs.length === 1 && isMovable(next.definition, next.options) ? next : undefined;
 }

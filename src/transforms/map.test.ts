@@ -6,7 +6,7 @@ import type { DataRecord } from "../record/index.ts";
 import { systemClock } from "../runtime/clock.ts";
 import type { StageContext } from "../stage/index.ts";
 import { contractBatch } from "../testing/transform-contract.ts";
-import { map, nestedSplit } from "./map.ts";
+import { type MapFunction, map, nestedSplit } from "./map.ts";
 
 let folder: string;
 let files = 0;
@@ -148,11 +148,56 @@ describe("map", () => {
     expect(rejected?.[0]?.reason).toBe("the function failed: it did not finish within 5 ms");
   });
 
+  it("calls a function that was handed to it just as it calls a module's", async () => {
+    const call: MapFunction = async (event) => (event["message"] === "b" ? [] : [event, { n: 1 }]);
+    const transform = await map.open(map.options.parse({ function: call }), { clock: systemClock } as StageContext);
+    const { kept, rejected } = await transform.apply(three());
+    expect(kept.map(({ event }) => event["n"] ?? event["message"])).toEqual(["a", 1, "c", 1]);
+    expect(rejected).toEqual([]);
+  });
+
+  it("wants a module or a function, and one of the two", () => {
+    const whyNot = (options: object) =>
+      map.options.safeParse(options).error?.issues.map(({ path, message }) => `${path.join(".")}: ${message}`);
+    expect(whyNot({ module: "./shape.ts" })).toBeUndefined();
+    expect(whyNot({})).toEqual(["module: is missing"]);
+    expect(whyNot({ module: "./shape.ts", function: () => undefined })).toEqual([
+      "function: there is a module too; give one of the two",
+    ]);
+    expect(whyNot({ module: (event: object) => event })).toEqual(["module: write it as `function`"]);
+    expect(whyNot({ function: "(event) => event" })).toEqual([
+      'function: only tailrace.config.ts can hold a function; a TOML names its file: module = "./shape.ts"',
+    ]);
+  });
+
   it("says what the module lacks", async () => {
     await expect(opened("export const other = 1;")).rejects.toThrow(
       /the default export must be a function .*; there is none/,
     );
     await expect(opened("export default { a: 1 };")).rejects.toThrow(/it is a Object/);
+  });
+
+  it("is told from a module that cannot be used before it is opened, and runs its top once for both", async () => {
+    const checked = (name: string, source: string) => {
+      writeFileSync(join(folder, name), source);
+      return map.check!(map.options.parse({ module: join(folder, name) }));
+    };
+    expect(await map.check!(map.options.parse({ module: join(folder, "none.ts") }))).toEqual([
+      { path: ["module"], message: `${join(folder, "none.ts")}: there is no such file` },
+    ]);
+    const [thrown] = await checked("throws.ts", 'throw new Error("not today");');
+    expect(thrown?.message).toMatch(/throws\.ts:1: it could not be loaded: not today$/);
+    expect(await checked("none.ts", "export const other = 1;")).toMatchObject([{ path: ["module"] }]);
+
+    const counting = "globalThis.loads = (globalThis.loads ?? 0) + 1; export default (event: object) => event;";
+    writeFileSync(join(folder, "counts.ts"), counting);
+    const options = map.options.parse({ module: join(folder, "counts.ts") });
+    const loads = () => (globalThis as { loads?: number }).loads;
+    expect(await map.check!(options)).toEqual([]);
+    await map.open(options, { clock: systemClock } as StageContext);
+    expect(loads()).toBe(1);
+    await map.open(options, { clock: systemClock } as StageContext);
+    expect(loads()).toBe(2);
   });
 
   it("gives the parts of a part ids that no other part has", async () => {

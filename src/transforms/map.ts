@@ -1,12 +1,15 @@
 import { z } from "zod";
-import { ConfigError } from "../errors.ts";
+import { ConfigError, toError } from "../errors.ts";
 import { type DataRecord, type EventFields, freshEvent } from "../record/index.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { loadModule } from "../runtime/load-module.ts";
 import { defineTransform, type Rejection } from "../stage/index.ts";
 import { copyOfPlain, kindOf, plainEvent } from "./map/plain-event.ts";
 
-/** What the module of a `map` exports by default. The event is the function's own copy: it may change it and return it. */
+/**
+ * What the module of a `map` exports by default, or what stands as `function` in `tailrace.config.ts`. The event is the
+ * function's own copy: it may change it and return it.
+ */
 export type MapFunction = (
   event: EventFields,
 ) => EventFields | readonly EventFields[] | undefined | Promise<EventFields | readonly EventFields[] | undefined>;
@@ -26,26 +29,54 @@ export type MapFunction = (
 export const map = defineTransform({
   type: "map",
   summary: "Changes, splits or leaves out records by a function of yours, in TypeScript or JavaScript.",
-  options: z.strictObject({
-    module: z
-      .string()
-      .min(1)
-      .describe("File with the function as its default export: (event) => event | event[] | undefined."),
-    timeout_ms: z
-      .int()
-      .nonnegative()
-      .default(30000)
-      .describe("Longest wait for an asynchronous call, milliseconds, before its record is rejected; 0: no limit."),
-    concurrency: z
-      .int()
-      .positive()
-      .max(1000)
-      .default(1)
-      .describe("Asynchronous calls under way at once; the order of records stays the same."),
-  }),
+  options: z
+    .strictObject({
+      module: z
+        .string({ error: ({ input }) => (typeof input === "function" ? "write it as `function`" : undefined) })
+        .min(1)
+        .optional()
+        .describe(
+          "File with the function as its default export: (event) => event | event[] | undefined. Needed in a TOML.",
+        ),
+      function: z
+        .custom<MapFunction>(
+          (value) => typeof value === "function",
+          'only tailrace.config.ts can hold a function; a TOML names its file: module = "./shape.ts"',
+        )
+        .optional()
+        .describe("In `tailrace.config.ts`, in place of `module`: the function itself. It never works in a thread."),
+      timeout_ms: z
+        .int()
+        .nonnegative()
+        .default(30000)
+        .describe("Longest wait for an asynchronous call, milliseconds, before its record is rejected; 0: no limit."),
+      concurrency: z
+        .int()
+        .positive()
+        .max(1000)
+        .default(1)
+        .describe("Asynchronous calls under way at once; the order of records stays the same."),
+    })
+    .superRefine((options, context) => {
+      if (options.module !== undefined && options.function !== undefined)
+        context.addIssue({ code: "custom", path: ["function"], message: "there is a module too; give one of the two" });
+      else if (options.module === undefined && options.function === undefined)
+        context.addIssue({ code: "custom", path: ["module"], message: "is missing" });
+    }),
+  // A function too: the same text may mean something else, by what stands around it.
   readsFiles: true,
+  async check(options) {
+    try {
+      if (options.module !== undefined) loaded.set(options, await functionOf(options.module));
+      return [];
+    } catch (thrown) {
+      return [{ path: ["module"], message: toError(thrown).message }];
+    }
+  },
   async open(options, { clock }) {
-    const call = await functionOf(options.module);
+    const call = options.function ?? loaded.get(options) ?? (await functionOf(options.module!));
+    // Opened once more, it is what the file says then.
+    loaded.delete(options);
     return {
       async apply(records) {
         const results = await callAll(records, options.concurrency, (record) =>
@@ -62,6 +93,9 @@ export const map = defineTransform({
     };
   },
 });
+
+/** What `check` has loaded for `open`, by the options: what a module does when it is loaded, it does once. */
+const loaded = new WeakMap<object, MapFunction>();
 
 async function functionOf(module: string): Promise<MapFunction> {
   const exports = await loadModule(module);

@@ -23,6 +23,8 @@ export const sampleStages: StageList = {
         max_line_bytes: z.int().min(1).default(1048576),
       }),
       replay: "replayable",
+      // Globs are the real source's; here one star stands for one name.
+      reads: ({ include }, path) => include.some((glob) => glob === path.replace(/[^/]+\.log$/, "*.log")),
       open: never,
     }),
     defineSource({ type: "stdin", summary: "Input.", options: z.strictObject({}), replay: "fleeting", open: never }),
@@ -50,6 +52,7 @@ export const sampleStages: StageList = {
       options: z.strictObject({ path: z.string().min(1), encoding: encoding() }),
       guarantee: "exactly_once",
       target: (options) => options.path,
+      output: (options) => options.path,
       open: never,
     }),
     defineSink({

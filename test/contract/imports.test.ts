@@ -62,7 +62,8 @@ const MAY_IMPORT: { [room: string]: readonly string[] } = {
   ],
   readiness: ["channel", "runtime", "stage", "telemetry", "errors"],
   handlers: ["readiness", "channel", "runtime", "record", "stage", "telemetry", "errors"],
-  config: ["stage", "channel", "runtime", "telemetry", "errors"],
+  // What `defineConfig` takes follows from what is built in.
+  config: ["stages (types)", "stage", "channel", "runtime", "telemetry", "errors"],
   pipeline: ["record", "channel", "runtime", "checkpoint", "telemetry", "stage", "config", "errors"],
   stages: ["sources", "transforms", "sinks", "stage"],
   // Built-in transforms at work in threads: the pipeline knows such a transform by its interface only.

@@ -43,6 +43,40 @@ describe("agent › SIGHUP", () => {
     expect(textOf(second)).toBe(lines(1001, 2000));
   });
 
+  it("takes the new functions of a configuration in TypeScript", async () => {
+    await using machine = new CrashMachine();
+    const config = join(machine.folder, "tailrace.config.ts");
+    const out = join(machine.folder, "out.ndjson");
+    const configure = (version: number) =>
+      writeFileSync(
+        config,
+        `import { defineConfig } from "tailrace";
+const version: number = ${version};
+export default defineConfig({
+  state_dir: ${JSON.stringify(machine.stateDir)},
+  api: { enabled: false },
+  sources: { app: { type: "file", include: [${JSON.stringify(join(machine.logs, "*.log"))}], scan_interval_ms: 100 } },
+  transforms: { shape: { type: "map", inputs: ["app"], function: ({ message }) => ({ message, version }) } },
+  sinks: { out: { type: "file", inputs: ["shape"], path: ${JSON.stringify(out)} } },
+});`,
+      );
+    configure(1);
+    const log = join(machine.logs, "a.log");
+    writeFileSync(log, "one\n");
+    const agent = machine.agent(config);
+    await until(() => agent.isOver || textOf(out).includes("one"), "the output");
+    // The text of the function is the same; what it means is not.
+    configure(2);
+    agent.signal("SIGHUP");
+    await until(() => agent.isOver || agent.stderr.includes("shape has changed"), "the reload");
+    appendFileSync(log, "two\n");
+    await until(() => agent.isOver || textOf(out).includes("two"), "the output behind it");
+    agent.signal("SIGTERM");
+    const exit = await agent.end();
+    expect(exit.code, exit.stderr).toBe(0);
+    expect(textOf(out)).toBe('{"message":"one","version":1}\n{"message":"two","version":2}\n');
+  });
+
   it("changes nothing for a configuration with mistakes, and tells all of them in plain words", async () => {
     await using machine = new CrashMachine();
     const log = join(machine.logs, "a.log");
