@@ -277,7 +277,7 @@ describe("agent › a full disk", () => {
 
   it("keeps what it has while the state directory's disk is full, and commits when there is room", async (context) => {
     await using machine = new CrashMachine();
-    const disk = orSkip(context, machine.disk("small", 4 << 20), "the right to mount a tmpfs");
+    const disk = orSkip(context, machine.disk("small", 8 << 20), "the right to mount a tmpfs");
     const flags = ["--state-dir", join(disk.path, "state")];
     const config = machine.configure();
     const names = Array.from({ length: 300 }, (_, file) => `${file}.log`);
