@@ -7,7 +7,7 @@ import type { Random } from "../runtime/random.ts";
 import type { EventSink } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { FolderWatches } from "./folder-watch.ts";
-import type { PathPatterns, Place } from "./glob.ts";
+import type { PathPatterns, Standing } from "./glob.ts";
 import type { Sighting } from "./sighting.ts";
 
 export interface WatcherOptions {
@@ -37,7 +37,7 @@ const COARSE_TIME_MS = 2_100;
 
 interface Folder {
   readonly path: BytePath;
-  places: readonly Place[];
+  readonly standing: Standing;
   /** Device and inode at the last listing. */
   identity: string | undefined;
   modifiedMs: number;
@@ -74,7 +74,7 @@ export class Watcher {
   readonly #options: WatcherOptions;
   readonly #watches: FolderWatches;
   readonly #folders = new Map<BytePath, Folder>();
-  readonly #roots: ReadonlyMap<BytePath, readonly Place[]>;
+  readonly #roots: ReadonlySet<BytePath>;
   readonly #active = new Map<BytePath, Watched>();
   readonly #idle = new Map<BytePath, Watched>();
   readonly #hints = new Map<BytePath, Set<BytePath> | "all">();
@@ -84,7 +84,7 @@ export class Watcher {
 
   constructor(options: WatcherOptions) {
     this.#options = options;
-    this.#roots = options.patterns.roots;
+    this.#roots = new Set(options.patterns.roots);
     this.#watches = new FolderWatches(options.fileSystem, options.log, (folder, name, change) => {
       const names = this.#hints.get(folder);
       if (name === undefined) this.#hints.set(folder, "all");
@@ -162,8 +162,9 @@ export class Watcher {
   // ------------------------------------------------------------ folders
 
   async #scanFolders(nowMs: number): Promise<void> {
-    for (const [root, places] of this.#roots) {
-      if (!this.#folders.has(root)) this.#addFolder(root, places, new Set());
+    for (const root of this.#roots) {
+      const standing = this.#options.patterns.standingOf(root);
+      if (standing !== undefined && !this.#folders.has(root)) this.#addFolder(root, standing, new Set());
     }
     // New folders join the map while it is walked, and are visited in the same walk.
     for (const folder of this.#folders.values()) {
@@ -242,10 +243,10 @@ export class Watcher {
     if (kind === "link" || kind === "unknown") kind = this.#kindBehind(path) ?? kind;
     if (kind === "folder") {
       this.#forgetPath(path);
-      const places = this.#options.patterns.below(folder.places, entry.name);
-      if (places.length === 0 || this.#folders.has(path)) return;
+      const standing = this.#options.patterns.below(folder.standing, entry.name);
+      if (standing === undefined || this.#folders.has(path)) return;
       const identity = this.#identityOf(path);
-      if (identity !== undefined && !above.has(identity)) this.#addFolder(path, places, above);
+      if (identity !== undefined && !above.has(identity)) this.#addFolder(path, standing, above);
       return;
     }
     if (kind === "other") return;
@@ -271,10 +272,10 @@ export class Watcher {
     }
   }
 
-  #addFolder(path: BytePath, places: readonly Place[], above: ReadonlySet<string>): void {
+  #addFolder(path: BytePath, standing: Standing, above: ReadonlySet<string>): void {
     this.#folders.set(path, {
       path,
-      places,
+      standing,
       identity: undefined,
       modifiedMs: 0,
       listedAtMs: undefined,

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { PathPatterns } from "../files/glob.ts";
+import { PathPatterns, patternMistake } from "../files/glob.ts";
 import { TailerManager } from "../files/tailer-manager.ts";
 import { whyAtRest } from "../files/why-at-rest.ts";
 import { pathFromText } from "../runtime/byte-path.ts";
@@ -13,11 +13,18 @@ export const fileSource = defineSource({
   summary: "Reads files line by line and follows them through rotation, truncation, compression and restarts.",
   replay: "replayable",
   options: z.strictObject({
-    include: z.array(z.string().min(1)).min(1).describe("Globs of the files to read; `**` too. Paths are bytes."),
+    include: z
+      .array(z.string().min(1).superRefine(refuseMistakes))
+      .min(1)
+      .describe(
+        "Globs of the files to read, as in bash with `globstar`: `{a,b}`, `*`, `?`, `[a-z]`, `[!a-z]`, `**`; `\\\\` before a character takes its meaning away. No wildcard matches a leading dot. Paths are bytes.",
+      ),
     exclude: z
-      .array(z.string().min(1))
+      .array(z.string().min(1).superRefine(refuseMistakes))
       .default([])
-      .describe("Globs of files to leave out; one without a slash is compared with the base name."),
+      .describe(
+        "Globs of files to leave out, also those with a leading dot; one without a slash is compared with the base name.",
+      ),
     read_from: z
       .enum(["beginning", "end"])
       .default("beginning")
@@ -98,3 +105,8 @@ export const fileSource = defineSource({
     );
   },
 });
+
+function refuseMistakes(text: string, context: z.RefinementCtx): void {
+  const mistake = patternMistake(text);
+  if (mistake !== undefined) context.addIssue({ code: "custom", message: mistake });
+}
