@@ -189,6 +189,7 @@ function normal(path: string): BytePath {
 
 async function walk(patterns: PathPatterns): Promise<BytePath[]> {
   const watcher = new Watcher({
+    source: "app",
     patterns,
     fileSystem: nodeFileSystem,
     clock: systemClock,
@@ -197,6 +198,8 @@ async function walk(patterns: PathPatterns): Promise<BytePath[]> {
     log: silentLogger,
     scanIntervalMs: 1000,
     idleScanIntervalMs: 1000,
+    maxFiles: 100_000,
+    isKnown: () => false,
     onHint: () => {},
   });
   try {

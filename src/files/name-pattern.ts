@@ -122,8 +122,7 @@ function tokensOf(part: string, isOfBytes: boolean): Token[] {
     if (character === "\\") {
       at += 1;
       const escaped = characters[at];
-      if (escaped === undefined)
-        throw new PatternError("the \\ at the end of a name escapes nothing; leave it out");
+      if (escaped === undefined) throw new PatternError("the \\ at the end of a name escapes nothing; leave it out");
       tokens.push({ kind: "character", character: escaped });
     } else if (character === "*") {
       // Stars in a row mean no more than one.

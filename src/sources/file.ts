@@ -61,6 +61,11 @@ export const fileSource = defineSource({
       .positive()
       .default(1000)
       .describe("Files open at once; lowered to what RLIMIT_NOFILE allows."),
+    max_files: z
+      .int()
+      .positive()
+      .default(100000)
+      .describe("Files that are followed; of more that match, those found later are left out until there is room."),
     tombstone_days: z.number().nonnegative().default(14).describe("How long finished files are remembered, in days."),
     ignore_older_ms: z
       .int()
@@ -97,6 +102,7 @@ export const fileSource = defineSource({
         rotateWaitMs: options.rotate_wait_ms,
         archives: options.archives,
         maxOpenFiles: options.max_open_files,
+        maxFiles: options.max_files,
         tombstoneDays: options.tombstone_days,
         ignoreOlderMs: options.ignore_older_ms,
         removeAfterMs: options.remove_after_ms,
