@@ -8,8 +8,8 @@ import { type Arrival, type Passage, WatchedFolder } from "./watched-folder.ts";
  * folders and at most one for each Standing; so eight folders that link to each other cost eight listings, where their
  * chains are a hundred thousand.
  *
- * Of the chains with the same Standing the one stands for all that has the fewest symbolic links, then the fewest names,
- * then the smallest bytes. That depends on what lies on the disk only, and so is the same after a restart.
+ * Of the chains with the same Standing the one stands for all that has the fewest symbolic links below the part
+ * without wildcards, then the fewest names, then the smallest bytes. That depends on what lies on the disk only, and so is the same after a restart.
  *
  * Changes are worked in where they happen: a chain that vanishes is replaced by the next best of those that stay.
  */

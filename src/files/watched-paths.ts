@@ -1,4 +1,4 @@
-import { toError } from "../errors.ts";
+import { errnoOf, toError } from "../errors.ts";
 import type { BytePath } from "../runtime/byte-path.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { FileStat, FileSystem } from "../runtime/file-system.ts";
@@ -106,11 +106,14 @@ export class WatchedPaths {
     try {
       found = fileSystem.statSync(path);
     } catch (error) {
-      if (watched.error === undefined) {
-        this.#sightings.set(path, { path, isLink, stat: undefined, error: toError(error) });
+      // A link round in a circle leads nowhere.
+      if (errnoOf(error) !== "ELOOP") {
+        if (watched.error === undefined) {
+          this.#sightings.set(path, { path, isLink, stat: undefined, error: toError(error) });
+        }
+        watched.error = toError(error);
+        return;
       }
-      watched.error = toError(error);
-      return;
     }
     const stat = found?.kind === "file" ? found : undefined;
     if (stat !== undefined) watched.seenAtMs = nowMs;

@@ -11,7 +11,7 @@ import { FolderTroubles } from "./folder-trouble.ts";
 import { FolderWatches } from "./folder-watch.ts";
 import type { PathPatterns } from "./glob.ts";
 import type { Sighting } from "./sighting.ts";
-import { type Entry, kindOf, Passage, type WatchedFolder } from "./watched-folder.ts";
+import { kindOf, Passage, type WatchedFolder } from "./watched-folder.ts";
 import { WatchedPath, WatchedPaths } from "./watched-paths.ts";
 
 export interface WatcherOptions {
@@ -212,11 +212,13 @@ export class Watcher {
     try {
       stat = this.#options.fileSystem.statSync(path);
     } catch (error) {
-      // A link round in a circle (ELOOP) that never led anywhere is nobody's trouble.
-      if (passage.leadsTo !== undefined || passage.within === undefined) {
-        this.#troubles.failed(passage, path, toError(error));
+      // A link round in a circle leads nowhere.
+      if (errnoOf(error) !== "ELOOP") {
+        if (passage.leadsTo !== undefined || passage.within === undefined) {
+          this.#troubles.failed(passage, path, toError(error));
+        }
+        return;
       }
-      return;
     }
     this.#troubles.over(passage, path);
     this.#lead(passage, stat);
@@ -227,16 +229,30 @@ export class Watcher {
     if (stat?.kind === "folder") {
       const identity = `${stat.device}:${stat.inode}`;
       if (passage.leadsTo?.identity !== identity) {
-        this.#unwatch(passage);
-        this.#graph.connect(passage, identity);
+        for (const each of [passage, ...this.#twins(passage)]) {
+          this.#unwatch(each);
+          this.#graph.connect(each, identity);
+        }
       }
       if (passage.leadsTo !== undefined) passage.leadsTo.modifiedMs = stat.modifiedMs;
       this.#settle();
       return;
     }
-    this.#graph.disconnect(passage);
-    this.#settle();
+    if (passage.leadsTo !== undefined) {
+      for (const each of [passage, ...this.#twins(passage)]) this.#graph.disconnect(each);
+      this.#settle();
+    }
     this.#watchBehind(passage);
+  }
+
+  /** What else stands for the same path: a root may be an entry of another folder, too. */
+  #twins({ within, name }: Passage): Passage[] {
+    if (within === undefined) {
+      const entry = this.#graph.at(folderOf(name))?.entries.get(baseName(name));
+      return entry instanceof Passage ? [entry] : [];
+    }
+    const paths = within.arrivals.map(({ path }) => joinPath(path, name));
+    return this.#roots.filter((root) => paths.includes(root.name));
   }
 
   /** Of every folder whose arrivals changed: under which path is each of its names looked at now? */
@@ -249,7 +265,7 @@ export class Watcher {
       else this.#abandon(folder);
     }
     for (const folder of changed) {
-      if (folder.isReached) for (const [name, entry] of [...folder.entries]) this.#nameAgain(folder, name, entry);
+      if (folder.isReached) for (const name of [...folder.entries.keys()]) this.#nameAgain(folder, name);
     }
   }
 
@@ -264,8 +280,9 @@ export class Watcher {
     }
   }
 
-  #nameAgain(folder: WatchedFolder, name: BytePath, entry: Entry): void {
-    if (entry instanceof WatchedPath || entry === "other") return;
+  #nameAgain(folder: WatchedFolder, name: BytePath): void {
+    const entry = folder.entries.get(name);
+    if (entry === undefined || entry instanceof WatchedPath || entry === "other") return;
     if (entry instanceof Passage) {
       if (this.#leadsOn(folder, name) || this.#matchingPath(folder, name) !== undefined) {
         if (entry.leadsTo === undefined) this.#watchBehind(entry);
