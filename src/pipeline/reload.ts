@@ -201,11 +201,12 @@ export class Reload {
     const [ways, graph] = [waysOf(next), graphOf(next)];
     const before = [...parts.sources.values(), ...gone.values()].map(({ wires }) => wires);
     const inputOf = (component: string) => {
+      const backlog = (fresh.sinkParts.get(component) ?? parts.sinks.get(component))?.backlog;
       const added = fresh.sinkParts.get(component) ?? fresh.transformParts.get(component);
-      if (added !== undefined) return added.input;
+      if (added !== undefined) return { ...added.input, backlog };
       const { input } = (parts.sinks.get(component) ?? parts.transforms.get(component))!;
       const [route] = before.flatMap(({ routes }) => routesInto(component, routes));
-      return { sender: route!.input, size: input.size };
+      return { sender: route!.input, size: input.size, backlog };
     };
     const opening: Opening[] = [];
     const unused = [...gone.values()].map(({ wires }) => wires);
@@ -226,8 +227,8 @@ export class Reload {
             kept.way = lane.way;
             return kept;
           }
-          const { sink } = (fresh.sinkParts.get(lane.sink) ?? parts.sinks.get(lane.sink))!;
-          return newLane(environment, committer, positions, { source: name, ...lane }, sink);
+          const part = (fresh.sinkParts.get(lane.sink) ?? parts.sinks.get(lane.sink))!;
+          return newLane(environment, committer, positions, { source: name, ...lane }, part);
         },
       });
       positions.feeds(wires.lanes);
@@ -307,7 +308,9 @@ export class Reload {
     }
     for (const planned of next.sinks) {
       const part = parts.sinks.get(planned.name);
-      if (part !== undefined) part.planned = planned;
+      if (part === undefined) continue;
+      part.planned = planned;
+      part.backlog.limitBytes = planned.maxLagBytes;
     }
     for (const planned of next.transforms) {
       const part = parts.transforms.get(planned.name);

@@ -85,7 +85,7 @@ export class PipelineSourcePositions implements SourcePositions {
   }
 
   hasRoom(fileKey: string): boolean {
-    return this.#lanes.every((lane) => !lane.set(fileKey).isFull);
+    return this.#lanes.every((lane) => lane.hasRoom(fileKey));
   }
 
   async roomFor(fileKey: string, { signal }: { signal: AbortSignal }): Promise<void> {

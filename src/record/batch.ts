@@ -122,6 +122,20 @@ export class Batch {
     return batch;
   }
 
+  /** The same ranges and records, which stand somewhere else: of `lines`, `records` and `packed` exactly one. */
+  copied(copy: {
+    readonly origin: Origin;
+    readonly memory: Memory;
+    readonly lines?: Lines;
+    readonly records?: readonly DataRecord[];
+    readonly packed?: { readonly events: PackedEvents; readonly json: Buffer };
+  }): Batch {
+    const batch = new Batch(copy.origin, this.ranges, copy.memory, copy.lines, copy.records, this.#byteLength);
+    batch.#packed = copy.packed?.events;
+    batch.#json = copy.packed?.json;
+    return batch;
+  }
+
   /** Records in it. */
   get count(): number {
     return (

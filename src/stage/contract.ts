@@ -97,6 +97,8 @@ export interface SourceStatus {
   readonly lagBytes: number;
   /** Lines cut into several records since the start, as they were too long. */
   readonly cutLines?: number;
+  /** Files that were to be read and could not be, wholly or in part, with the reason in plain words; for the end of `--once`. */
+  readonly unreadable?: readonly { readonly path: string; readonly reason: string }[];
 }
 
 /** Where a source stands in one file. */
