@@ -127,6 +127,12 @@ export class Discovery {
     state.isCaughtUp = true;
   }
 
+  /** No path that matches leads to it any more, since others match now: it is as at a start, and keeps its position. */
+  letGo(state: FileState): void {
+    this.#agenda.drop(state);
+    this.#whereabouts.unfollow(state);
+  }
+
   /** See `Copies.settle`. */
   settleCopies(): Promise<void> {
     return this.#copies.settle();

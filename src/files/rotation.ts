@@ -39,12 +39,13 @@ const MAX_LOOKS = 5;
 export class Rotation {
   readonly #fileSystem: FileSystem;
   readonly #ids: FileIds;
-  readonly #readsArchives: boolean;
+  /** A reload may change it. */
+  readsArchives: boolean;
 
   constructor(fileSystem: FileSystem, ids: FileIds, readsArchives: boolean) {
     this.#fileSystem = fileSystem;
     this.#ids = ids;
-    this.#readsArchives = readsArchives;
+    this.readsArchives = readsArchives;
   }
 
   /** Paths whose rotation may have moved a file with these names. */
@@ -82,7 +83,7 @@ export class Rotation {
     for (const sibling of siblingsOf(baseName(base), names, (name) => statOf(name)?.modifiedMs)) {
       const stat = statOf(sibling.name);
       if (stat === undefined) continue;
-      if (sibling.compression !== undefined && !this.#readsArchives) continue;
+      if (sibling.compression !== undefined && !this.readsArchives) continue;
       found.push({
         path: joinPath(folder, sibling.name),
         stat,
@@ -129,7 +130,7 @@ export class Rotation {
 
   /** The compression that a path's name tells, if archives are read at all. */
   formatOf(path: BytePath): CompressionFormat | undefined {
-    return this.#readsArchives ? formatOf(path) : undefined;
+    return this.readsArchives ? formatOf(path) : undefined;
   }
 
   /** Opens a file as content: decompressed if it is an archive. */

@@ -13,6 +13,7 @@ import { type Components, differenceOf, isSame, type PlanDifference } from "./pl
 import { type Route, routesInto } from "./route.ts";
 import { newLane } from "./runners.ts";
 import { RunningSource } from "./running-source.ts";
+import type { SinkRunner } from "./sink-runner.ts";
 import { PipelineSourcePositions } from "./source-positions.ts";
 import { unwire, type Wires, wire } from "./wiring.ts";
 
@@ -41,15 +42,16 @@ const SAY_MS = 1000;
  * ```
  * compare -> open what is new ------------------------- up to here a failure has changed nothing
  *         -> changed sinks: the new one takes over the batches of the old one
- *         -> sources that go or start anew: stop; what they read settles and is committed
+ *         -> sources that go or start anew: held, and still looking; what they handed on settles and is committed; stop
  *         -> hold the sources whose ways change; what is between two transforms comes through
  *         -> new ways, new positions ------------------ records behind this instant take the new ways
+ *         -> sources with other options: told of them, where they can go on with them
  *         -> go on; what nobody feeds any more drains and closes
  * ```
  *
- * A source starts anew where its options changed, and where a sink must get what the source has already read: one with
- * `backfill`, one that was here before, or one that is reached by several ways which are now others. The rest of what
- * runs is never stopped, only held for the instant of the change.
+ * A source starts anew where its options changed and it cannot go on with them (`SourceDefinition.reconfigure`), and where
+ * a sink must get what the source has already read: one with `backfill`, one that was here before, or one that is reached
+ * by several ways which are now others. The rest of what runs is never stopped, only held for the instant of the change.
  */
 export class Reload {
   readonly #options: ReloadOptions;
@@ -142,17 +144,10 @@ export class Reload {
     }));
     let releases: (() => void)[] = [];
     try {
-      await this.#stop(gone);
+      await this.#stop(gone, anew);
       const held = heldBy([...parts.sources.values()], difference.rewired);
       releases = held.map((running) => running.hold());
-      await this.#until(
-        () => held.every((running) => !running.isForwarding),
-        () =>
-          `room behind ${held
-            .filter(({ isForwarding }) => isForwarding)
-            .map(({ name }) => name)
-            .join(", ")}`,
-      );
+      await this.#untilHeld(held);
       const between = [...held, ...gone.values()].flatMap(({ wires }) => componentsOf(wires.routes));
       const isBusy = (name: string) => parts.transforms.get(name)?.runner.isIdle === false;
       await this.#until(
@@ -163,6 +158,7 @@ export class Reload {
       await this.#startHere(held, next, ways, difference);
       await clearCleanStop(sinks.added, checkpoint, groupCommit);
       opening.splice(0, Infinity, ...this.#changeWays(difference, next, fresh, gone));
+      await this.#reconfigure(sources.changed.filter(({ name }) => !gone.has(name)));
     } finally {
       // Either with what they are to be, or with what they were.
       if (this.#options.signal.aborted) for (const { wires } of opening) unwire(wires.routes);
@@ -171,22 +167,86 @@ export class Reload {
     }
   }
 
-  /** Stops sources, and waits until all that they read is settled and committed: who reads next starts there. */
-  async #stop(gone: ReadonlyMap<string, RunningSource>): Promise<void> {
+  /**
+   * Stops sources, once everything that they handed on is committed: who reads next (one of `anew`, or one that another
+   * reload brings back) starts there. Until then a source looks for files and holds them; what it reads meanwhile is not
+   * handed on, and read again.
+   */
+  async #stop(gone: ReadonlyMap<string, RunningSource>, anew: readonly string[]): Promise<void> {
     const running = [...gone.values()];
-    await Promise.all(running.map((source) => source.stop()));
-    await this.#until(
-      () => running.every(isCommitted),
-      () => {
-        const names = running.filter((source) => !isCommitted(source)).map(({ name }) => name);
-        return `the acknowledgement of what ${names.join(", ")} has read`;
-      },
-    );
-    for (const { planned, source, positions } of running) {
+    const replayable = running.filter(({ planned }) => planned.definition.replay === "replayable");
+    let releases: (() => void)[] = [];
+    try {
+      // While nothing is handed on all sinks go without; so not before the one that takes nothing is back.
+      const inTheWay = () => this.#sinksBehind(replayable).filter(({ trouble }) => trouble !== undefined);
+      await this.#until(
+        () => inTheWay().length === 0,
+        () =>
+          inTheWay()
+            .map(({ name, trouble }) => `${name}, which takes nothing (${trouble})`)
+            .join(", "),
+      );
+      releases = replayable.map((source) => source.hold());
+      await this.#untilHeld(replayable);
+      const unsettled = () => replayable.filter((source) => !this.#isCommitted(source));
+      await this.#until(
+        () => unsettled().length === 0,
+        () =>
+          `the acknowledgement of what ${unsettled()
+            .map(({ name }) => name)
+            .join(", ")} has read`,
+      );
+      await Promise.all(running.map((source) => source.stop({ discards: replayable.includes(source) })));
+    } catch (error) {
+      // The agent stops: what waits in them settles as ever, or is read again.
+      await Promise.all(running.map((source) => source.stop()));
+      throw error;
+    } finally {
+      for (const release of releases) release();
+    }
+    for (const { name, planned, source, positions } of running) {
       positions.forwarded.clear();
       if (planned.definition.replay === "replayable") await source[Symbol.asyncDispose]();
       // Somebody upstream may still have to be told about what ends later.
       else this.#options.retire(source);
+      if (!anew.includes(name)) await positions.close();
+    }
+  }
+
+  /** Those that these sources feed, but for one that is given up. */
+  #sinksBehind(sources: readonly RunningSource[]): SinkRunner[] {
+    const names = new Set(sources.flatMap(({ wires }) => wires.lanes.map(({ sink }) => sink)));
+    const { sinks } = this.#options.parts;
+    return [...sinks.values()]
+      .map(({ runner }) => runner)
+      .filter(({ name, isAbandoned }) => names.has(name) && !isAbandoned);
+  }
+
+  /** What it has handed on has ended, durably, at every sink that is not given up. */
+  #isCommitted(source: RunningSource): boolean {
+    const { checkpoint } = this.#options.environment;
+    const sinks = new Set(this.#sinksBehind([source]).map(({ name }) => name));
+    const lanes = source.wires.lanes.filter(({ sink }) => sinks.has(sink));
+    return [...source.positions.forwarded].every(([file, end]) =>
+      lanes.every(({ id }) => (checkpoint.position(id, source.name, file)?.prefix ?? 0) >= end),
+    );
+  }
+
+  async #untilHeld(held: readonly RunningSource[]): Promise<void> {
+    await this.#until(
+      () => held.every((running) => !running.isForwarding),
+      () => {
+        const names = held.filter(({ isForwarding }) => isForwarding).map(({ name }) => name);
+        return `room behind ${names.join(", ")}`;
+      },
+    );
+  }
+
+  async #reconfigure(changed: readonly PlannedSource[]): Promise<void> {
+    for (const planned of changed) {
+      const running = this.#options.parts.sources.get(planned.name)!;
+      await planned.definition.reconfigure!(running.source, planned.options);
+      running.planned = planned;
     }
   }
 
@@ -254,7 +314,7 @@ export class Reload {
   #startAnew({ sources, rewired }: PlanDifference, now: Components, next: Plan, ways: Ways): string[] {
     const { checkpoint } = this.#options.environment;
     const waysNow = waysOf(now);
-    const names = new Set(sources.changed.map(({ name }) => name));
+    const names = new Set(sources.changed.filter(startsAnew).map(({ name }) => name));
     for (const source of rewired) {
       for (const { name, backfill } of next.sinks) {
         const after = ways.get(name)!.get(source);
@@ -401,7 +461,8 @@ export class Reload {
 
   #run(opening: Opening, source: Source, before: RunningSource | undefined): void {
     const { environment, committer, parts, startSource } = this.#options;
-    const counts = before === undefined ? {} : { before };
+    // Not the predecessor itself: it would live as long as its successors.
+    const counts = before === undefined ? {} : { before: { records: before.records, bytes: before.bytes } };
     const running = new RunningSource({ ...opening, source, committer, log: environment.log, ...counts });
     parts.sources.set(running.name, running);
     startSource(running);
@@ -435,8 +496,9 @@ function runningComponents(parts: Parts): Components {
   };
 }
 
-function isCommitted({ planned, positions }: RunningSource): boolean {
-  return planned.definition.replay !== "replayable" || positions.hasCommittedAll;
+/** It cannot go on with other options. */
+function startsAnew({ definition }: PlannedSource): boolean {
+  return definition.reconfigure === undefined;
 }
 
 function hasPositions(checkpoint: PipelineEnvironment["checkpoint"], sink: string, source: string): boolean {

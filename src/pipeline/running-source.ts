@@ -23,7 +23,8 @@ export interface RunningSourceOptions {
 /** A source at work, and the single consumer of its channel: counts, and hands on to every reader of the source. */
 export class RunningSource {
   readonly name: string;
-  readonly planned: PlannedSource;
+  /** A reload may have given it other options since. */
+  planned: PlannedSource;
   readonly source: Source;
   readonly positions: PipelineSourcePositions;
   wires: Wires;
@@ -35,6 +36,8 @@ export class RunningSource {
   readonly #stop = new AbortController();
   #ended: Promise<void> = Promise.resolve();
   #isForwarding = false;
+  /** What comes out of the source is thrown away: it is read again by whoever comes after it. */
+  #isDiscarding = false;
   readonly #holds = new Set<Promise<void>>();
 
   constructor(options: RunningSourceOptions) {
@@ -61,8 +64,12 @@ export class RunningSource {
     return this.#ended;
   }
 
-  /** Ends this source only; resolves when it has, and what it had sent is handed on. It closes no route: others may follow. */
-  async stop(): Promise<void> {
+  /**
+   * Ends this source only; resolves when it has, and what it had sent is handed on, or, with `discards`, thrown away. It
+   * closes no route: others may follow.
+   */
+  async stop({ discards = false } = {}): Promise<void> {
+    this.#isDiscarding = discards;
     this.#stop.abort();
     await this.#ended;
   }
@@ -94,9 +101,13 @@ export class RunningSource {
     // Who ends hands on what it has, held or not.
     const ending = AbortSignal.any([signal, this.#stop.signal]);
     for await (const batch of this.source.output) {
+      while (this.#holds.size > 0 && !ending.aborted) await untilWoken(ending, (wake) => this.#onRelease(wake));
+      if (this.#isDiscarding) {
+        batch.memory.release();
+        continue;
+      }
       this.records += batch.count;
       this.bytes += batch.byteLength;
-      while (this.#holds.size > 0 && !ending.aborted) await untilWoken(ending, (wake) => this.#onRelease(wake));
       this.#isForwarding = true;
       if (!committer.hasRoom) await committer.room(signal);
       const { origin, ranges } = batch;

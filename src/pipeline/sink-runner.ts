@@ -197,6 +197,11 @@ export class SinkRunner {
     this.#options.input.close();
   }
 
+  /** What has not settled is left to the next start. */
+  get isAbandoned(): boolean {
+    return this.#abort.signal.aborted;
+  }
+
   /** It failed for good: what it wrote since the last commit is left to the next start. */
   get hasFailed(): boolean {
     return this.#failure !== undefined;
