@@ -86,7 +86,7 @@ async function openStages(environment: PipelineEnvironment, opened: AsyncDisposa
   }
   const all = [...wiresOf.values()].map(({ wires }) => wires);
   for (const { planned, runner } of parts.sinks.values()) {
-    runner.lanes = all.flatMap(({ lanes }) => lanes.filter((lane) => lane.sink === planned.name));
+    runner.setLanes(all.flatMap(({ lanes }) => lanes.filter((lane) => lane.sink === planned.name)));
     committer.add(runner);
   }
   for (const { planned, runner } of parts.transforms.values())

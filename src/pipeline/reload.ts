@@ -15,6 +15,7 @@ import { newLane } from "./runners.ts";
 import { RunningSource } from "./running-source.ts";
 import type { SinkRunner } from "./sink-runner.ts";
 import { PipelineSourcePositions } from "./source-positions.ts";
+import type { TransformRunner } from "./transform-runner.ts";
 import { unwire, type Wires, wire } from "./wiring.ts";
 
 export interface ReloadOptions {
@@ -33,6 +34,8 @@ export interface ReloadOptions {
 
 /** How often a reload looks whether what it waits for has come, milliseconds. */
 const LOOK_MS = 5;
+/** How often it is looked whether a source that was stopped has told all that it has to. */
+const SETTLE_LOOK_MS = 100;
 /** How often it says what it waits for. */
 const SAY_MS = 1000;
 
@@ -204,11 +207,13 @@ export class Reload {
     } finally {
       for (const release of releases) release();
     }
-    for (const { name, planned, source, positions } of running) {
+    for (const stopped of running) {
+      const { name, planned, source, positions } = stopped;
       positions.forwarded.clear();
       if (planned.definition.replay === "replayable") await source[Symbol.asyncDispose]();
       // Somebody upstream may still have to be told about what ends later.
-      else this.#options.retire(source);
+      else if (stopped.owesNothing) await source[Symbol.asyncDispose]();
+      else this.#options.start(name, this.#closeOnceTold(stopped));
       if (!anew.includes(name)) await positions.close();
     }
   }
@@ -362,9 +367,8 @@ export class Reload {
     fresh.takesPart = true;
     for (const planned of changed) {
       const part = parts.transforms.get(planned.name)!;
-      const before = part.runner.replace(fresh.transforms.get(planned)!);
       part.transform = fresh.transforms.get(planned)!;
-      this.#options.retire({ [Symbol.asyncDispose]: async () => before[Symbol.asyncDispose]?.() });
+      start(planned.name, part.runner.replace(part.transform));
     }
     for (const planned of next.sinks) {
       const part = parts.sinks.get(planned.name);
@@ -385,7 +389,8 @@ export class Reload {
       const lanes = wires.flatMap((each) => each.lanes.filter(({ sink }) => sink === runner.name));
       // A lane that nothing new comes on may still have endings to commit.
       const isReplaced = (old: Lane) => lanes.some(({ id, source }) => id === old.id && source === old.source);
-      runner.lanes = [...lanes, ...runner.lanes.filter((lane) => !isReplaced(lane))];
+      const mayEnd = (old: Lane) => old.isDirty || !runner.isIdle;
+      runner.setLanes([...lanes, ...runner.lanes.filter((lane) => !isReplaced(lane) && mayEnd(lane))]);
     }
     for (const { runner } of parts.transforms.values())
       runner.routes = wires.flatMap(({ routes }) => routesInto(runner.name, routes));
@@ -401,9 +406,9 @@ export class Reload {
   #part({ transforms, sinks }: PlanDifference): void {
     const { parts, start, environment } = this.#options;
     for (const name of transforms.removed) {
-      const { transform } = parts.transforms.get(name)!;
+      const { runner } = parts.transforms.get(name)!;
       parts.transforms.delete(name);
-      this.#options.retire({ [Symbol.asyncDispose]: async () => transform[Symbol.asyncDispose]?.() });
+      start(name, this.#closeTransform(runner));
     }
     for (const name of sinks.removed) {
       const part = parts.sinks.get(name)!;
@@ -415,6 +420,20 @@ export class Reload {
         }),
       );
     }
+  }
+
+  async #closeOnceTold(stopped: RunningSource): Promise<void> {
+    const { environment, signal, retire } = this.#options;
+    // With the agent the last is told after its last commit, which waits for this.
+    while (!stopped.owesNothing && !signal.aborted) await environment.clock.sleep(SETTLE_LOOK_MS);
+    if (stopped.owesNothing) await stopped.source[Symbol.asyncDispose]();
+    else retire(stopped.source);
+  }
+
+  /** What is in its input still goes through it. */
+  async #closeTransform(runner: TransformRunner): Promise<void> {
+    while (!runner.hasEnded) await this.#options.environment.clock.sleep(LOOK_MS);
+    await runner.close();
   }
 
   async #close({ planned, runner, sink }: SinkPart): Promise<void> {

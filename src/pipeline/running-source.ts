@@ -1,4 +1,7 @@
 import { toError } from "../errors.ts";
+import type { Batch } from "../record/batch.ts";
+import type { Origin } from "../record/origin.ts";
+import type { Range } from "../record/position.ts";
 import { untilWoken } from "../runtime/until-woken.ts";
 import type { Source } from "../stage/contract.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -38,6 +41,9 @@ export class RunningSource {
   #isForwarding = false;
   /** What comes out of the source is thrown away: it is read again by whoever comes after it. */
   #isDiscarding = false;
+  /** Of acknowledged origins: what was handed on and not told upstream, once for each way. */
+  #owed = 0;
+  readonly #origins = new WeakMap<Origin, Origin>();
   readonly #holds = new Set<Promise<void>>();
 
   constructor(options: RunningSourceOptions) {
@@ -92,6 +98,29 @@ export class RunningSource {
     return this.#isForwarding;
   }
 
+  /** Everything that it handed on, and that somebody upstream is to be told of, has been told. */
+  get owesNothing(): boolean {
+    return this.#owed === 0;
+  }
+
+  /** The same batch, of which it is noted what is told upstream. */
+  #watched(batch: Batch, ways: number): Batch {
+    const { origin } = batch;
+    let watched = this.#origins.get(origin);
+    if (watched === undefined) {
+      watched = {
+        ...origin,
+        onSettled: (ranges) => {
+          this.#owed -= lengthOf(ranges);
+          origin.onSettled?.(ranges);
+        },
+      };
+      this.#origins.set(origin, watched);
+    }
+    this.#owed += ways * lengthOf(batch.ranges);
+    return batch.withOrigin(watched);
+  }
+
   #onRelease(wake: () => void): void {
     for (const hold of this.#holds) void hold.then(wake);
   }
@@ -113,10 +142,13 @@ export class RunningSource {
       const { origin, ranges } = batch;
       if (origin.kind === "replayable" && ranges.length > 0)
         this.positions.forwarded.set(origin.key, ranges.at(-1)!.end);
-      origin.onForwarded?.(this.wires.lanes.length);
+      const ways = this.wires.lanes.length;
+      origin.onForwarded?.(ways);
       this.tap?.(batch);
-      await forward(batch, this.wires.routes, log);
+      await forward(origin.onSettled === undefined ? batch : this.#watched(batch, ways), this.wires.routes, log);
       this.#isForwarding = false;
     }
   }
 }
+
+const lengthOf = (ranges: readonly Range[]): number => ranges.reduce((sum, { start, end }) => sum + end - start, 0);

@@ -122,6 +122,11 @@ export class Batch {
     return batch;
   }
 
+  /** The same, which tells another origin of its end; as a source made it. */
+  withOrigin(origin: Origin): Batch {
+    return new Batch(origin, this.ranges, this.memory, this.lines, this.#records, this.#byteLength);
+  }
+
   /** The same ranges and records, which stand somewhere else: of `lines`, `records` and `packed` exactly one. */
   copied(copy: {
     readonly origin: Origin;
