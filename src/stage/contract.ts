@@ -106,6 +106,8 @@ export interface SourceFile {
   readonly path: string;
   /** Bytes known to exist but not yet read. */
   readonly lagBytes: number;
+  /** `finished`: it is only remembered, and has no lag to be shown. */
+  readonly phase?: string;
 }
 
 export interface SourceContext extends StageContext {
