@@ -93,8 +93,8 @@ describe("ArchiveContent", () => {
       appendFileSync(path, "rubbish that is no archive");
       await content.stat();
       expect(await readAll(content, lines(1, 2000).length)).toBe("");
-      // xz takes it for a damaged stream.
-      if (format !== "xz") expect(content.trailing).toBeDefined();
+      // xz takes it for a damaged stream, and bzip2 passes over it by itself.
+      if (format === "gzip" || format === "zstd") expect(content.trailing).toBeDefined();
       expect(content.damage === undefined).toBe(format !== "xz");
       await content.close();
     },
