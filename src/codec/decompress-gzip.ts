@@ -25,7 +25,7 @@ import {
 
 // 64 KiB: what zlib works in.
 const CHUNK_BYTES = 64 * 1024;
-/** A member whose data is shorter is decoded in one go, where the one before it was short too: some write a member for each line. */
+/** Data that is shorter is decoded in one go, without a stream: some write a member for each line. */
 const SMALL_DATA_BYTES = 16 * 1024;
 const SMALL_CONTENT_BYTES = 128 * 1024;
 const FIXED_HEADER_BYTES = 10;
@@ -43,7 +43,7 @@ const FINER_PIECES = [256, 1];
 export async function* gzipContent(readAt: ReadAt): AsyncGenerator<ArchivePiece> {
   const read = readAhead(readAt);
   try {
-    let isSmall = false;
+    let isSmall = true;
     for (let memberAt = 0; ; ) {
       // Padding at the very start would be no archive.
       const at = memberAt === 0 ? 0 : await skipPadding(read, memberAt);
@@ -102,11 +102,23 @@ function headerLength(bytes: Buffer, at: number): number | undefined {
 
 /** @returns the offset behind the member */
 async function* memberContent(read: ReadAt, dataAt: number, isSmall: boolean): AsyncGenerator<ArchivePiece, number> {
-  const small = isSmall ? smallData(await readSome(read, SMALL_DATA_BYTES, dataAt)) : undefined;
-  if (small !== undefined) {
-    if (small.content.length > 0) yield small.content;
-    return yield* trailer(read, dataAt + small.takenBytes, crc32(small.content), small.content.length);
+  let given = 0;
+  while (isSmall) {
+    const bytes = await readUpTo(read, SMALL_DATA_BYTES, dataAt);
+    const small = smallData(bytes);
+    if (small === undefined || (small.state === "open" && bytes.length === SMALL_DATA_BYTES)) break;
+    const { content, takenBytes, state } = small;
+    if (content.length > given) yield content.subarray(given);
+    given = Math.max(given, content.length);
+    if (state === "ended") return yield* trailer(read, dataAt + takenBytes, crc32(content), content.length);
+    if (state === "broken") throw brokenData(dataAt + takenBytes, small.reason);
+    yield cutEnd(dataAt + bytes.length, "in the middle of a member");
   }
+  return yield* longContent(read, dataAt, given);
+}
+
+/** The same, piece by piece, without the first `before` bytes of the content. */
+async function* longContent(read: ReadAt, dataAt: number, before: number): AsyncGenerator<ArchivePiece, number> {
   const inflater = new Inflater();
   let sum = 0;
   let contentBytes = 0;
@@ -120,13 +132,13 @@ async function* memberContent(read: ReadAt, dataAt: number, isSmall: boolean): A
           for await (const bytes of inflater.feed(chunk)) {
             sum = crc32(bytes, sum);
             contentBytes += bytes.length;
-            yield bytes;
+            if (contentBytes > before) yield lastOf(bytes, contentBytes - before);
           }
         } catch (error) {
           const reason = dataErrorOf(error);
           if (reason === undefined) throw error;
-          const brokeAt = yield* salvage(read, dataAt, at, contentBytes);
-          throw new Damage(brokeAt, `its data is damaged (${reason})`);
+          const brokeAt = yield* salvage(read, dataAt, at, Math.max(before, contentBytes));
+          throw brokenData(brokeAt, reason);
         }
         at += chunk.length;
       }
@@ -138,20 +150,60 @@ async function* memberContent(read: ReadAt, dataAt: number, isSmall: boolean): A
   return yield* trailer(read, at, sum, contentBytes);
 }
 
-/** The content of data that ends within `bytes`, and how many of these belong to it; undefined: it does not, or is damaged. */
-function smallData(bytes: Buffer): { content: Buffer; takenBytes: number } | undefined {
+/**
+ * What data begins with: `ended` within `bytes`, `open` where more of it may follow, `broken` where it cannot be decoded
+ * behind `takenBytes`. Undefined: the content is too large to be held at once.
+ */
+function smallData(bytes: Buffer): SmallData | undefined {
   try {
-    const { buffer, engine } = inflateRawSync(bytes, {
-      info: true,
-      finishFlush: constants.Z_SYNC_FLUSH,
-      maxOutputLength: SMALL_CONTENT_BYTES,
-    }) as unknown as { buffer: Buffer; engine: { bytesWritten: number } };
-    const isEnded = engine.bytesWritten < bytes.length;
-    return isEnded ? { content: buffer, takenBytes: engine.bytesWritten } : undefined;
-  } catch {
-    // Too large, or damaged: decoded piece by piece.
-    return undefined;
+    return inflateAtOnce(bytes);
+  } catch (error) {
+    const reason = dataErrorOf(error);
+    if (reason === undefined) return undefined;
+    let good = 0;
+    for (let bad = bytes.length; bad - good > 1; ) {
+      const middle = (good + bad) >> 1;
+      if (canInflate(bytes.subarray(0, middle))) good = middle;
+      else bad = middle;
+    }
+    const { content } = inflateAtOnce(bytes.subarray(0, good));
+    return { content, takenBytes: good, state: "broken", reason };
   }
+}
+
+interface SmallData {
+  readonly content: Buffer;
+  readonly takenBytes: number;
+  readonly state: "ended" | "open" | "broken";
+  readonly reason: string;
+}
+
+function inflateAtOnce(bytes: Buffer): SmallData {
+  if (bytes.length === 0) return { content: bytes, takenBytes: 0, state: "open", reason: "" };
+  const { buffer, engine } = inflateRawSync(bytes, {
+    info: true,
+    finishFlush: constants.Z_SYNC_FLUSH,
+    maxOutputLength: SMALL_CONTENT_BYTES,
+  }) as unknown as { buffer: Buffer; engine: { bytesWritten: number } };
+  const takenBytes = engine.bytesWritten;
+  return { content: buffer, takenBytes, state: takenBytes < bytes.length ? "ended" : "open", reason: "" };
+}
+
+function canInflate(bytes: Buffer): boolean {
+  try {
+    inflateAtOnce(bytes);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function brokenData(at: number, reason: string): Damage {
+  return new Damage(at, `its data is damaged (${reason})`);
+}
+
+function lastOf(bytes: Buffer, length: number): Buffer {
+  return bytes.subarray(Math.max(0, bytes.length - length));
 }
 
 /** @returns the offset behind it */
@@ -199,7 +251,7 @@ async function* salvage(
         for await (const bytes of inflater.feed(piece)) {
           contentBytes += bytes.length;
           if (contentBytes <= doneBytes) continue;
-          const fresh = bytes.subarray(Math.max(0, bytes.length - (contentBytes - doneBytes)));
+          const fresh = lastOf(bytes, contentBytes - doneBytes);
           doneBytes = contentBytes;
           yield fresh;
         }

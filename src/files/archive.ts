@@ -1,3 +1,4 @@
+import type { ArchiveMark } from "../checkpoint/checkpoint-store.ts";
 import { type ArchiveEnd, archiveEnd, type CompressionFormat, decompress, formatOfName } from "../codec/decompress.ts";
 import { type BytePath, baseName } from "../runtime/byte-path.ts";
 import type { FileHandle, FileStat } from "../runtime/file-system.ts";
@@ -15,9 +16,9 @@ export function formatOf(path: BytePath): CompressionFormat | undefined {
  *     content  0 ......... kept from ######## produced ......... (not yet decompressed)
  *                          ^ offset of the last read
  *
- * Everything that can be decompressed is given, whatever is wrong behind it; then the content ends, and `damage` says
- * what is wrong. Once the archive has changed (members were appended, its writer went on) `stat` knows no size again, and
- * reading goes on where it ended.
+ * Everything that can be decompressed is given, whatever is wrong behind it; then the content ends, and `archive.damage`
+ * says what is wrong. Once the archive has changed (members were appended, its writer went on) `stat` knows no size
+ * again, and reading goes on where it ended.
  */
 export class ArchiveContent implements Content {
   readonly #handle: FileHandle;
@@ -43,19 +44,16 @@ export class ArchiveContent implements Content {
     return this.#kept.reduce((sum, chunk) => sum + chunk.length, 0);
   }
 
-  /** What is wrong where the content ends; undefined: nothing, or the end was not reached. */
-  get damage(): ArchiveEnd | undefined {
-    return this.#end?.kind === "cut" || this.#end?.kind === "damaged" ? this.#end : undefined;
+  get archive(): ArchiveMark | undefined {
+    if (this.#end === undefined || this.#lookedAt === undefined) return undefined;
+    const { kind, reason, at } = this.#end;
+    const { size: bytes, modifiedMs } = this.#lookedAt;
+    if (kind !== "cut" && kind !== "damaged") return { bytes, modifiedMs };
+    return { bytes, modifiedMs, damage: { reason, ...(at === undefined ? {} : { at }) } };
   }
 
-  /** What stands behind the archive and is passed over. */
-  get trailing(): ArchiveEnd | undefined {
-    return this.#end?.kind === "trailing" ? this.#end : undefined;
-  }
-
-  /** Bytes of the archive that were there when its end was reached; undefined: it was not. */
-  get archiveBytes(): number | undefined {
-    return this.#end === undefined ? undefined : this.#lookedAt?.size;
+  get trailing(): string | undefined {
+    return this.#end?.kind === "trailing" ? this.#end.reason : undefined;
   }
 
   async read(into: Buffer, intoOffset: number, length: number, offset: number): Promise<number> {

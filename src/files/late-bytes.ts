@@ -82,7 +82,13 @@ export class LateBytes {
         if (!this.#options.isOnce) this.#agenda.doubted.add(state);
         return;
       }
-      if (!(await this.#evidence.hasMore(state, location, stat))) return;
+      const isDamaged = state.archive?.damage !== undefined;
+      if (!isDamaged && !(await this.#evidence.hasMore(state, location, stat))) {
+        // Not worth a look again while it stays so.
+        if (this.#options.rotation.formatOf(location) !== undefined)
+          state.archive = { bytes: stat.size, modifiedMs: stat.modifiedMs };
+        return;
+      }
       state.phase = this.#whereabouts.isAtHome(state) ? "live" : "rotated";
       state.tombstoneSinceMs = undefined;
       state.isCaughtUp = true;

@@ -136,7 +136,8 @@ export class TailerManager implements Source {
       files += 1;
       lagBytes += state.lagBytes;
     }
-    return { files, lagBytes, cutLines: this.counters.cutLines };
+    const unreadable = this.#report.unreadable(this.#watcher?.troubles() ?? []);
+    return { files, lagBytes, cutLines: this.counters.cutLines, unreadable };
   }
 
   /** Every file that is read, and every tombstone. */

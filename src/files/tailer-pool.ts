@@ -72,6 +72,8 @@ export class TailerPool implements Readers {
   readonly #held = new Set<FileState>();
   readonly #room = new DescriptorRoom();
   #archives = 0;
+  /** With `isOnce`: what cannot be read, and is not tried again. */
+  readonly #givenUp = new Set<FileState>();
   /** Those that must tell when they have sent what is there now. */
   readonly #toMark = new Set<FileState>();
   /** Gone with their files: one that never could be read again is not told of. */
@@ -109,6 +111,7 @@ export class TailerPool implements Readers {
   }
 
   read(state: FileState): void {
+    if (this.#givenUp.has(state)) return;
     const running = this.#running.get(state);
     if (running !== undefined) running.tailer.wake();
     if (running === undefined || running.token.isCancelled) this.#ready.add(state);
@@ -116,7 +119,7 @@ export class TailerPool implements Readers {
 
   rotate(state: FileState): void {
     this.revive(state);
-    this.#ready.add(state);
+    if (!this.#givenUp.has(state)) this.#ready.add(state);
   }
 
   revive(state: FileState): void {
@@ -224,7 +227,7 @@ export class TailerPool implements Readers {
 
   /** What comes behind it need not wait any longer. */
   #isPast(state: FileState): boolean {
-    if (state.isCaughtUp || state.phase === "finished") return true;
+    if (state.isCaughtUp || state.phase === "finished" || this.#givenUp.has(state)) return true;
     // Most troubles pass in a moment; what comes behind one that does not must not wait for ever.
     const { trouble } = state;
     if (trouble === undefined) return false;
@@ -233,10 +236,10 @@ export class TailerPool implements Readers {
 
   #endingOf(state: FileState): Ending {
     if (this.#options.isOnce) return "at_end";
-    if (state.phase === "live") return this.#isArchive(state) ? "at_end" : "never";
-    // A copy or an archive was finished before it was found; only what a writer may still hold open can grow.
-    const isStatic = state.rotation === "copy_truncated" || this.#isArchive(state);
-    return isStatic ? "at_end" : "when_quiet";
+    if (this.#isArchive(state)) return "when_whole";
+    if (state.phase === "live") return "never";
+    // A copy was finished before it was found; only what a writer may still hold open can grow.
+    return state.rotation === "copy_truncated" ? "at_end" : "when_quiet";
   }
 
   #isArchive(state: FileState): boolean {
@@ -358,6 +361,8 @@ export class TailerPool implements Readers {
       file: text,
       size: state.offset,
     });
+    // What is finished in memory is soon so for everybody who asks the store.
+    if (state.isSaved) this.#context.positions.save(new Map([[state.key, state.toEntry()]])).catch(() => undefined);
   }
 
   /** Tried again, ever more rarely; the position stays. */
@@ -367,6 +372,12 @@ export class TailerPool implements Readers {
       return;
     }
     this.#troubles.failed(state, error);
+    if (this.#options.isOnce && this.#troubles.isLasting(state, this.#options.reading.rotateWaitMs)) {
+      // A run that ends with what is there now does not wait until somebody mends it.
+      this.#givenUp.add(state);
+      this.#ready.delete(state);
+      return;
+    }
     this.#ready.add(state);
   }
 }

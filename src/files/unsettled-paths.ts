@@ -10,6 +10,8 @@ export class UnsettledPaths {
   readonly #agenda: Agenda;
   /** Whole archives by path, with the stat at which that was found. */
   readonly #whole = new Map<BytePath, string>();
+  /** Archives that were not whole: when each may be decompressed again to see (monotonic). */
+  readonly #checkAtMs = new Map<BytePath, number>();
 
   constructor(options: DiscoveryOptions, agenda: Agenda) {
     this.#options = options;
@@ -40,19 +42,44 @@ export class UnsettledPaths {
 
   /** An archive counts when it is whole, or when what it is made of is gone and nobody writes it any more. */
   async isReady(path: BytePath, group: Group): Promise<boolean> {
-    const { rotation, rotateWaitMs, isOnce } = this.#options;
+    const { fileSystem, isOnce } = this.#options;
     if (this.#options.rotation.formatOf(path) === undefined) return true;
     const version = `${group.id}:${group.stat.size}:${group.stat.modifiedMs}`;
     if (this.#whole.get(path) === version) return true;
-    if (await rotation.isWhole(path)) {
+    const twin = path.slice(0, path.lastIndexOf(".")) as BytePath;
+    const hasTwin = fileSystem.statSync(twin) !== undefined;
+    // Whether it is whole or not: what can be read of it is read, and it costs nothing to find out.
+    if (!hasTwin && (isOnce || (group.stat.size > 0 && this.#isQuiet(path, group)))) return true;
+    if (group.stat.size > 0 && (await this.#isWhole(path))) {
       this.#whole.set(path, version);
       return true;
     }
-    const twin = path.slice(0, path.lastIndexOf(".")) as BytePath;
-    const hasTwin = this.#options.fileSystem.statSync(twin) !== undefined;
-    if (!hasTwin && (isOnce || this.quietMs(path, group) >= rotateWaitMs)) return true;
-    this.wait(group, "the archive is not complete");
+    if (isOnce) {
+      const reason = `the archive is not complete, and ${pathToText(twin)} is there, which it is made of`;
+      for (const each of group.paths)
+        this.#options.fileRegistry.setPath(each, { kind: "ignored", id: group.id, stat: group.stat, reason });
+      return false;
+    }
+    this.wait(group, group.stat.size === 0 ? "it is empty" : "the archive is not complete");
     return false;
+  }
+
+  /** Nobody has written it for a while, by its own time or as far as was seen. */
+  #isQuiet(path: BytePath, group: Group): boolean {
+    const { clock, rotateWaitMs } = this.#options;
+    return clock.now() - group.stat.modifiedMs >= rotateWaitMs || this.quietMs(path, group) >= rotateWaitMs;
+  }
+
+  /** Decompresses all of it, and spends no more than a tenth of the time on that while it grows. */
+  async #isWhole(path: BytePath): Promise<boolean> {
+    const { clock, rotation } = this.#options;
+    const startedMs = clock.monotonic();
+    if (startedMs < (this.#checkAtMs.get(path) ?? 0)) return false;
+    const isWhole = await rotation.isWhole(path);
+    const endedMs = clock.monotonic();
+    if (isWhole) this.#checkAtMs.delete(path);
+    else this.#checkAtMs.set(path, endedMs + 9 * (endedMs - startedMs));
+    return isWhole;
   }
 
   wait(group: Group, reason: string): void {

@@ -99,6 +99,12 @@ export class Watcher {
     return this.#active.size + this.#idle.size;
   }
 
+  /** Folders that cannot be listed, and why. */
+  *troubles(): Iterable<{ readonly folder: BytePath; readonly error: Error }> {
+    for (const { path, trouble } of this.#folders.values())
+      if (trouble !== undefined) yield { folder: path, error: trouble.error };
+  }
+
   /** Why a folder cannot be read, if it cannot. */
   troubleOf(folder: BytePath): Error | undefined {
     return this.#folders.get(folder)?.trouble?.error;

@@ -179,7 +179,7 @@ export class Whereabouts {
     const { readers } = this.#options;
     const isPlain = this.#options.rotation.formatOf(state.location ?? state.path) === undefined;
     if (state.phase === "finished") {
-      if (isPlain && stat.size !== state.size) this.#agenda.doubted.add(state);
+      if (isPlain ? stat.size !== state.size : hasArchiveChanged(state, stat)) this.#agenda.doubted.add(state);
       return;
     }
     if (isPlain && stat.size < leastSize(state) && !readers.holds(state)) {
@@ -214,4 +214,10 @@ export class Whereabouts {
     const { stat } = lookAt(this.#options.fileSystem, state.location);
     return stat === undefined || this.#options.ids.idOf(stat) !== state.id;
   }
+}
+
+/** An archive that was read to its end is another one, or longer; of one that an older version read only its time tells. */
+function hasArchiveChanged({ archive, lastSeenMs }: FileState, stat: FileStat): boolean {
+  if (archive === undefined) return stat.modifiedMs > lastSeenMs;
+  return stat.size !== archive.bytes || stat.modifiedMs !== archive.modifiedMs;
 }

@@ -97,6 +97,8 @@ export interface SourceStatus {
   readonly lagBytes: number;
   /** Lines cut into several records since the start, as they were too long. */
   readonly cutLines?: number;
+  /** What cannot be read at the moment, or (an archive that is damaged) not to its end, and why. */
+  readonly unreadable?: readonly { readonly path: string; readonly reason: string }[];
 }
 
 /** Where a source stands in one file. */
