@@ -178,7 +178,7 @@ export class FileReport {
       case "ignored":
         return `not read: ${use.reason}`;
       case "unreadable":
-        return `cannot be looked at (${use.error.message}); it needs ${mendOf(use.error) ?? "patience"}; it is tried again`;
+        return `cannot be looked at (${use.error.message}); it needs ${mendOf(use.error, path) ?? "patience"}; it is tried again`;
       case "file":
       case undefined:
         break;
@@ -243,7 +243,7 @@ export class FileReport {
   #waitsFor(state: FileState): string | undefined {
     const { positions, maxOpenFiles, tailerOf } = this.#options;
     if (state.phase === "finished" || state.phase === "missing") return undefined;
-    if (state.trouble !== undefined) return mendOf(state.trouble.error) ?? "the next try";
+    if (state.trouble !== undefined) return mendOf(state.trouble.error, state.location ?? state.path) ?? "the next try";
     const partialBytes = state.readEnd - state.offset;
     const tailer = tailerOf(state);
     if (tailer?.isIdle && this.#isArchive(state))

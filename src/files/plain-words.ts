@@ -4,11 +4,11 @@ import { type BytePath, pathToText } from "../runtime/byte-path.ts";
 import type { FileStat, FileSystem } from "../runtime/file-system.ts";
 
 /** What must happen before a file can be read that gives this error; undefined: nobody knows, and it is tried again. */
-export function mendOf(error: Error): string | undefined {
+export function mendOf(error: Error, path: BytePath): string | undefined {
   switch (errnoOf(error)) {
     case "EACCES":
     case "EPERM":
-      return "permission: let the user that runs Tailrace read it and enter its folders (its group, or setfacl -m u:USER:r FILE)";
+      return `permission: let the user that runs Tailrace read it and enter its folders (its group, or setfacl -m u:USER:r ${pathToText(path)})`;
     case "EMFILE":
       return "a free descriptor: this process may open no more files (see ulimit -n)";
     case "ENFILE":

@@ -35,7 +35,7 @@ export async function whyAtRest(
   try {
     stat = files.fileSystem.statSync(path);
   } catch (error) {
-    const needs = mendOf(toError(error)) ?? "patience";
+    const needs = mendOf(toError(error), path) ?? "patience";
     return { ...asked, answer: `cannot be looked at (${toError(error).message}); it needs ${needs}` };
   }
   const look = new LookAtRest(path, stat, stored, files);
@@ -125,7 +125,7 @@ class LookAtRest {
         await content.close();
       }
     } catch (error) {
-      const mend = mendOf(toError(error));
+      const mend = mendOf(toError(error), this.#path);
       const needs = mend === undefined ? "" : `it needs ${mend}; `;
       return `cannot be read by this user (${toError(error).message}); ${kept}${needs}no agent runs`;
     }
