@@ -111,8 +111,8 @@ describe("ArchiveContent", () => {
       truncateSync(path);
       writeFileSync(path, other);
       await content.stat();
-      const second = await readAll(content, first.length - 100);
-      const expected = lines(5000, isShorter ? 5100 : 9999).slice(first.length - 100);
+      const second = await readAll(content, first.length);
+      const expected = lines(5000, isShorter ? 5100 : 9999).slice(first.length);
       expect(second).toBe(expected);
       await content.close();
     }

@@ -128,6 +128,28 @@ describe("an archive", () => {
     expect(bench.eventsNamed("file_unreadable")).toEqual([]);
   });
 
+  it("that was read gets a member in two halves, which is not called damaged between them", async () => {
+    const path = bench.path("app.log.gz");
+    writeFileSync(path, gzipSync(content(1, 100)));
+    const run = bench.start({ ...all, rotateWaitMs: 500 });
+    await until(
+      () => run.manager.files()[0]?.phase === "finished",
+      () => run.manager.files(),
+    );
+    const member = gzipSync(content(101, 10_000));
+    for (const half of [member.subarray(0, 12_000), member.subarray(12_000)]) {
+      appendFileSync(path, half);
+      await pause(250);
+    }
+    await until(
+      () => run.lines.length >= 10_000,
+      () => run.lines.length,
+    );
+    await run.stop();
+    expect(texts(run.lines)).toEqual(numbers(1, 10_000));
+    expect(bench.eventsNamed("gap")).toEqual([]);
+  });
+
   it("that stood still half-written is delivered as far as it goes, and then the rest, live", async () => {
     const archive = gzipSync(content(1, 10_000));
     const path = bench.path("slow.log.gz");
