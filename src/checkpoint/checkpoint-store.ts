@@ -72,14 +72,12 @@ export interface ArchiveMark {
   readonly bytes: number;
   readonly modifiedMs: number;
   /** Its content ends where it cannot be decompressed further. */
-  readonly damage?: ArchiveDamage;
-}
-
-export interface ArchiveDamage {
-  /** In plain words. */
-  readonly reason: string;
-  /** Byte of the archive; absent where that is not known. */
-  readonly at?: number;
+  readonly damage?: {
+    /** In plain words. */
+    readonly reason: string;
+    /** Byte of the archive; absent where that is not known. */
+    readonly at?: number;
+  };
 }
 
 /** The stored identity of one generation of a file (delivery contract, section 4). */
