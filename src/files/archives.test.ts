@@ -275,6 +275,45 @@ describe("an archive", () => {
     expect(existsSync(bench.path("app.log.1"))).toBe(false);
   });
 
+  it("that waits for more to be written leaves its place to others meanwhile", async () => {
+    const names = ["a", "b", "c", "d", "e"].map((name) => bench.path(`${name}.gz`));
+    for (const path of names) writeFileSync(path, gzipSync("1\n"));
+    const run = bench.start({ ...all, rotateWaitMs: 1500 });
+    await until(
+      () => run.manager.files().filter(({ phase }) => phase === "finished").length === names.length,
+      () => run.manager.files(),
+    );
+    const member = gzipSync(content(1, 9000));
+    for (const path of names) appendFileSync(path, member.subarray(0, 9000));
+    await until(
+      () => run.manager.files().every(({ position }) => position > 2),
+      () => run.manager.files(),
+      1400,
+    );
+    for (const path of names) appendFileSync(path, member.subarray(9000));
+    await until(
+      () => run.lines.length >= 9001 * names.length,
+      () => run.lines.length,
+    );
+    await run.stop();
+    expect(run.lines).toHaveLength(9001 * names.length);
+    expect(bench.eventsNamed("gap")).toEqual([]);
+  });
+
+  it("is not deleted by remove_after_ms while some of it cannot be read", async () => {
+    const [good, cut] = [bench.path("good.gz"), bench.path("cut.gz")];
+    writeFileSync(good, gzipSync(content(1, 9000)));
+    writeFileSync(cut, gzipSync(content(1, 9000)).subarray(0, 5000));
+    const run = bench.start({ ...all, removeAfterMs: 50 });
+    await until(
+      () => !existsSync(good) && bench.eventsNamed("gap").length > 0,
+      () => bench.events,
+    );
+    await pause(200);
+    expect(existsSync(cut)).toBe(true);
+    await run.stop();
+  });
+
   it("that was only touched gives nothing again, and is not looked into at each start", async () => {
     const path = bench.path("app.log.gz");
     writeFileSync(path, gzipSync(content(1, 100)));

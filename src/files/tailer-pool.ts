@@ -190,13 +190,25 @@ export class TailerPool implements Readers {
         continue;
       }
       if (state.notBeforeMs > nowMs || !this.#mayOpen(state)) continue;
-      if (this.#archives >= MAX_OPEN_ARCHIVES && this.#isArchive(state)) continue;
+      if (this.#archives >= MAX_OPEN_ARCHIVES && this.#isArchive(state)) {
+        this.#closeIdleArchive();
+        continue;
+      }
       if (this.#running.size >= this.#options.maxOpenFiles) {
         this.#room.make(Math.min(this.#ready.size, MAX_CLOSING), this.#inTheWay());
         break;
       }
       this.#ready.delete(state);
       this.#start(state);
+    }
+  }
+
+  /** One that waits for more to be written has its turn again once it may be over. */
+  #closeIdleArchive(): void {
+    for (const running of this.#running.values()) {
+      if (!running.isArchive || !running.tailer.isIdle || running.token.isCancelled) continue;
+      running.token.cancel();
+      return;
     }
   }
 
@@ -333,8 +345,9 @@ export class TailerPool implements Readers {
       case "stopped": {
         // Closed to make room. What woke it meanwhile opens it again; a rotated one has yet to end.
         const isUnread = state.phase === "live" && (state.readEnd < state.size || !state.isReleased);
-        if (isUnread || state.phase === "rotated") this.#ready.add(state);
-        if (state.phase === "rotated") state.notBeforeMs = state.changedAtMs + this.#options.reading.rotateWaitMs;
+        const isToEnd = state.phase === "rotated" || (state.phase === "live" && this.#isArchive(state));
+        if (isUnread || isToEnd) this.#ready.add(state);
+        if (isToEnd) state.notBeforeMs = state.changedAtMs + this.#options.reading.rotateWaitMs;
       }
     }
   }
