@@ -1,8 +1,11 @@
 import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { appendFileSync, existsSync, renameSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { CompressionFormat } from "../codec/decompress.ts";
+import { nodeFileSystem } from "../runtime/node-file-system.ts";
+import { FaultyFileSystem } from "../testing/faulty-file-system.ts";
 import { TailBench, texts, until } from "./tail-bench.test-kit.ts";
 import type { TailerManagerOptions } from "./tailer-manager-options.ts";
 
@@ -312,6 +315,27 @@ describe("an archive", () => {
     await pause(200);
     expect(existsSync(cut)).toBe(true);
     await run.stop();
+  });
+
+  it("that nobody has written for a while is decompressed once, not first to see whether it is whole", async () => {
+    const readsOf = async (name: string, ageMs: number) => {
+      const path = bench.path(name);
+      writeFileSync(path, gzipSync(randomBytes(3_000_000).toString("hex")));
+      const written = new Date(Date.now() - ageMs);
+      utimesSync(path, written, written);
+      const files = new FaultyFileSystem(nodeFileSystem);
+      const run = bench.start({ include: [path] }, { fileSystem: files });
+      await until(
+        () => run.manager.files()[0]?.phase === "finished",
+        () => run.manager.files(),
+      );
+      await run.stop();
+      return files.calls("read");
+    };
+    // Read to the end twice: to see whether it is whole, and then for its content.
+    const fresh = await readsOf("fresh.gz", -3_600_000);
+    const old = await readsOf("old.gz", 3_600_000);
+    expect(old).toBeLessThan(fresh * 0.6);
   });
 
   it("that was only touched gives nothing again, and is not looked into at each start", async () => {

@@ -130,6 +130,16 @@ describe("why", () => {
     expect(bench.named("gap")).toHaveLength(1);
   });
 
+  it("says at rest of an archive that was read and has grown since that the next run reads on", async () => {
+    bench.programs.create("/logs/a.log.gz", gzipSync(lines(100)));
+    await bench.read({ include: INCLUDE });
+    bench.programs.append("/logs/a.log.gz", gzipSync("more\n"));
+    expect((await whyStored("/logs/a.log.gz")).answer).toBe(
+      "no agent runs; the archive was read to byte 290 of its content and has changed since: the next one reads what is new in it",
+    );
+    expect(await bench.read({ include: INCLUDE })).toEqual(["more"]);
+  });
+
   it("says of what is named like an archive and is none what it is", async () => {
     bench.programs.append("/logs/a.gz", "text\n");
     const { running, atRest } = await why("/logs/a.gz");

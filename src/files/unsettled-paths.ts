@@ -1,5 +1,6 @@
 import { type BytePath, pathToText } from "../runtime/byte-path.ts";
 import type { Agenda } from "./agenda.ts";
+import { ArchiveChecks } from "./archive-checks.ts";
 import type { DiscoveryOptions } from "./discovery-options.ts";
 import type { PathUse } from "./file-registry.ts";
 import { type Group, lookAt } from "./sighting.ts";
@@ -8,14 +9,12 @@ import { type Group, lookAt } from "./sighting.ts";
 export class UnsettledPaths {
   readonly #options: DiscoveryOptions;
   readonly #agenda: Agenda;
-  /** Whole archives by path, with the stat at which that was found. */
-  readonly #whole = new Map<BytePath, string>();
-  /** Archives that were not whole: when each may be decompressed again to see (monotonic). */
-  readonly #checkAtMs = new Map<BytePath, number>();
+  readonly #checks: ArchiveChecks;
 
   constructor(options: DiscoveryOptions, agenda: Agenda) {
     this.#options = options;
     this.#agenda = agenda;
+    this.#checks = new ArchiveChecks(options.clock);
   }
 
   unreadable(path: BytePath, error: Error): void {
@@ -42,18 +41,15 @@ export class UnsettledPaths {
 
   /** An archive counts when it is whole, or when what it is made of is gone and nobody writes it any more. */
   async isReady(path: BytePath, group: Group): Promise<boolean> {
-    const { fileSystem, isOnce } = this.#options;
+    const { fileSystem, rotation, isOnce } = this.#options;
     if (this.#options.rotation.formatOf(path) === undefined) return true;
-    const version = `${group.id}:${group.stat.size}:${group.stat.modifiedMs}`;
-    if (this.#whole.get(path) === version) return true;
     const twin = path.slice(0, path.lastIndexOf(".")) as BytePath;
     const hasTwin = fileSystem.statSync(twin) !== undefined;
+    const { id, stat } = group;
     // Whether it is whole or not: what can be read of it is read, and it costs nothing to find out.
-    if (!hasTwin && (isOnce || (group.stat.size > 0 && this.#isQuiet(path, group)))) return true;
-    if (group.stat.size > 0 && (await this.#isWhole(path))) {
-      this.#whole.set(path, version);
-      return true;
-    }
+    if (!hasTwin && (isOnce || (stat.size > 0 && this.#isQuiet(path, group)))) return true;
+    const version = `${id}:${stat.size}:${stat.modifiedMs}`;
+    if (stat.size > 0 && (await this.#checks.isWhole(path, version, () => rotation.isWhole(path)))) return true;
     if (isOnce) {
       const reason = `the archive is not complete, and ${pathToText(twin)} is there, which it is made of`;
       for (const each of group.paths)
@@ -68,18 +64,6 @@ export class UnsettledPaths {
   #isQuiet(path: BytePath, group: Group): boolean {
     const { clock, rotateWaitMs } = this.#options;
     return clock.now() - group.stat.modifiedMs >= rotateWaitMs || this.quietMs(path, group) >= rotateWaitMs;
-  }
-
-  /** Decompresses all of it, and spends no more than a tenth of the time on that while it grows. */
-  async #isWhole(path: BytePath): Promise<boolean> {
-    const { clock, rotation } = this.#options;
-    const startedMs = clock.monotonic();
-    if (startedMs < (this.#checkAtMs.get(path) ?? 0)) return false;
-    const isWhole = await rotation.isWhole(path);
-    const endedMs = clock.monotonic();
-    if (isWhole) this.#checkAtMs.delete(path);
-    else this.#checkAtMs.set(path, endedMs + 9 * (endedMs - startedMs));
-    return isWhole;
   }
 
   wait(group: Group, reason: string): void {

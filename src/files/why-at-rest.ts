@@ -169,6 +169,10 @@ class LookAtRest {
 
 function sentence(entry: FileEntry, committed: number, stat: FileStat | undefined, isArchive: boolean): string {
   const damage = damageText(entry.archive);
+  const { archive, tombstoneSinceMs } = entry;
+  const isChanged = archive !== undefined && (stat?.size !== archive.bytes || stat.modifiedMs !== archive.modifiedMs);
+  if (tombstoneSinceMs !== undefined && stat !== undefined && isArchive && isChanged)
+    return `no agent runs; the archive was read to byte ${committed} of its content and has changed since: the next one reads what is new in it`;
   if (entry.tombstoneSinceMs !== undefined && damage !== undefined)
     return `no agent runs; it was read as far as it can be decompressed, to byte ${committed} of its content: ${damage}; what follows is not read, unless the file changes`;
   if (entry.tombstoneSinceMs !== undefined)
