@@ -47,6 +47,8 @@ export interface Sibling {
   readonly rank: Rank;
   /** Where its folder stands, if old generations lie in folders of their own: everything in an older one is older. */
   readonly folderRank?: FolderRank;
+  /** It lies where nobody said that it would: it is of the family only if its content shows that. */
+  readonly isGuess?: true;
   readonly compression?: CompressionFormat;
 }
 

@@ -49,6 +49,13 @@ export const fileSource = defineSource({
       .boolean()
       .default(true)
       .describe("Read unread bytes out of compressed rotated files, and compressed files that match decompressed."),
+    rotated_to: z
+      .array(z.string().refine((text) => text.includes("{name}"), "must hold {name}, which stands for the log's name"))
+      .max(16)
+      .default([])
+      .describe(
+        "Where else rotation puts old files: paths with `{name}` (the log's name), `*` (a number or a date, in a folder's name too) and parts of a date as in strftime (`%Y%m%d`), absolute or relative to the log's folder: `/var/log/old/{name}*`. What logrotate's own configuration in /etc says of a log is known without.",
+      ),
     max_open_files: z
       .int()
       .positive()
@@ -89,6 +96,7 @@ export const fileSource = defineSource({
         partialLineTimeoutMs: options.partial_line_timeout_ms,
         rotateWaitMs: options.rotate_wait_ms,
         archives: options.archives,
+        rotatedTo: options.rotated_to,
         maxOpenFiles: options.max_open_files,
         tombstoneDays: options.tombstone_days,
         ignoreOlderMs: options.ignore_older_ms,

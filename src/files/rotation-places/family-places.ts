@@ -13,6 +13,8 @@ export interface RotationPlace {
   readonly folder: BytePath;
   /** Everything in it is older than what lies in the folder that the family lives in now. */
   readonly rank?: FolderRank;
+  /** Nobody said that it is one: it counts only if something in it is proved, by content, to be of the family. */
+  readonly isGuess?: true;
   /**
    * What a name in this folder is in the family: `name` and `plainName` are whole paths, the ranks are for `oldestFirst`.
    * Undefined: it is none of the family, or the log itself.
@@ -24,6 +26,10 @@ type NameParser = (name: BytePath) => Sibling | undefined;
 
 /** Folders with a rank that are listed for one log. */
 const MAX_RANKED = 64;
+/** A folder with more subfolders is no folder of logs that has one for the old ones. */
+const MAX_GUESSES = 64;
+/** Folders beside that of the log which many configurations have for the old ones of all. */
+const USUAL_NAME = /^(?:old|olds|oldlogs|old[-_.]logs|archives?|archived|backups?|rotated|history)$/i;
 /** Folders of one level that are asked for their times, to find the newest. */
 const MAX_STATS = 4096;
 
@@ -39,6 +45,7 @@ export class FamilyPlaces {
   readonly #dated: DatedFolder | undefined;
   /** What the folders that are configured really are; filled while looking. */
   readonly #real = new Map<BytePath, BytePath>();
+  readonly #guessed = new Set<BytePath>();
 
   /**
    * @param base the log's real path
@@ -81,9 +88,35 @@ export class FamilyPlaces {
       const { above, below } = this.#dated;
       for (const name of await names.in(above)) ranked.add((joinPath(above, name) + below) as BytePath);
     }
+    for (const folder of await this.#guesses(names)) {
+      const real = await names.real(folder);
+      this.#guessed.add(real);
+      ranked.add(real);
+    }
     const first = [...plain].flatMap((folder) => this.#placeAt(folder) ?? []);
     const others = [...ranked].filter((folder) => !plain.has(folder)).flatMap((folder) => this.#placeAt(folder) ?? []);
     return [...first, ...newest(others)];
+  }
+
+  /** Subfolders of the log's folder, and folders beside it with a usual name, that hold something with a rotated name. */
+  async #guesses(names: FolderNames): Promise<BytePath[]> {
+    const parent = folderOf(this.#ownFolder);
+    const below = await names.in(this.#ownFolder);
+    const candidates = below
+      .filter((name) => below.length <= MAX_GUESSES || USUAL_NAME.test(name))
+      .map((name) => joinPath(this.#ownFolder, name));
+    for (const name of await names.in(parent)) if (USUAL_NAME.test(name)) candidates.push(joinPath(parent, name));
+    const found: BytePath[] = [];
+    for (const folder of candidates.slice(0, MAX_GUESSES))
+      if (await names.holdsRotated(folder, baseName(this.#base))) found.push(folder);
+    return found;
+  }
+
+  #isGuess(folder: BytePath): boolean {
+    const above = folderOf(folder);
+    if (folder === this.#ownFolder) return false;
+    if (this.#guessed.has(folder)) return true;
+    return above === this.#ownFolder || (above === folderOf(this.#ownFolder) && USUAL_NAME.test(baseName(folder)));
   }
 
   async #realOf(folder: BytePath, names: FolderNames): Promise<BytePath> {
@@ -109,17 +142,21 @@ export class FamilyPlaces {
       rank ??= moved;
       parsers.push(this.#inMoved(moved));
     }
+    const isGuess = parsers.length === 0 && this.#isGuess(folder);
+    if (isGuess) parsers.push(tagged(this.#ofFamily));
     if (parsers.length === 0) return undefined;
+    const guess = isGuess ? { isGuess } : {};
     const parse = (name: BytePath): Sibling | undefined => {
       const path = joinPath(folder, name);
       if (path === this.#base) return undefined;
       for (const parser of parsers) {
         const sibling = parser(name);
-        if (sibling !== undefined) return { ...sibling, name: path, plainName: joinPath(folder, sibling.plainName) };
+        if (sibling !== undefined)
+          return { ...sibling, name: path, plainName: joinPath(folder, sibling.plainName), ...guess };
       }
       return undefined;
     };
-    return { folder, ...(rank === undefined || folder === this.#ownFolder ? {} : { rank }), parse };
+    return { folder, ...(rank === undefined || folder === this.#ownFolder ? {} : { rank }), ...guess, parse };
   }
 
   /** Of a folder that was the log's own before it was renamed, or before the link to it was switched. */

@@ -5,7 +5,10 @@ import { familyOf } from "../family.ts";
 
 interface Listing {
   readonly folders: readonly BytePath[];
+  /** Those of `folders` with a name that rotation gives, by the name that it was before. */
   readonly rotated: ReadonlyMap<string, readonly BytePath[]>;
+  /** What the other entries with such names were before. */
+  readonly rotatedFiles: ReadonlySet<string>;
 }
 
 interface KeptListing extends Listing {
@@ -18,9 +21,9 @@ const SETTLED_MS = 2000;
 /** How long it is believed where a symbolic link leads. */
 const LINK_MS = 1000;
 const MAX_KEPT = 1000;
-const NOTHING: Listing = { folders: [], rotated: new Map() };
+const NOTHING: Listing = { folders: [], rotated: new Map(), rotatedFiles: new Set() };
 
-/** The names of folders in a folder, listed again only when the folder has changed. */
+/** What lies in folders, by name; listed again only when the folder has changed. */
 export class FolderNames {
   readonly #fileSystem: FileSystem;
   readonly #clock: Clock;
@@ -40,6 +43,11 @@ export class FolderNames {
   /** Those with a name that rotation gives to a folder `name`. */
   async rotatedFrom(folder: BytePath, name: BytePath): Promise<readonly BytePath[]> {
     return (await this.#listing(folder)).rotated.get(name) ?? [];
+  }
+
+  /** Whether it holds a file with a name that rotation gives to a file `name`. */
+  async holdsRotated(folder: BytePath, name: BytePath): Promise<boolean> {
+    return (await this.#listing(folder)).rotatedFiles.has(name);
   }
 
   /** Without symbolic links, as of a second ago; as it is where nothing is there. */
@@ -76,16 +84,20 @@ export class FolderNames {
   async #list(folder: BytePath): Promise<Listing> {
     try {
       const entries = await this.#fileSystem.readdir(folder);
-      const folders = entries.filter(({ kind }) => kind !== "file" && kind !== "other").map(({ name }) => name);
+      const folders: BytePath[] = [];
       const rotated = new Map<string, BytePath[]>();
-      for (const name of folders) {
+      const rotatedFiles = new Set<string>();
+      for (const { name, kind } of entries) {
         const { base, rank } = familyOf(name);
+        if (rank.kind !== "none" && kind !== "folder") rotatedFiles.add(base);
+        if (kind === "file" || kind === "other") continue;
+        folders.push(name);
         if (rank.kind === "none") continue;
         const names = rotated.get(base) ?? [];
         rotated.set(base, names);
         names.push(name);
       }
-      return { folders, rotated };
+      return { folders, rotated, rotatedFiles };
     } catch {
       // Gone, or not ours to list: no place.
       return NOTHING;

@@ -43,6 +43,8 @@ interface Asked {
   /** Its configuration; `ROOT` is the folder of the test. */
   readonly logrotate?: string;
   readonly followedAs?: string;
+  /** Those too that were not told. */
+  readonly guesses?: boolean;
 }
 
 function placesWith({ rotatedTo = [], logrotate }: Asked): RotationPlaces {
@@ -71,7 +73,9 @@ async function generationsOf(base: string, asked: Asked = {}): Promise<string[]>
   const siblings: Sibling[] = [];
   for (const { folder, parse } of await places.placesOf(path(base), path(asked.followedAs ?? base))) {
     const entries = await nodeFileSystem.readdir(folder).catch(() => []);
-    siblings.push(...entries.flatMap(({ name }) => parse(name) ?? []));
+    siblings.push(
+      ...entries.flatMap(({ name }) => parse(name) ?? []).filter(({ isGuess }) => asked.guesses || !isGuess),
+    );
   }
   for (const sibling of siblings) {
     // By the names alone the same is known.
@@ -235,6 +239,32 @@ describe("RotationPlaces", () => {
       expect(await places.placesOf(path("app/app.log"))).toHaveLength(2);
       make("app.2/app.log");
       expect(await places.placesOf(path("app/app.log"))).toHaveLength(3);
+    });
+  });
+
+  describe("a guess", () => {
+    it("is a folder below the log's own, or one beside it with a usual name, that holds a rotated name", async () => {
+      make("log/old/app.log.2.gz", "log/x/app.log.1", "Archive/app.log-20260131", "other/app.log.1", "log/app.log");
+      make("log/none/web.log.1", "log/none/app.log", "log/none/app.log.gz", "log/x/y/app.log.3");
+      symlinkSync(path("log/old"), path("log/link"));
+      const places = await placesWith({}).placesOf(path("log/app.log"));
+      expect(places.map(({ folder, isGuess }) => [folder.slice(root.length + 1), isGuess]).sort()).toEqual([
+        ["Archive", true],
+        ["log", undefined],
+        ["log/old", true],
+        ["log/x", true],
+      ]);
+      expect(await generationsOf("log/app.log", { guesses: true })).toEqual(
+        expect.arrayContaining(["Archive/app.log-20260131", "log/old/app.log.2.gz", "log/x/app.log.1"]),
+      );
+    });
+
+    it("marks what lies in it, and no more once it is told", async () => {
+      make("log/old/app.log.1", "log/app.log");
+      expect(placesWith({}).memberAt(path("log/old/app.log.1"), path("log/app.log"))).toMatchObject({ isGuess: true });
+      const told = placesWith({ rotatedTo: ["old/{name}*"] });
+      expect(told.memberAt(path("log/old/app.log.1"), path("log/app.log"))).not.toHaveProperty("isGuess");
+      expect(placesWith({}).memberAt(path("log/old/app.log"), path("log/app.log"))).toBeUndefined();
     });
   });
 

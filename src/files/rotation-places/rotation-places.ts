@@ -30,6 +30,8 @@ const MAX_KEPT = 10_000;
  * - the `olddir` that logrotate's own configuration has for it
  * - the places of the option `rotated_to`
  * - the same folder as it was renamed to: `/var/log/app.1`, `/var/log/app-20260131` for `/var/log/app`
+ * - as a guess, which counts only where content proves it: subfolders of the log's folder, and folders beside that with a
+ *   usual name (`old`, `archive`), if they hold files with names of the family
  * - where a symbolic link leads to the log: the folders with older dates, `/logs/2026-01-30` for `/logs/2026-01-31`
  *
  * What lies in them is put into order by `oldestFirst`. A path is judged by its names alone; that it holds what the log
