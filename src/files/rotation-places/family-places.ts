@@ -3,7 +3,7 @@ import { type BytePath, baseName, folderOf, joinPath } from "../../runtime/byte-
 import { type FolderRank, familyOf, type Sibling, siblingParser } from "../family.ts";
 import type { FolderNames } from "./folder-names.ts";
 import type { LogrotateNaming } from "./logrotate-config.ts";
-import { logrotateNameParser } from "./logrotate-names.ts";
+import { logrotateNameParser, makesOddNames } from "./logrotate-names.ts";
 import { folderRankOf } from "./loose-rank.ts";
 import { compareRanks } from "./oldest-first.ts";
 import { matchesSegment, RotatedTo } from "./rotated-to.ts";
@@ -15,6 +15,8 @@ export interface RotationPlace {
   readonly rank?: FolderRank;
   /** Nobody said that it is one: it counts only if something in it is proved, by content, to be of the family. */
   readonly isGuess?: true;
+  /** Any name in it may be of the family; else only the log's own last name, and such as `familyOf` tells. */
+  readonly hasOddNames: boolean;
   /**
    * What a name in this folder is in the family: `name` and `plainName` are whole paths, the ranks are for `oldestFirst`.
    * Undefined: it is none of the family, or the log itself.
@@ -39,6 +41,7 @@ export class FamilyPlaces {
   readonly #ownFolder: BytePath;
   readonly #ofFamily: NameParser;
   readonly #ofLogrotate: NameParser;
+  readonly #hasOddNames: boolean;
   readonly #olddir: BytePath | undefined;
   readonly #templates: readonly RotatedTo[];
   readonly #renamed: NameParser;
@@ -56,6 +59,7 @@ export class FamilyPlaces {
     this.#ownFolder = folderOf(base);
     this.#ofFamily = siblingParser(base);
     this.#ofLogrotate = naming === undefined ? () => undefined : logrotateNameParser(naming, base);
+    this.#hasOddNames = naming !== undefined && makesOddNames(naming);
     this.#olddir = naming?.olddir && olddirOf(naming.olddir.folder, this.#ownFolder);
     this.#templates = templates.map((text) => new RotatedTo(text, base));
     this.#renamed = siblingParser(this.#ownFolder);
@@ -128,6 +132,7 @@ export class FamilyPlaces {
   #placeAt(folder: BytePath): RotationPlace | undefined {
     const parsers: NameParser[] = [];
     let rank: FolderRank | undefined;
+    let hasOddNames = this.#hasOddNames;
     if (folder === this.#ownFolder) parsers.push(this.#ofLogrotate, this.#ofFamily);
     if (this.#olddir !== undefined && (folder === this.#olddir || folder === this.#real.get(this.#olddir)))
       parsers.push(this.#ofLogrotate, tagged(this.#ofFamily));
@@ -135,6 +140,7 @@ export class FamilyPlaces {
       const found = template.folderAt(folder) ?? template.folderAt(folder, this.#real.get(template.root));
       if (found === undefined || isYounger(found.rank, template.folderAt(this.#ownFolder)?.rank)) continue;
       rank ??= found.rank;
+      hasOddNames = true;
       parsers.push(found.parse);
     }
     const moved = this.#rankOfMoved(folder);
@@ -156,7 +162,13 @@ export class FamilyPlaces {
       }
       return undefined;
     };
-    return { folder, ...(rank === undefined || folder === this.#ownFolder ? {} : { rank }), ...guess, parse };
+    return {
+      folder,
+      ...(rank === undefined || folder === this.#ownFolder ? {} : { rank }),
+      ...guess,
+      hasOddNames,
+      parse,
+    };
   }
 
   /** Of a folder that was the log's own before it was renamed, or before the link to it was switched. */

@@ -1,6 +1,6 @@
 import { type CompressionFormat, formatOfName, withoutFormatEnding } from "../../codec/decompress.ts";
 import { type BytePath, baseName } from "../../runtime/byte-path.ts";
-import type { Rank, Sibling } from "../family.ts";
+import { extensionOf, type Rank, type Sibling } from "../family.ts";
 import { dateFormatParser } from "./date-format.ts";
 import type { LogrotateNaming } from "./logrotate-config.ts";
 
@@ -36,6 +36,14 @@ export function logrotateNameParser(naming: LogrotateNaming, base: BytePath): (n
     if (rank === undefined) return undefined;
     return { name, plainName, rank, ...(compression === undefined ? {} : { compression: compression.format }) };
   };
+}
+
+/** Whether a rule makes names that the rules of families (family.ts) know nothing of. */
+export function makesOddNames({ dateFormat, extension, addExtension, compressExtension }: LogrotateNaming): boolean {
+  const isUsualDate = dateFormat === undefined || dateFormat === "-%Y%m%d" || dateFormat === "-%Y%m%d%H";
+  const isUsualEnd =
+    (extension === undefined || extensionOf(`x${extension}`) === extension) && addExtension === undefined;
+  return !isUsualDate || !isUsualEnd || formatOfName(`x${compressExtension}`) === undefined;
 }
 
 /** The names of logs that logrotate may have made `name` of, by this rule. */

@@ -11,12 +11,12 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { BytePath } from "../../runtime/byte-path.ts";
+import { type BytePath, baseName } from "../../runtime/byte-path.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { nodeFileSystem } from "../../runtime/node-file-system.ts";
 import { silentLogger } from "../../telemetry/log.ts";
 import { ManualClock } from "../../testing/manual-clock.ts";
-import type { Sibling } from "../family.ts";
+import { familyOf, type Sibling } from "../family.ts";
 import { Logrotate } from "./logrotate.ts";
 import { oldestFirst } from "./oldest-first.ts";
 import { RotationPlaces } from "./rotation-places.ts";
@@ -71,11 +71,13 @@ const path = (name: string): BytePath => join(root, name) as BytePath;
 async function generationsOf(base: string, asked: Asked = {}): Promise<string[]> {
   const places = placesWith(asked);
   const siblings: Sibling[] = [];
-  for (const { folder, parse } of await places.placesOf(path(base), path(asked.followedAs ?? base))) {
-    const entries = await nodeFileSystem.readdir(folder).catch(() => []);
-    siblings.push(
-      ...entries.flatMap(({ name }) => parse(name) ?? []).filter(({ isGuess }) => asked.guesses || !isGuess),
-    );
+  const own = baseName(path(base));
+  for (const { folder, hasOddNames, parse } of await places.placesOf(path(base), path(asked.followedAs ?? base))) {
+    for (const { name } of await nodeFileSystem.readdir(folder).catch(() => [])) {
+      const mayBeSibling = hasOddNames || name === own || familyOf(name).base === own;
+      const sibling = mayBeSibling ? parse(name) : undefined;
+      if (sibling !== undefined && (asked.guesses || !sibling.isGuess)) siblings.push(sibling);
+    }
   }
   for (const sibling of siblings) {
     // By the names alone the same is known.
