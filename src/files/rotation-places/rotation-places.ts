@@ -48,6 +48,11 @@ export class RotationPlaces {
     this.#names = new FolderNames(options.fileSystem, options.clock);
   }
 
+  /** Looks at logrotate's configuration, at most once a minute; `placesOf` does so by itself. Never rejects. */
+  async refresh(): Promise<void> {
+    await this.#options.logrotate?.refresh();
+  }
+
   /**
    * The folders to list for the generations of a log, its own first, then those that are configured, then at most 64
    * others, the newest. No folder comes twice; one may not exist. Never rejects. Ask anew for each listing: what cannot
@@ -57,7 +62,7 @@ export class RotationPlaces {
    * @param followedAs the name that the log is followed under, where it is another one
    */
   async placesOf(base: BytePath, followedAs: BytePath = base): Promise<readonly RotationPlace[]> {
-    await this.#options.logrotate?.refresh();
+    await this.refresh();
     return this.#familyOf(base, followedAs).places(this.#names);
   }
 
@@ -70,15 +75,20 @@ export class RotationPlaces {
   }
 
   /**
-   * The logs, of those that are known, that `path` may be an old generation of.
+   * The logs, of those that are known, that `path` may be an old generation of; the likeliest first. Of `app.log.1.gz` it
+   * is `app.log`, before `app.log.1`, which may be known, too; what is told comes before what is guessed.
    *
    * @param namesakes the (real) paths of known logs with that last name
    */
   basesOf(path: BytePath, namesakes: (name: BytePath) => Iterable<BytePath>): BytePath[] {
-    const bases = new Set<BytePath>();
-    for (const name of this.#baseNamesOf(path))
-      for (const base of namesakes(name)) if (this.memberAt(path, base) !== undefined) bases.add(base);
-    return [...bases];
+    const bases = new Map<BytePath, number>();
+    for (const name of this.#baseNamesOf(path)) {
+      for (const base of namesakes(name)) {
+        const member = this.memberAt(path, base);
+        if (member !== undefined) bases.set(base, Number(member.isGuess ?? false) * 2 + Number(isUntagged(member)));
+      }
+    }
+    return [...bases.keys()].sort((a, b) => bases.get(a)! - bases.get(b)! || a.length - b.length);
   }
 
   /** For people: why generations of a log are looked for elsewhere; undefined if they are not. */
@@ -124,4 +134,9 @@ export class RotationPlaces {
     this.#kept.set(key, family);
     return family;
   }
+}
+
+/** The log itself, moved or compressed. */
+function isUntagged({ rank, folderRank }: Sibling): boolean {
+  return rank.kind === "none" && folderRank === undefined;
 }
