@@ -210,11 +210,19 @@ describe("RotationPlaces", () => {
 
   it("knows the likeliest of several logs that a path may be rotated from first", () => {
     const places = placesWith({ rotatedTo: ["ROOT/old/{name}*"] });
-    const known = ["old/app.log-20260131", "log/app.log", "x/app.log", "log/web.log", "app.log"].map(path);
+    const known = [
+      "old/app.log-20260131",
+      "log/old/app.log.1",
+      "log/app.log",
+      "x/app.log",
+      "log/web.log",
+      "app.log",
+    ].map(path);
     const namesakes = (name: BytePath) => known.filter((base) => baseName(base) === name);
     const basesOf = (name: string) => places.basesOf(path(name), namesakes).map((base) => base.slice(root.length + 1));
     expect(basesOf("old/app.log-20260131.gz")).toEqual(["app.log", "x/app.log", "log/app.log", "old/app.log-20260131"]);
     expect(basesOf("log/old/app.log.1")).toEqual(["log/app.log"]);
+    expect(basesOf("log/old/app.log.1.gz")).toEqual(["log/app.log", "log/old/app.log.1"]);
     expect(basesOf("log/app.log")).toEqual([]);
     expect(basesOf("log/app.log.1")).toEqual(["log/app.log", "app.log"]);
   });

@@ -21,7 +21,7 @@ export interface RotationPlacesOptions {
 }
 
 /** A family's places are kept for so many logs; they are made anew from the path alone. */
-const MAX_KEPT = 10_000;
+const MAX_KEPT = 500;
 
 /**
  * Where the old generations of a log lie, and what names there are of its family (delivery contract, section 4):
@@ -76,7 +76,7 @@ export class RotationPlaces {
 
   /**
    * The logs, of those that are known, that `path` may be an old generation of; the likeliest first. Of `app.log.1.gz` it
-   * is `app.log`, before `app.log.1`, which may be known, too; what is told comes before what is guessed.
+   * is `app.log`, before `app.log.1`, which may be known, too; and what is told comes before what is guessed.
    *
    * @param namesakes the (real) paths of known logs with that last name
    */
@@ -85,7 +85,7 @@ export class RotationPlaces {
     for (const name of this.#baseNamesOf(path)) {
       for (const base of namesakes(name)) {
         const member = this.memberAt(path, base);
-        if (member !== undefined) bases.set(base, Number(member.isGuess ?? false) * 2 + Number(isUntagged(member)));
+        if (member !== undefined) bases.set(base, Number(member.isGuess ?? false) + 2 * Number(isUntagged(member)));
       }
     }
     return [...bases.keys()].sort((a, b) => bases.get(a)! - bases.get(b)! || a.length - b.length);
