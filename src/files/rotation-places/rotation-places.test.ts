@@ -188,6 +188,15 @@ describe("RotationPlaces", () => {
       ]);
     });
 
+    it("never takes the log for its own generation, nor what is younger", async () => {
+      make("app.log.1", "app.log");
+      expect(await generationsOf("app.log", { rotatedTo: ["{name}*"] })).toEqual(["app.log.1"]);
+      make("a/2026-01-31/app.log", "a/2026-02-01/app.log", "a/2026-02-02/app.log");
+      expect(await generationsOf("a/2026-02-01/app.log", { rotatedTo: ["../*/{name}"] })).toEqual([
+        "a/2026-01-31/app.log",
+      ]);
+    });
+
     it("follows a symbolic link to the place", async () => {
       make("disk/old/app.log.1", "log/app.log");
       symlinkSync(path("disk/old"), path("log/old"));
@@ -261,6 +270,17 @@ describe("RotationPlaces", () => {
       make("app.2/app.log");
       expect(await places.placesOf(path("app/app.log"))).toHaveLength(3);
     });
+  });
+
+  it("sees what comes within the tick of the clock in which a folder was listed", async () => {
+    make("app/app.log");
+    const places = placesWith({});
+    const now = Date.now() / 1000;
+    utimesSync(root, now, now);
+    expect(await places.placesOf(path("app/app.log"))).toHaveLength(1);
+    make("app.1/app.log");
+    utimesSync(root, now, now);
+    expect(await places.placesOf(path("app/app.log"))).toHaveLength(2);
   });
 
   describe("a guess", () => {
