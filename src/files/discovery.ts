@@ -1,5 +1,5 @@
 import { toError } from "../errors.ts";
-import { type BytePath, pathToText } from "../runtime/byte-path.ts";
+import { type BytePath, folderOf, pathToText } from "../runtime/byte-path.ts";
 import { Copies } from "./copies.ts";
 import type { DiscoveryOptions } from "./discovery-options.ts";
 import { Evidence } from "./evidence.ts";
@@ -318,14 +318,37 @@ export class Discovery {
     const bases = [base];
     for (const each of bases) {
       if (candidates.has(each) || candidates.size >= MAX_BASES) continue;
-      candidates.set(each, await survey.family(each));
-      for (const state of fileRegistry.family(each)) {
-        if (state.copyOf !== undefined || members.has(state) || !this.#isWanted(state)) continue;
+      const kin = [...fileRegistry.family(each)].filter((state) => state.copyOf === undefined && this.#isWanted(state));
+      const near = await survey.family(each, false);
+      candidates.set(
+        each,
+        near === undefined || this.#isAllThere(each, kin, near) ? near : await survey.family(each, true),
+      );
+      for (const state of kin) {
+        if (members.has(state)) continue;
         members.add(state);
         for (const name of state.names) bases.push(this.#whereabouts.homeOf(name));
       }
     }
     return { candidates, members: [...members] };
+  }
+
+  /**
+   * The folder of a family answers for all of it: nothing of it is looked for elsewhere, and nothing came that may have
+   * replaced something. Other folders are looked at only where it does not, since there may be many families in one.
+   */
+  #isAllThere(base: BytePath, kin: readonly FileState[], near: readonly Candidate[]): boolean {
+    const { fileRegistry, readers } = this.#options;
+    const ids = new Set<FileId | undefined>(near.map(({ id }) => id));
+    const isKnown = ({ id, stat, isHome }: Candidate) => {
+      const state = fileRegistry.byId(id) ?? fileRegistry.claimants(id)[0];
+      return state !== undefined && !(isHome && stat.size < state.given);
+    };
+    const isPresent = (state: FileState) => {
+      if (state.phase === "finished") return folderOf(state.newestName) === folderOf(base);
+      return ids.has(state.id ?? state.claim) || readers.holds(state);
+    };
+    return kin.length === 0 || (near.every(isKnown) && kin.every(isPresent));
   }
 
   /** Some path that it was at matches. */
