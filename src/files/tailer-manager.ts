@@ -81,6 +81,8 @@ export class TailerManager implements Source {
       maxOpenFiles: () => this.#maxOpenFiles,
       tailerOf: (state) => this.#pool?.tailerOf(state),
       folderTrouble: (folder) => this.#watcher?.troubleOf(folder),
+      lookedAtAs: (path) => this.#watcher?.lookedAtAs(path),
+      isLeftOut: (path) => this.#watcher?.isLeftOut(path) === true,
     });
     const { sender, receiver } = context.channel();
     this.#sender = sender;

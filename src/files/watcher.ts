@@ -11,7 +11,7 @@ import { FolderTroubles } from "./folder-trouble.ts";
 import { FolderWatches } from "./folder-watch.ts";
 import type { PathPatterns } from "./glob.ts";
 import type { Sighting } from "./sighting.ts";
-import { kindOf, Passage, type WatchedFolder } from "./watched-folder.ts";
+import { type Entry, kindOf, Passage, type WatchedFolder } from "./watched-folder.ts";
 import { WatchedPath, WatchedPaths } from "./watched-paths.ts";
 
 export interface WatcherOptions {
@@ -122,14 +122,14 @@ export class Watcher {
 
   /** The path under which the file of this path is looked at, where several chains of links lead to its folder. */
   lookedAtAs(path: BytePath): BytePath | undefined {
-    try {
-      const stat = this.#options.fileSystem.statSync(folderOf(path));
-      const folder = stat === undefined ? undefined : this.#graph.folders.get(`${stat.device}:${stat.inode}`);
-      const entry = folder?.entries.get(baseName(path));
-      return (entry instanceof Passage ? entry.watched : entry instanceof WatchedPath ? entry : undefined)?.path;
-    } catch {
-      return undefined;
-    }
+    const entry = this.#entryAt(path);
+    return (entry instanceof Passage ? entry.watched : entry instanceof WatchedPath ? entry : undefined)?.path;
+  }
+
+  /** It matches, and `maxFiles` leaves no room for it. */
+  isLeftOut(path: BytePath): boolean {
+    const entry = this.#entryAt(path);
+    return entry instanceof Passage ? entry.isLeftOut : entry === "left_out";
   }
 
   /** Names that appeared in listed folders since the last call and match nothing: perhaps siblings of a followed file. */
@@ -547,6 +547,18 @@ export class Watcher {
         this.#count(folder, -1);
         this.#watchFile(folder, name, path);
       }
+      for (const passage of folder.passages) if (passage.isLeftOut) this.#watchBehind(passage);
+    }
+  }
+
+  /** By whatever chain of links this path leads to its folder. */
+  #entryAt(path: BytePath): Entry | undefined {
+    try {
+      const stat = this.#options.fileSystem.statSync(folderOf(path));
+      const folder = stat === undefined ? undefined : this.#graph.folders.get(`${stat.device}:${stat.inode}`);
+      return folder?.entries.get(baseName(path));
+    } catch {
+      return undefined;
     }
   }
 
