@@ -1,4 +1,4 @@
-import { linkSync, mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -143,6 +143,22 @@ describe("a notification", () => {
     expect(told.opened).toBe(opened + 1);
   });
 
+  it("of bytes in a file that is followed under a name that matches nothing is looked at at once", async () => {
+    const told = new ToldFileSystem();
+    write("a.log.1");
+    const seen = bench.make(["*.log"], [], { fileSystem: told.files });
+    await seen.scan();
+    seen.watcher.follow(at("a.log.1"));
+    expect(await seen.look()).toEqual(["a.log.1"]);
+    writeFileSync(bench.path("a.log.1"), "more", { flag: "a" });
+    told.listings = 0;
+    told.tell(bench.folder, "a.log.1", "content");
+    expect((await seen.watcher.look()).map(({ stat }) => stat?.size)).toEqual(["a.log.1\nmore".length]);
+    expect(told.listings).toBe(0);
+    seen.watcher.unfollow(at("a.log.1"));
+    expect(seen.watcher.pathCount).toBe(0);
+  });
+
   it("for each of many files of one folder costs a look at each, and no listing", async () => {
     const names = Array.from({ length: 10_000 }, (_, index) => `${index}.log`);
     linkMany(names);
@@ -191,6 +207,33 @@ describe("a notification", () => {
     told.tell(bench.folder, "b.log");
     expect(await seen.look()).toEqual(["c.log", "d.log"]);
     expect(told.listings).toBe(2);
+  });
+});
+
+describe("files that are quiet", () => {
+  it("already when they are found are looked at in slices, and at once again when they change", async () => {
+    const told = new ToldFileSystem();
+    const names = Array.from({ length: 100 }, (_, index) => `${index}.log`);
+    const hourAgo = new Date(Date.now() - 3_600_000);
+    for (const name of names) {
+      write(name);
+      utimesSync(bench.path(name), hourAgo, hourAgo);
+    }
+    const seen = bench.make(["*.log"], [], { fileSystem: told.files });
+    expect(await seen.scan()).toHaveLength(100);
+    told.looks = 0;
+    await seen.scan();
+    expect(told.looks).toBeLessThan(20);
+    writeFileSync(bench.path("7.log"), "more", { flag: "a" });
+    told.tell(bench.folder, "7.log", "content");
+    expect((await seen.watcher.look()).map(({ path }) => path)).toEqual([at("7.log")]);
+    writeFileSync(bench.path("8.log"), "more", { flag: "a" });
+    const found: BytePath[] = [];
+    for (let scan = 0; scan < 11; scan += 1) {
+      bench.pass(1000);
+      for (const { path } of await seen.watcher.look()) found.push(path);
+    }
+    expect(found).toEqual([at("8.log")]);
   });
 });
 
