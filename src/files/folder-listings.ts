@@ -91,7 +91,12 @@ export class FolderListings {
     let entered = 0;
     for (const { name, kind } of entries) {
       const known = folder.entries.get(name);
-      if (known !== undefined && (kindOf(known) === kind || kind === "unknown")) continue;
+      if (known !== undefined) {
+        const before = kindOf(known);
+        if (before === kind) continue;
+        // The file system does not tell: then what lies there does, and a link is looked at anyway.
+        if (kind === "unknown" && (before === "link" || before === walk.kindAt(folder, name))) continue;
+      }
       entered += 1;
       if (entered % LOOKS_PER_TURN === 0) await nextTurn();
       if (known !== undefined) walk.leave(folder, name);

@@ -7,7 +7,7 @@ import { FolderGraph } from "./folder-graph.ts";
 import type { FolderTroubles } from "./folder-trouble.ts";
 import type { PathPatterns } from "./glob.ts";
 import { kindOf, Passage, type WatchedFolder } from "./watched-folder.ts";
-import { WatchedPath, type WatchedPaths } from "./watched-paths.ts";
+import { LOOKS_PER_TURN, nextTurn, WatchedPath, type WatchedPaths } from "./watched-paths.ts";
 
 interface FolderWalkOptions {
   readonly patterns: PathPatterns;
@@ -34,6 +34,7 @@ export class FolderWalk {
   readonly graph: FolderGraph;
   /** Of the patterns; those below which everything is excluded are none. */
   readonly roots: readonly Passage[];
+  readonly #rootAt: ReadonlyMap<BytePath, Passage>;
   readonly #options: FolderWalkOptions;
   /** The passage whose name a path is looked at for. */
   readonly #passageOf = new Map<WatchedPath, Passage>();
@@ -46,6 +47,7 @@ export class FolderWalk {
     this.roots = [...patterns.roots]
       .filter((root) => patterns.standingOf(root) !== undefined)
       .map((root) => new Passage(undefined, root, "unknown"));
+    this.#rootAt = new Map(this.roots.map((root) => [root.name, root]));
   }
 
   /** Paths of names that were entered since the last call and match nothing. */
@@ -60,11 +62,17 @@ export class FolderWalk {
   }
 
   /** Checks every passage that is not looked at as a path anyway. */
-  checkAll(nowMs: number): void {
+  async checkAll(nowMs: number): Promise<void> {
+    let looks = 0;
     for (const root of this.roots) this.check(root, nowMs);
     // New folders join the map while it is walked.
     for (const folder of this.graph.folders.values()) {
-      for (const passage of folder.passages) if (passage.watched === undefined) this.check(passage, nowMs);
+      for (const passage of folder.passages) {
+        if (passage.watched !== undefined) continue;
+        looks += 1;
+        if (looks % LOOKS_PER_TURN === 0) await nextTurn();
+        this.check(passage, nowMs);
+      }
     }
   }
 
@@ -116,8 +124,7 @@ export class FolderWalk {
       const entry = this.graph.at(folderOf(name))?.entries.get(baseName(name));
       return entry instanceof Passage ? [entry] : [];
     }
-    const paths = within.arrivals.map(({ path }) => joinPath(path, name));
-    return this.roots.filter((root) => paths.includes(root.name));
+    return within.arrivals.flatMap(({ path }) => this.#rootAt.get(joinPath(path, name)) ?? []);
   }
 
   /** Of every folder whose arrivals changed: under which path is each of its names looked at now? */

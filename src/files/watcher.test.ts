@@ -237,6 +237,37 @@ describe("files that are quiet", () => {
   });
 });
 
+describe("a file system that does not tell kinds", () => {
+  it("shows files, folders and links all the same, also as one becomes another", async () => {
+    let isTelling = true;
+    const fileSystem: FileSystem = {
+      ...silentFileSystem,
+      readdir: async (folder) => {
+        const entries = await nodeFileSystem.readdir(folder);
+        return isTelling ? entries : entries.map(({ name }) => ({ name, kind: "unknown" }));
+      },
+    };
+    const seen = bench.make(["**/*.log"], [], { fileSystem });
+    for (const isTold of [true, false]) {
+      isTelling = isTold;
+      write("a.log");
+      mkdirSync(bench.path("b.log"));
+      write("b.log/c.log");
+      symlinkSync(bench.path("a.log"), bench.path("l.log"));
+      expect(await seen.scan()).toEqual(["a.log", "b.log/c.log", "l.log"]);
+      isTelling = false;
+      unlinkSync(bench.path("a.log"));
+      mkdirSync(bench.path("a.log"));
+      write("a.log/d.log");
+      rmSync(bench.path("b.log"), { recursive: true });
+      write("b.log");
+      expect(await seen.scan()).toEqual(["a.log/d.log", "b.log"]);
+      for (const name of ["a.log", "b.log", "l.log"]) rmSync(bench.path(name), { recursive: true });
+      expect(await seen.scan()).toEqual([]);
+    }
+  });
+});
+
 describe("names that are gone", () => {
   it("leave nothing in memory, 20,000 of them", async () => {
     const told = new ToldFileSystem();

@@ -168,7 +168,7 @@ export class Watcher {
     const hints = new Map(this.#hints);
     this.#hints.clear();
     if (isScan) {
-      this.#walk.checkAll(nowMs);
+      await this.#walk.checkAll(nowMs);
       await this.#listings.listDue(nowMs);
     }
     for (const [folder, names] of hints) await this.#followHints(folder, names);
