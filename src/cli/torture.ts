@@ -53,7 +53,7 @@ export function register(program: Command, io: CliIo): void {
         io.stdout.write(`${JSON.stringify(figures)}\n`);
         for (const each of verdict.figures) io.stdout.write(`${JSON.stringify(each)}\n`);
         const isRight = verdict.isRight && troubles.length === 0;
-        if (!isRight) io.stdout.write(`${describeFaults(result)}\n`);
+        if (!isRight) io.stdout.write(`${describeFaults(result, folder)}\n`);
         if (isRight && !options.keep) rmSync(folder, { recursive: true, force: true });
         else {
           keepEvidence(folder, result);

@@ -122,10 +122,12 @@ export class Mix {
     await this.#receiver.start();
     this.#agent = new AgentProcess(this.#plan.command(this.#receiver.port), (event) => this.#events.push(event));
     const timers = [setInterval(() => this.#write(), TICK_MS), setInterval(() => this.#reach(), 100)];
-    const endMs = startMs + seconds * 1000;
+    let endMs = Number.POSITIVE_INFINITY;
     const going = () => !this.#isOver && Date.now() < endMs;
     this.#startAgent();
     try {
+      await this.#begin();
+      endMs = Date.now() + seconds * 1000;
       await Promise.all([
         this.#rotate(going, this.#random.fork()),
         this.#disturbAgent(going, this.#random.fork()),
@@ -274,8 +276,8 @@ export class Mix {
       if (this.#isWithout(kind)) continue;
       family.isBusy = true;
       const work = ROTATION_KINDS[kind](family, surroundings).then(
-        () => {
-          this.figures.rotations[kind] = (this.figures.rotations[kind] ?? 0) + 1;
+        (isDone) => {
+          if (isDone) this.figures.rotations[kind] = (this.figures.rotations[kind] ?? 0) + 1;
         },
         (error: Error) => {
           this.#troubles.push(`${kind} of ${family.name} failed: ${error.stack}`);
@@ -367,6 +369,16 @@ export class Mix {
       const line = this.ledger.recognise(outputLine(text).message);
       if (line !== undefined) this.ledger.count(AT_LEAST_ONCE, line);
     }
+  }
+
+  /** What was rotated before an agent ever saw the log is nobody's: nothing is disturbed until each log is known. */
+  async #begin(): Promise<void> {
+    const limitMs = Date.now() + GIVE_UP_MS;
+    const isKnown = () =>
+      this.#families.every(({ generation }) => this.ledger.sinks.every((sink) => this.ledger.hasBegun(sink, generation)));
+    while (!this.#isOver && Date.now() < limitMs && !isKnown()) await passing(50);
+    if (!isKnown()) this.#troubles.push(`not every log was read within ${GIVE_UP_MS / 1000} s of the first start`);
+    await passing(DURABLE_MS);
   }
 
   /** Everybody is well now: waits until all has come that can come. */

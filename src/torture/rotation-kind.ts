@@ -15,30 +15,31 @@ export interface Surroundings {
   readonly asideFolder: string;
 }
 
-type Rotate = (family: LogFamily, surroundings: Surroundings) => Promise<void>;
+/** False: not now; nothing was done. */
+type Rotate = (family: LogFamily, surroundings: Surroundings) => Promise<boolean>;
 
 /** Every way in which a log is rotated here. Each leaves the family writing. */
 export const ROTATION_KINDS = {
-  rename_create: (family, around) => renameAndCreate(family, around),
+  rename_create: async (family, around) => (await renameAndCreate(family, around)) !== undefined,
   rename_compress: async (family, around) => {
     const kept = await renameAndCreate(family, around, "at once");
-    if (kept !== undefined) await compress(family, kept, around);
+    return kept !== undefined && compress(family, kept, around);
   },
   rename_compress_older: async (family, around) => {
     const kept = await renameAndCreate(family, around);
     const older = kept === undefined ? undefined : family.kept[1];
-    if (older !== undefined && !older.path.endsWith(".gz")) await compress(family, older, around);
+    return older !== undefined && !older.path.endsWith(".gz") && compress(family, older, around);
   },
-  copytruncate: (family, around) => copyAndTruncate(family, around),
+  copytruncate: async (family, around) => (await copyAndTruncate(family, around)) !== undefined,
   copytruncate_compress: async (family, around) => {
     const kept = await copyAndTruncate(family, around);
-    if (kept !== undefined) await compress(family, kept, around);
+    return kept !== undefined && compress(family, kept, around);
   },
   truncate: truncateInPlace,
   delete_create: deleteAndCreate,
   editor_save: saveByEditor,
   switch_symlink: switchSymlink,
-} as const satisfies { readonly [kind: string]: Rotate | ((...given: Parameters<Rotate>) => Promise<unknown>) };
+} as const satisfies { readonly [kind: string]: Rotate };
 
 export type RotationKind = keyof typeof ROTATION_KINDS;
 
@@ -68,7 +69,7 @@ async function renameAndCreate(family: LogFamily, around: Surroundings, reopen?:
 }
 
 /** gzip as logrotate calls it: the archive grows beside the plain file, which then goes. */
-async function compress(family: LogFamily, kept: Kept, around: Surroundings): Promise<void> {
+async function compress(family: LogFamily, kept: Kept, around: Surroundings): Promise<boolean> {
   // A second name of what is compressed would be a file of its own.
   family.unlink();
   const plain = kept.path;
@@ -91,6 +92,7 @@ async function compress(family: LogFamily, kept: Kept, around: Surroundings): Pr
   kept.generation.tell(`${basename(archive)} is whole (${family.look(archive)}), ${basename(plain)} goes`);
   rmSync(plain);
   kept.path = archive;
+  return true;
 }
 
 async function copyAndTruncate(family: LogFamily, around: Surroundings): Promise<Kept | undefined> {
@@ -128,12 +130,12 @@ async function copyAndTruncate(family: LogFamily, around: Surroundings): Promise
 }
 
 /** `> file`, by the program: what was not read is gone. */
-async function truncateInPlace(family: LogFamily, around: Surroundings): Promise<void> {
+async function truncateInPlace(family: LogFamily, around: Surroundings): Promise<boolean> {
   family.finishLine();
   family.isPaused = true;
   const isSafe = family.random.chance(0.8) && (await around.allDelivered(family));
   family.isPaused = false;
-  if (!isSafe && family.random.chance(0.7)) return;
+  if (!isSafe && family.random.chance(0.7)) return false;
   family.tell(`${basename(family.path)} is truncated in place: ${family.look(family.path)}; all delivered: ${isSafe}`);
   truncateSync(family.livePath);
   const before = family.beginGeneration();
@@ -142,21 +144,24 @@ async function truncateInPlace(family: LogFamily, around: Surroundings): Promise
   family.tell("written again after a truncation in place");
   // Sometimes past the old position before anybody looks.
   family.write(family.random.chance(0.3) ? before.lastLine - before.firstLine + 20 : 2);
+  return true;
 }
 
-async function deleteAndCreate(family: LogFamily, around: Surroundings): Promise<void> {
-  if (!around.holds(family) || family.hasLinks) return;
+async function deleteAndCreate(family: LogFamily, around: Surroundings): Promise<boolean> {
+  if (!around.holds(family) || family.hasLinks) return false;
   family.finishLine();
   family.tell(`${basename(family.path)} is deleted: ${family.look(family.path)}`);
   rmSync(family.path);
-  const before = family.beginGeneration();
-  before.isHeldByAgentOnly = true;
+  family.generation.isHeldByAgentOnly = true;
   if (family.random.chance(0.3)) await around.moment(60);
+  family.finishLine();
+  family.beginGeneration();
   family.openAnew("created after a deletion");
+  return true;
 }
 
-async function saveByEditor(family: LogFamily, around: Surroundings): Promise<void> {
-  if (family.options.naming === "symlink") return;
+async function saveByEditor(family: LogFamily, around: Surroundings): Promise<boolean> {
+  if (family.options.naming === "symlink") return false;
   family.unlink();
   family.finishLine();
   family.isPaused = true;
@@ -171,19 +176,21 @@ async function saveByEditor(family: LogFamily, around: Surroundings): Promise<vo
   }
   family.openAnew("after an editor's save");
   family.write(2);
+  return true;
 }
 
-async function switchSymlink(family: LogFamily, around: Surroundings): Promise<void> {
+async function switchSymlink(family: LogFamily, around: Surroundings): Promise<boolean> {
   // A target that no agent ever saw through the link is nobody's: no name says that it belongs to this log.
-  if (family.options.naming !== "symlink" || !around.holds(family)) return;
+  if (family.options.naming !== "symlink" || !around.holds(family)) return false;
   family.finishLine();
-  family.unlink();
   const before = family.switchTarget();
   family.tell(`the symlink leads elsewhere now; ${basename(before)} stays (${family.look(before)})`);
-  const generation = family.beginGeneration();
-  family.keep(generation, before);
+  family.writeLate();
   if (family.random.chance(0.5)) await around.moment(60);
+  family.finishLine();
+  family.keep(family.beginGeneration(), before);
   family.openAnew("after the switch");
+  return true;
 }
 
 /** The kinds that fit a family, as often as they are drawn. */

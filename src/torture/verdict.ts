@@ -123,7 +123,7 @@ async function readOutput(
     const line = ledger.recognise(event.message);
     if (line === undefined) {
       figures.foreign += 1;
-      const shown = JSON.stringify(event.message.replace(/#{20,}/, "###")).slice(0, 160);
+      const shown = JSON.stringify(event.message.replace(/#{20,}/, "###").replace(/\0{4,}/, "NUL bytes ")).slice(0, 160);
       const about = nearest(ledger, event.message);
       verdict.add("foreign", sink, about, `${shown}${where}`);
       continue;
