@@ -47,6 +47,10 @@ export class AgentProcess {
     return this.#child !== undefined && this.#ended === undefined;
   }
 
+  get isStopped(): boolean {
+    return this.#isStopped;
+  }
+
   /** It runs, is not stopped, and has said that it is at work. */
   get isAtWork(): boolean {
     return this.isUp && this.#isReady && !this.#isStopped;
@@ -135,8 +139,8 @@ export class AgentProcess {
 function agentEvent(line: string): AgentEvent | undefined {
   if (!line.startsWith('{"') || !line.includes('"event"')) return undefined;
   try {
-    const parsed = JSON.parse(line) as { time: string } & Omit<AgentEvent, "atMs">;
-    return { ...parsed, atMs: Date.parse(parsed.time) };
+    // The agent's own clock may jump.
+    return { ...(JSON.parse(line) as Omit<AgentEvent, "atMs">), atMs: Date.now() };
   } catch {
     return undefined;
   }

@@ -21,8 +21,6 @@ export class Generation {
   endedAtMs: number | undefined;
   /** Its content was destroyed before an agent surely had it: what is missing must be told by a `gap`. */
   destroyedAtMs: number | undefined;
-  /** Its last name was taken away while the agent that ran held it open: safe as long as that agent lives. */
-  isHeldByAgentOnly = false;
 
   constructor(family: string, number: number) {
     this.family = family;

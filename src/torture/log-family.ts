@@ -23,6 +23,8 @@ export interface FamilyOptions {
   /** Whether it opens with O_APPEND; without, a copytruncate leaves a hole. */
   readonly append: boolean;
   readonly naming: "numbers" | "dates" | "symlink";
+  /** Whether rotated files are compressed at all. */
+  readonly compress: boolean;
   /** Rotated names that are kept at least. */
   readonly keep: number;
 }

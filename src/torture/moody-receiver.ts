@@ -1,6 +1,7 @@
-import { type IncomingMessage, type Server, type ServerResponse, createServer } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { gunzipSync } from "node:zlib";
+import { decompress } from "fzstd";
 import { listening } from "../testing/listening.ts";
 
 /** How the receiver treats whoever sends. `cut`: takes half, then the connection ends. `away`: nobody listens. */
@@ -8,16 +9,16 @@ export type Mood = "well" | "slow" | "throttling" | "refusing" | "cut" | "hangin
 
 export const BAD_MOODS: readonly Mood[] = ["slow", "throttling", "refusing", "cut", "hanging", "away"];
 
-/** An HTTP server with moods. What it acknowledges by 2xx, or may have been acknowledged, is given to `onBody`. */
+/** An HTTP server with moods. What it acknowledges is given to `onBody`, with the place that it was sent to. */
 export class MoodyReceiver {
   mood: Mood = "well";
   requests = 0;
-  readonly #onBody: (body: string) => void;
+  readonly #onBody: (place: string, body: string) => void;
   readonly #sockets = new Set<Socket>();
   #server: Server | undefined;
   #port: number;
 
-  constructor(onBody: (body: string) => void, port = 0) {
+  constructor(onBody: (place: string, body: string) => void, port = 0) {
     this.#onBody = onBody;
     this.#port = port;
   }
@@ -73,14 +74,19 @@ export class MoodyReceiver {
     } catch {
       return;
     }
-    const whole = Buffer.concat(parts);
-    const body = request.headers["content-encoding"] === "gzip" ? gunzipSync(whole) : whole;
     if (mood === "cut") return void (request.socket as Socket).resetAndDestroy();
     if (mood === "hanging") return;
     if (mood === "refusing") return void response.writeHead(503).end();
     if (mood === "throttling") return void response.writeHead(429, { "retry-after": "1" }).end();
     if (mood === "slow") await new Promise((resolve) => setTimeout(resolve, 400));
-    this.#onBody(body.toString("utf8"));
-    response.writeHead(204).end();
+    const place = /^\/([^/?]*)/.exec(request.url ?? "")?.[1] ?? "";
+    this.#onBody(place, decoded(Buffer.concat(parts), request.headers["content-encoding"]).toString("utf8"));
+    // An answer in JSON suits whoever wants to read one.
+    response.writeHead(200, { "content-type": "application/json" }).end("{}");
   }
+}
+
+function decoded(bytes: Buffer, encoding: string | undefined): Buffer {
+  if (encoding === "gzip") return gunzipSync(bytes);
+  return encoding === "zstd" ? Buffer.from(decompress(bytes)) : bytes;
 }

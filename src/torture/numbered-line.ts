@@ -21,3 +21,8 @@ export function parseLine(text: string): LineNumber | undefined {
   const found = /(?:^|[^A-Za-z])([A-Z]) (\d{7}) g\d{5} x/.exec(text);
   return found === null ? undefined : { family: found[1]!, number: Number(found[2]) };
 }
+
+/** Every line of ours in a body, whatever is around it: JSON of any shape, or bare lines. */
+export function linesIn(body: string): string[] {
+  return body.match(/(?:#{1024} )?[A-Z] \d{7} g\d{5} x+\./g) ?? [];
+}

@@ -1,6 +1,18 @@
-import { copyFileSync, closeSync, openSync, readFileSync, renameSync, rmSync, statSync, truncateSync, utimesSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeSync,
+} from "node:fs";
 import { basename, join } from "node:path";
 import { gzipSync } from "node:zlib";
+import type { Generation } from "./generation.ts";
 import type { Kept, LogFamily } from "./log-family.ts";
 
 /** What a rotation may ask of the run. */
@@ -11,6 +23,8 @@ export interface Surroundings {
   allDelivered(family: LogFamily): Promise<boolean>;
   /** Whether the agent that runs now has the live file open for sure. */
   holds(family: LogFamily): boolean;
+  /** The last name of what the agent holds open is gone. */
+  heldByAgentOnly(generation: Generation): void;
   /** For files that no pattern matches, on the same disk. */
   readonly asideFolder: string;
 }
@@ -152,7 +166,7 @@ async function deleteAndCreate(family: LogFamily, around: Surroundings): Promise
   family.finishLine();
   family.tell(`${basename(family.path)} is deleted: ${family.look(family.path)}`);
   rmSync(family.path);
-  family.generation.isHeldByAgentOnly = true;
+  around.heldByAgentOnly(family.generation);
   if (family.random.chance(0.3)) await around.moment(60);
   family.finishLine();
   family.beginGeneration();
@@ -197,16 +211,21 @@ async function switchSymlink(family: LogFamily, around: Surroundings): Promise<b
 export function kindsOf(family: LogFamily): { readonly [kind in RotationKind]: number } {
   const isLink = family.options.naming === "symlink";
   const plain = isLink ? 0 : 1;
+  const compressed = plain * (family.options.compress ? 1 : 0);
   return {
     rename_create: 4 * plain,
-    rename_compress: 2 * plain,
-    rename_compress_older: 2 * plain,
+    rename_compress: 2 * compressed,
+    rename_compress_older: 2 * compressed,
     copytruncate: 3 * plain,
-    copytruncate_compress: 1 * plain,
+    copytruncate_compress: compressed,
     truncate: 1.5,
-    delete_create: 1 * plain,
+    delete_create: plain,
     editor_save: 1.5 * plain,
     switch_symlink: isLink ? 4 : 0,
   };
 }
 
+/** Names of every kind. */
+export function rotationKinds(): RotationKind[] {
+  return Object.keys(ROTATION_KINDS) as RotationKind[];
+}

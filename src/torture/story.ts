@@ -43,7 +43,9 @@ function describeFault({ kind, sink, generation, lines, count }: Fault, { happen
 function withoutRepeats(told: readonly { readonly atMs: number; readonly text: string }[]): string[] {
   const lines: { readonly atMs: number; readonly text: string; times: number }[] = [];
   for (const { atMs, text } of told) {
-    const same = lines.slice(-8).find((each) => each.text === text && text.startsWith("   ") && atMs - each.atMs < 1_000);
+    const same = lines
+      .slice(-8)
+      .find((each) => each.text === text && text.startsWith("   ") && atMs - each.atMs < 1_000);
     if (same === undefined) lines.push({ atMs, text, times: 1 });
     else same.times += 1;
   }

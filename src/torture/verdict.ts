@@ -5,6 +5,7 @@ import type { Generation } from "./generation.ts";
 import type { Ledger } from "./ledger.ts";
 import type { LineNumber } from "./numbered-line.ts";
 import { outputLine } from "./output-reader.ts";
+import type { TargetSink } from "./subject.ts";
 
 /** Lines of one generation with the same fault. */
 export interface Fault {
@@ -50,24 +51,17 @@ export class Verdict {
   }
 }
 
-/** How a sink is judged: its output from the first byte to the last, where it has one. */
-export interface JudgedSink {
-  readonly sink: string;
-  /** Each line once and in order; else at least once. */
-  readonly isExact: boolean;
-  readonly path?: string;
-}
-
 /** Compares everything that was written with everything that came. */
 export async function judge(
   ledger: Ledger,
-  sinks: readonly JudgedSink[],
+  sinks: readonly TargetSink[],
   events: readonly AgentEvent[],
+  tellsGaps: boolean,
 ): Promise<Verdict> {
   const verdict = new Verdict();
   const gaps = events.filter(({ event }) => event === "gap");
   for (const judged of sinks) {
-    const { sink, isExact, path } = judged;
+    const { name: sink, isExact, path } = judged;
     const figures = { sink, isExact, arrived: 0, lost: 0, twice: 0, outOfOrder: 0, foreign: 0, told: 0 };
     verdict.figures.push(figures);
     if (path !== undefined) await readOutput(ledger, judged, path, verdict, figures);
@@ -80,7 +74,7 @@ export async function judge(
       if (destroyedAtMs === undefined) {
         figures.lost += 1;
         verdict.add("missing", sink, generation, at);
-      } else if (isTold(ledger, line, generation, destroyedAtMs, gaps)) figures.told += 1;
+      } else if (!tellsGaps || isTold(ledger, line, generation, destroyedAtMs, gaps)) figures.told += 1;
       else {
         figures.lost += 1;
         verdict.add("untold", sink, generation, at);
@@ -107,7 +101,7 @@ function isTold(
 
 async function readOutput(
   ledger: Ledger,
-  { sink, isExact }: JudgedSink,
+  { name: sink, isExact }: TargetSink,
   path: string,
   verdict: Verdict,
   figures: SinkFigures,
@@ -123,7 +117,10 @@ async function readOutput(
     const line = ledger.recognise(event.message);
     if (line === undefined) {
       figures.foreign += 1;
-      const shown = JSON.stringify(event.message.replace(/#{20,}/, "###").replace(/\0{4,}/, "NUL bytes ")).slice(0, 160);
+      const shown = JSON.stringify(event.message.replace(/#{20,}/, "###").replace(/\0{4,}/, "NUL bytes ")).slice(
+        0,
+        160,
+      );
       const about = nearest(ledger, event.message);
       verdict.add("foreign", sink, about, `${shown}${where}`);
       continue;
