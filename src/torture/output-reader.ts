@@ -1,14 +1,13 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
-import { StringDecoder } from "node:string_decoder";
 import { errnoOf } from "../errors.ts";
 import type { Ledger } from "./ledger.ts";
 import type { LineNumber } from "./numbered-line.ts";
 
-/** Comings that can be taken back: more than an agent writes between two commits. */
+/** Lines that can be taken back: more than an agent writes between two commits. */
 const REMEMBERED = 200_000;
 
 /** One line of an output: what was delivered, and which file it is said to come from. */
-export interface OutputLine {
+interface OutputLine {
   readonly message: string;
   readonly file?: string;
   readonly offset?: number;
@@ -25,16 +24,26 @@ export function outputLine(text: string): OutputLine {
   }
 }
 
-/** Follows an output while it grows, and takes back what a crash cut off. */
+/** A line that was counted, and where it lies. */
+interface Counted {
+  readonly start: number;
+  readonly end: number;
+  readonly line: LineNumber;
+}
+
+/**
+ * Follows an output while it grows. A crash cuts what was not committed, and the agent may have written on past the old
+ * end before anybody looks: the last line that was counted tells whether it is still there.
+ */
 export class OutputReader {
   readonly #path: string;
   readonly #sink: string;
   readonly #ledger: Ledger;
+  /** Grows with the longest line: a hole of NUL bytes that came as one is six times as long in JSON. */
+  #buffer = Buffer.allocUnsafe(1 << 20);
+  /** End of the last whole line. */
   #at = 0;
-  #decoder = new StringDecoder();
-  #rest = "";
-  #ends: number[] = [];
-  #lines: LineNumber[] = [];
+  #counted: Counted[] = [];
 
   constructor(path: string, sink: string, ledger: Ledger) {
     this.#path = path;
@@ -52,55 +61,60 @@ export class OutputReader {
       throw error;
     }
     try {
-      const { size } = fstatSync(descriptor);
-      if (size < this.#at) this.#takeBack(size);
-      const buffer = Buffer.allocUnsafe(1 << 20);
-      for (;;) {
-        const bytes = readSync(descriptor, buffer, 0, buffer.length, this.#at);
-        if (bytes === 0) break;
-        this.#take(buffer.subarray(0, bytes));
-      }
+      this.#takeBack(descriptor);
+      while (this.#take(descriptor)) {}
     } finally {
       closeSync(descriptor);
     }
   }
 
-  #take(bytes: Buffer): void {
-    const text = this.#rest + this.#decoder.write(bytes);
-    this.#at += bytes.length;
-    const lines = text.split("\n");
-    this.#rest = lines.pop()!;
-    // Every line is ASCII but for what a fault makes of it, so characters count bytes well enough for taking back.
-    let end = this.#at - text.length;
-    for (const each of lines) {
-      end += each.length + 1;
-      const line = this.#ledger.recognise(outputLine(each).message);
-      if (line === undefined) continue;
-      this.#ledger.count(this.#sink, line);
-      this.#ends.push(end);
-      this.#lines.push(line);
+  /** False: nothing whole was left. */
+  #take(descriptor: number): boolean {
+    const bytes = readSync(descriptor, this.#buffer, 0, this.#buffer.length, this.#at);
+    let start = 0;
+    for (;;) {
+      const end = this.#buffer.subarray(0, bytes).indexOf(10, start) + 1;
+      if (end === 0) break;
+      const line = this.#ledger.recognise(outputLine(this.#buffer.toString("utf8", start, end - 1)).message);
+      if (line !== undefined) {
+        this.#ledger.count(this.#sink, line);
+        this.#counted.push({ start: this.#at + start, end: this.#at + end, line });
+      }
+      start = end;
     }
-    if (this.#ends.length > 2 * REMEMBERED) {
-      this.#ends = this.#ends.slice(-REMEMBERED);
-      this.#lines = this.#lines.slice(-REMEMBERED);
+    this.#at += start;
+    if (start === 0 && bytes === this.#buffer.length) {
+      this.#buffer = Buffer.allocUnsafe(bytes * 2);
+      return true;
     }
+    if (this.#counted.length > 2 * REMEMBERED) this.#counted = this.#counted.slice(-REMEMBERED);
+    return start > 0;
   }
 
-  #takeBack(size: number): void {
-    this.#rest = "";
-    this.#decoder = new StringDecoder();
-    if (this.#ends[0] === undefined || this.#ends[0] > size) {
+  #takeBack(descriptor: number): void {
+    const { size } = fstatSync(descriptor);
+    if (this.#counted.length === 0 ? size >= this.#at : this.#isThere(descriptor, this.#counted.at(-1)!)) return;
+    let low = 0;
+    let high = this.#counted.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#isThere(descriptor, this.#counted[middle]!)) low = middle + 1;
+      else high = middle;
+    }
+    if (low === 0) {
       this.#ledger.forget(this.#sink);
-      this.#ends = [];
-      this.#lines = [];
+      this.#counted = [];
       this.#at = 0;
       return;
     }
-    while (this.#ends.length > 0 && this.#ends.at(-1)! > size) {
-      this.#ends.pop();
-      this.#ledger.uncount(this.#sink, this.#lines.pop()!);
-    }
-    // The cut is at a boundary of lines.
-    this.#at = this.#ends.at(-1) ?? 0;
+    for (const { line } of this.#counted.splice(low)) this.#ledger.uncount(this.#sink, line);
+    this.#at = this.#counted.at(-1)!.end;
+  }
+
+  #isThere(descriptor: number, { start, end, line }: Counted): boolean {
+    const bytes = Buffer.allocUnsafe(end - start);
+    if (readSync(descriptor, bytes, 0, bytes.length, start) < bytes.length) return false;
+    const found = this.#ledger.recognise(outputLine(bytes.toString("utf8", 0, bytes.length - 1)).message);
+    return found?.family === line.family && found.number === line.number;
   }
 }
