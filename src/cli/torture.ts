@@ -5,9 +5,9 @@ import { fileURLToPath } from "node:url";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { ConfigError } from "../errors.ts";
 import type { FullDisk } from "../torture/full-disk.ts";
-import type { MixResult } from "../torture/mix.ts";
 import type { PeerName } from "../torture/peer-subject.ts";
 import type { Ingredient, Subject } from "../torture/subject.ts";
+import type { TrialResult } from "../torture/trial.ts";
 import { action } from "./action.ts";
 import { type ConfigOptions, loadPlanFromOptions } from "./config-options.ts";
 import { type CliIo, coloursFor } from "./io.ts";
@@ -129,7 +129,7 @@ class TortureRun {
     const { drawnSettings, tailraceSubject } = await import("../torture/tailrace-subject.ts");
     const { peerTable } = await import("../torture/peer-table.ts");
     const program = findPeer(peer, this.#options.peerBin, this.#io.env["PATH"] ?? "");
-    const results: MixResult[] = [];
+    const results: TrialResult[] = [];
     for (const make of [
       (folder: string, disk: string | undefined) =>
         asPeer(
@@ -164,15 +164,22 @@ class TortureRun {
   /** One run of one agent; undefined when it was interrupted. */
   async #one(
     makeSubject: (folder: string, disk: string | undefined) => Promise<Subject>,
-  ): Promise<{ readonly result: MixResult; readonly text: string } | undefined> {
-    const [{ Mix, keepEvidence }, { FullDisk }, { JumpingClock }, { LiveScreen }, { textReport, htmlReport }] =
-      await Promise.all([
-        import("../torture/mix.ts"),
-        import("../torture/full-disk.ts"),
-        import("../torture/jumping-clock.ts"),
-        import("../torture/live-screen.ts"),
-        import("../torture/report.ts"),
-      ]);
+  ): Promise<{ readonly result: TrialResult; readonly text: string } | undefined> {
+    const [
+      { chanceMix },
+      { Trial, keepEvidence },
+      { FullDisk },
+      { JumpingClock },
+      { LiveScreen },
+      { textReport, htmlReport },
+    ] = await Promise.all([
+      import("../torture/mix.ts"),
+      import("../torture/trial.ts"),
+      import("../torture/full-disk.ts"),
+      import("../torture/jumping-clock.ts"),
+      import("../torture/live-screen.ts"),
+      import("../torture/report.ts"),
+    ]);
     const { minutes, report, without = [], keep = false } = this.#options;
     const { stderr, env } = this.#io;
     const folder = mkdtempSync(join(tmpdir(), "tailrace-torture-"));
@@ -187,14 +194,14 @@ class TortureRun {
       const clock = left.has("clock") || subject.without.has("clock") ? undefined : JumpingClock.find(folder);
       if (clock === undefined && !left.has("clock") && !subject.without.has("clock"))
         skipped.push("clock jumps: libfaketime is not installed (Debian: apt-get install faketime)");
-      const mix = new Mix(subject, { seed: this.#seed, seconds: minutes * 60, folder, disk, clock, without: left });
-      this.#stop = () => mix.abort();
+      const trial = new Trial(subject, { seed: this.#seed, seconds: minutes * 60, folder, disk, clock });
+      this.#stop = () => trial.abort();
       stderr.write(`torture of ${subject.name}, seed ${this.#seed}, in ${folder}\n`);
       for (const what of skipped) stderr.write(`SKIPPED: ${what}\n`);
       for (const note of subject.notes) stderr.write(`${note}\n`);
       const screen = new LiveScreen(stderr, coloursFor(stderr, env), env["TERM"] === "dumb");
-      screen.start(mix, `Torture of ${subject.name}, seed ${this.#seed}`, minutes * 60);
-      const result = await mix.run().finally(() => screen.stop());
+      screen.start(trial, `Torture of ${subject.name}, seed ${this.#seed}`, minutes * 60);
+      const result = await chanceMix(trial, left).finally(() => screen.stop());
       if (this.#isInterrupted) return undefined;
       let text = textReport(result, skipped, folder);
       const html = htmlReport(result, skipped, folder);

@@ -1,32 +1,23 @@
 import { rmSync, symlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { SeededRandom } from "../testing/seeded-random.ts";
-import type { AgentProcess } from "./agent-process.ts";
 import type { FullDisk } from "./full-disk.ts";
 import type { JumpingClock } from "./jumping-clock.ts";
 import type { LogFamily } from "./log-family.ts";
-import { BAD_MOODS, type Mood, type MoodyReceiver } from "./moody-receiver.ts";
+import { BAD_MOODS, type Mood } from "./moody-receiver.ts";
 import { passing } from "./passing.ts";
 import { kindsOf, ROTATION_KINDS, type RotationKind, type Surroundings } from "./rotation-kind.ts";
 import type { Ingredient } from "./subject.ts";
+import type { Trial } from "./trial.ts";
 
 /** What everything that disturbs a run has before it. */
 export interface Scene {
-  readonly families: readonly LogFamily[];
-  readonly agent: AgentProcess;
-  readonly receiver: MoodyReceiver;
+  readonly trial: Trial;
   readonly surroundings: Surroundings;
   readonly disk: FullDisk | undefined;
   readonly clock: JumpingClock | undefined;
   readonly without: ReadonlySet<Ingredient>;
   readonly rotateEveryMs: number;
-  isGoing(): boolean;
-  /** Counts, and tells where there is something to tell. */
-  did(what: Ingredient, text?: string): void;
-  happened(text: string): void;
-  failed(text: string): void;
-  startAgent(): void;
-  killAgent(): Promise<void>;
 }
 
 export type Disturbance = (scene: Scene, random: SeededRandom) => Promise<void>;
@@ -44,9 +35,9 @@ export const DISTURBANCES: { readonly [name: string]: Disturbance } = {
 
 async function rotations(scene: Scene, random: SeededRandom): Promise<void> {
   const busy = new Set<Promise<void>>();
-  while (scene.isGoing()) {
+  while (scene.trial.isGoing) {
     await passing(scene.rotateEveryMs);
-    const free = scene.families.filter((family) => !family.isBusy);
+    const free = scene.trial.families.filter((family) => !family.isBusy);
     if (free.length === 0) continue;
     const family = random.pick(free);
     const kind = random.weighted(kindsOf(family));
@@ -60,47 +51,48 @@ async function rotations(scene: Scene, random: SeededRandom): Promise<void> {
 async function rotate(scene: Scene, family: LogFamily, kind: RotationKind): Promise<void> {
   family.isBusy = true;
   try {
-    if (await ROTATION_KINDS[kind](family, scene.surroundings)) scene.did(kind);
+    if (await ROTATION_KINDS[kind](family, scene.surroundings)) scene.trial.did(kind);
   } catch (error) {
-    scene.failed(`${kind} of ${basename(family.path)} failed: ${(error as Error).stack}`);
+    scene.trial.failed(`${kind} of ${basename(family.path)} failed: ${(error as Error).stack}`);
   } finally {
     family.isBusy = false;
   }
 }
 
 async function disturbAgent(scene: Scene, random: SeededRandom): Promise<void> {
-  const { agent, without } = scene;
-  while (scene.isGoing()) {
+  const { without } = scene;
+  const { agent } = scene.trial;
+  while (scene.trial.isGoing) {
     await passing(random.chance(0.11) ? 8_000 : random.int(200, 4_000));
-    if (!scene.isGoing()) return;
+    if (!scene.trial.isGoing) return;
     if (random.chance(0.3) && !without.has("stops")) {
       const ms = random.int(50, 1_500);
-      scene.did("stops", `SIGSTOP for ${ms} ms`);
+      scene.trial.did("stops", `SIGSTOP for ${ms} ms`);
       agent.pause();
       await passing(ms);
       if (random.chance(0.8) || without.has("kills")) {
         agent.resume();
-        scene.happened("SIGCONT");
+        scene.trial.happened("SIGCONT");
         continue;
       }
     }
     if (without.has("kills")) continue;
-    scene.did("kills", `kill -9 of process ${agent.pid}`);
-    await scene.killAgent();
+    scene.trial.did("kills", `kill -9 of process ${agent.pid}`);
+    await scene.trial.killAgent();
     await passing(random.chance(0.3) ? 0 : random.int(0, 1_500));
-    scene.startAgent();
+    scene.trial.startAgent();
   }
 }
 
 async function changeMoods(scene: Scene, random: SeededRandom): Promise<void> {
   const feel = async (mood: Mood) => {
-    scene.happened(`the receiver is ${mood}`);
-    await scene.receiver.feel(mood);
+    scene.trial.happened(`the receiver is ${mood}`);
+    await scene.trial.receiver.feel(mood);
   };
-  while (scene.isGoing()) {
+  while (scene.trial.isGoing) {
     await passing(random.int(500, 3_000));
-    if (!scene.isGoing()) break;
-    scene.did("moods");
+    if (!scene.trial.isGoing) break;
+    scene.trial.did("moods");
     await feel(random.pick(BAD_MOODS));
     await passing(random.int(300, 4_000));
     await feel("well");
@@ -109,29 +101,29 @@ async function changeMoods(scene: Scene, random: SeededRandom): Promise<void> {
 
 /** Second names of live logs come and go. */
 async function linkAndUnlink(scene: Scene, random: SeededRandom): Promise<void> {
-  while (scene.isGoing()) {
+  while (scene.trial.isGoing) {
     await passing(random.int(100, 900));
-    const family = random.pick(scene.families);
+    const family = random.pick(scene.trial.families);
     if (family.isBusy || family.options.naming !== "numbers") continue;
     if (family.hasLinks) family.unlink();
     else {
       family.link(dirname(family.path));
-      scene.did("links");
+      scene.trial.did("links");
     }
   }
 }
 
 /** A symlink among the logs that leads now to one, now to another of them: a further name, no further file. */
 async function moveAlias(scene: Scene, random: SeededRandom): Promise<void> {
-  const plain = scene.families.filter(({ options }) => options.naming === "numbers");
+  const plain = scene.trial.families.filter(({ options }) => options.naming === "numbers");
   if (plain.length === 0) return;
   const path = join(dirname(plain[0]!.path), "alias.log");
-  while (scene.isGoing()) {
+  while (scene.trial.isGoing) {
     const family = random.pick(plain);
     rmSync(path, { force: true });
     if (random.chance(0.3)) await passing(100);
     symlinkSync(family.path, path);
-    scene.did("alias", `alias.log leads to ${basename(family.path)}`);
+    scene.trial.did("alias", `alias.log leads to ${basename(family.path)}`);
     await passing(random.int(300, 2_000));
   }
 }
@@ -139,25 +131,25 @@ async function moveAlias(scene: Scene, random: SeededRandom): Promise<void> {
 async function fillDisk(scene: Scene, random: SeededRandom): Promise<void> {
   const { disk } = scene;
   if (disk === undefined) return;
-  while (scene.isGoing()) {
+  while (scene.trial.isGoing) {
     await passing(random.int(4_000, 12_000));
-    if (!scene.isGoing()) return;
-    scene.did("disk", "the disk is full");
+    if (!scene.trial.isGoing) return;
+    scene.trial.did("disk", "the disk is full");
     disk.fill();
     await passing(random.int(300, 3_000));
     disk.free();
-    scene.happened("the disk has room again");
+    scene.trial.happened("the disk has room again");
   }
 }
 
 async function jumpClock(scene: Scene, random: SeededRandom): Promise<void> {
   const { clock } = scene;
   if (clock === undefined) return;
-  while (scene.isGoing()) {
+  while (scene.trial.isGoing) {
     await passing(random.int(3_000, 9_000));
-    if (!scene.isGoing()) break;
+    if (!scene.trial.isGoing) break;
     const seconds = random.pick([-86_400, -3_600, -60, -2, 2, 60, 3_600, 86_400]);
-    scene.did("clock", `the agent's clock is ${seconds} s from the true time`);
+    scene.trial.did("clock", `the agent's clock is ${seconds} s from the true time`);
     clock.jump(seconds);
   }
   clock.jump(0);

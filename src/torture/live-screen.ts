@@ -1,5 +1,5 @@
 import type { createColors } from "picocolors";
-import type { Mix } from "./mix.ts";
+import type { Trial } from "./trial.ts";
 
 export interface Terminal {
   write(text: string): unknown;
@@ -16,7 +16,7 @@ export class LiveScreen {
   readonly #terminal: Terminal;
   readonly #paint: ReturnType<typeof createColors>;
   readonly #isDrawn: boolean;
-  #mix: Mix | undefined;
+  #trial: Trial | undefined;
   #seconds = 0;
   #title = "";
   #startMs = 0;
@@ -30,8 +30,8 @@ export class LiveScreen {
     this.#isDrawn = terminal.isTTY === true && !isDumb;
   }
 
-  start(mix: Mix, title: string, seconds: number): void {
-    this.#mix = mix;
+  start(trial: Trial, title: string, seconds: number): void {
+    this.#trial = trial;
     this.#title = title;
     this.#seconds = seconds;
     this.#startMs = Date.now();
@@ -52,17 +52,17 @@ export class LiveScreen {
   #draw(): void {
     const paint = this.#paint;
     const width = (this.#terminal.columns ?? 80) - 1;
-    const part = 1 - this.#mix!.secondsLeft / this.#seconds;
+    const part = 1 - this.#trial!.secondsLeft / this.#seconds;
     const cells = Math.max(10, Math.min(40, width - 40));
     const full = Math.round(part * cells);
     const bar = `${"#".repeat(full)}${"-".repeat(cells - full)}`;
-    const left = this.#mix!.secondsLeft;
+    const left = this.#trial!.secondsLeft;
     const time = left > 0 ? `${Math.ceil(left)} s left` : "waiting for what is missing";
     const lines = [
       { text: this.#title, colour: paint.bold },
       { text: `[${bar}] ${this.#passed()}, ${time}`, colour: String },
       ...this.#figures().map((text) => ({ text, colour: String })),
-      ...this.#mix!.happenings.slice(-HAPPENINGS).map(({ atMs, what }) => ({
+      ...this.#trial!.happenings.slice(-HAPPENINGS).map(({ atMs, what }) => ({
         text: `${new Date(atMs).toISOString().slice(11, 19)} ${what}`,
         colour: paint.dim,
       })),
@@ -73,7 +73,7 @@ export class LiveScreen {
   }
 
   #figures(): string[] {
-    const { ledger, done, agentState, mood } = this.#mix!;
+    const { ledger, done, agentState, receiver } = this.#trial!;
     const rotations = [...done].filter(
       ([what]) => what.includes("_") || what === "copytruncate" || what === "truncate",
     );
@@ -84,7 +84,7 @@ export class LiveScreen {
         (sink) => `${sink}: arrived ${ledger.arrived(sink)}, on the way ${ledger.lines - ledger.arrived(sink)}`,
       ),
       `${sum} rotations, ${done.get("kills") ?? 0} kills, ${done.get("stops") ?? 0} stops`,
-      `agent ${agentState}, receiver ${mood}`,
+      `agent ${agentState}, receiver ${receiver.mood}`,
     ];
   }
 

@@ -1,7 +1,7 @@
-import type { MixResult } from "./mix.ts";
+import type { TrialResult } from "./trial.ts";
 
 /** Agents that were put through the same, one a row. */
-export function peerTable(results: readonly MixResult[]): {
+export function peerTable(results: readonly TrialResult[]): {
   readonly heading: string[];
   readonly rows: (string | number)[][];
 } {

@@ -1,7 +1,7 @@
 import { CHART_STYLE, escaped, lineChart } from "./line-chart.ts";
-import type { MixResult } from "./mix.ts";
 import { describeFaults } from "./story.ts";
 import type { Ingredient } from "./subject.ts";
+import type { TrialResult } from "./trial.ts";
 
 const WORDS: { readonly [ingredient in Ingredient]: string } = {
   rename_create: "renamed, created anew",
@@ -15,7 +15,7 @@ const WORDS: { readonly [ingredient in Ingredient]: string } = {
   switch_symlink: "symlink led elsewhere",
   kills: "kill -9",
   stops: "SIGSTOP",
-  moods: "the receiver slow, throttling, refusing, cut, hanging or away",
+  moods: "bad moods of the receiver",
   links: "hard links made",
   alias: "symlinks to live logs moved",
   disk: "full disk",
@@ -28,7 +28,7 @@ export interface ReportRow {
 }
 
 /** The report of a run, as rows; the text and the page say the same. */
-function rowsOf(result: MixResult, skipped: readonly string[]): ReportRow[] {
+function rowsOf(result: TrialResult, skipped: readonly string[]): ReportRow[] {
   const { verdict, ledger, seconds, seed, starts, peakMiB, settledMs, done } = result;
   const told = result.events.filter(({ event }) => event === "gap").length;
   const repeats = result.events.filter(({ event }) => event === "repeat").length;
@@ -50,9 +50,7 @@ function rowsOf(result: MixResult, skipped: readonly string[]): ReportRow[] {
         (isExact ? `, ${count(outOfOrder)} out of order, ${count(foreign)} torn` : " (at least once is promised)") +
         (excused > 0 ? `; ${count(excused)} destroyed out of reach` : ""),
     })),
-    ...[...done]
-      .sort(([, a], [, b]) => b - a)
-      .map(([what, times]) => ({ name: WORDS[what], value: `${count(times)} times` })),
+    ...[...done].sort(([, a], [, b]) => b - a).map(([what, times]) => ({ name: WORDS[what], value: count(times) })),
     { name: "starts of the agent", value: count(starts) },
     ...(peakMiB > 0 ? [{ name: "most memory of the agent", value: `${peakMiB.toFixed(0)} MiB` }] : []),
     ...(result.subject.tellsGaps ? [{ name: "its events", value: `${told} gap, ${repeats} repeat` }] : []),
@@ -61,7 +59,7 @@ function rowsOf(result: MixResult, skipped: readonly string[]): ReportRow[] {
   ];
 }
 
-function headline(result: MixResult): string {
+function headline(result: TrialResult): string {
   const { figures } = result.verdict;
   const sum = (of: (each: (typeof figures)[number]) => number) => figures.reduce((total, each) => total + of(each), 0);
   const lost = sum(({ lost: each }) => each);
@@ -72,7 +70,7 @@ function headline(result: MixResult): string {
 }
 
 /** The whole report as text. */
-export function textReport(result: MixResult, skipped: readonly string[], folder: string): string {
+export function textReport(result: TrialResult, skipped: readonly string[], folder: string): string {
   const rows = rowsOf(result, skipped);
   const width = Math.max(...rows.map(({ name }) => name.length));
   const lines = [headline(result), "", ...rows.map(({ name, value }) => `${name.padEnd(width)}  ${value}`)];
@@ -81,7 +79,7 @@ export function textReport(result: MixResult, skipped: readonly string[], folder
 }
 
 /** The whole report as one page that needs nothing beside it. */
-export function htmlReport(result: MixResult, skipped: readonly string[], folder: string): string {
+export function htmlReport(result: TrialResult, skipped: readonly string[], folder: string): string {
   const { samples, subject, happenings } = result;
   const startMs = happenings[0]?.atMs ?? 0;
   const marks = happenings.filter(({ what }) => what.startsWith("kill -9")).map(({ atMs }) => (atMs - startMs) / 1000);
@@ -127,7 +125,7 @@ export function page(title: string, body: string): string {
 <title>${escaped(title)}</title>
 <style>body{font:15px/1.45 system-ui,sans-serif;color:#222;max-width:780px;margin:2em auto;padding:0 1em}
 h1{font-size:1.35em}h2{font-size:1.1em}table{border-collapse:collapse;width:100%}
-th,td{text-align:left;vertical-align:top;padding:.18em .6em .18em 0;border-bottom:1px solid #eee}th{font-weight:500;color:#555;white-space:nowrap}
+th,td{text-align:left;vertical-align:top;padding:.18em .6em .18em 0;border-bottom:1px solid #eee}th{font-weight:500;color:#555;width:15em}
 .right,.wrong{font-size:1.2em;font-weight:600;padding:.4em .6em;border-radius:.3em}.right{background:#dcfce7;color:#14532d}.wrong{background:#fee2e2;color:#7f1d1d}
 pre{font-size:12px;overflow-x:auto;background:#f6f6f6;padding:.6em}
 ${CHART_STYLE}</style></head>

@@ -1,11 +1,11 @@
-import type { MixResult } from "./mix.ts";
+import type { TrialResult } from "./trial.ts";
 import type { Fault } from "./verdict.ts";
 
 const SHOWN_FAULTS = 6;
 const SHOWN_EVENTS = 50;
 
 /** What went wrong, with the story of each generation that it went wrong with; paths are those below `folder`. */
-export function describeFaults(result: MixResult, folder: string): string {
+export function describeFaults(result: TrialResult, folder: string): string {
   const { verdict, troubles } = result;
   const parts = troubles.map((trouble) => `TROUBLE: ${trouble}`);
   for (const fault of verdict.faults.slice(0, SHOWN_FAULTS)) parts.push(describeFault(fault, result));
@@ -16,7 +16,7 @@ export function describeFaults(result: MixResult, folder: string): string {
   return parts.join("\n").replaceAll(`${folder}/`, "");
 }
 
-function describeFault({ kind, sink, generation, lines, count }: Fault, { happenings, events }: MixResult): string {
+function describeFault({ kind, sink, generation, lines, count }: Fault, { happenings, events }: TrialResult): string {
   const shown = lines.slice(0, 6).join("; ");
   if (generation === undefined) return `== ${kind} at ${sink}: ${count}: ${shown}`;
   const { family, number, firstLine, lastLine, story, names } = generation;

@@ -144,6 +144,6 @@ async function readOutput(
 
 /** The generation that a damaged line seems to be of. */
 function nearest(ledger: Ledger, text: string): Generation | undefined {
-  const found = /([A-Z]) \d{7} g(\d{5})/.exec(text);
+  const found = /([A-Z][a-z]?) \d{7} g(\d{5})/.exec(text);
   return found === null ? undefined : ledger.generationsOf(found[1]!)[Number(found[2])];
 }
