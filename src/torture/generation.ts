@@ -22,6 +22,9 @@ export class Generation {
   /** Its content was destroyed before an agent surely had it: what is missing must be told by a `gap`. */
   destroyedAtMs: number | undefined;
 
+  /** Up to here an agent at work had time enough to see it: what is missing below must be told when it is destroyed. */
+  seenOffset = 0;
+
   constructor(family: string, number: number) {
     this.family = family;
     this.number = number;

@@ -52,7 +52,6 @@ export class LogFamily {
   generation: Generation;
   readonly #ledger: Ledger;
   #descriptor = -1;
-  /** Where the next byte goes. */
   #offset = 0;
   #isLate = false;
   #rest = "";
@@ -97,6 +96,11 @@ export class LogFamily {
   /** Writes what is left of a line. */
   finishLine(): void {
     this.#put(this.#takeRest());
+  }
+
+  /** Where the next byte goes. */
+  get offset(): number {
+    return this.#offset;
   }
 
   get size(): number {

@@ -21,7 +21,9 @@ export class Reach {
   readonly #agent: AgentProcess;
   readonly #deliveredAtMs = new Map<Generation, number>();
   readonly #held = new Set<Generation>();
+  #sighted = new WeakMap<Generation, { readonly atMs: number; readonly offset: number }>();
   #lastDeathMs = 0;
+  #atWorkMs = 0;
 
   constructor(ledger: Ledger, families: readonly LogFamily[], reachMs: number, agent: AgentProcess) {
     this.#ledger = ledger;
@@ -36,8 +38,25 @@ export class Reach {
       if (isWell) for (const kept of family.kept) kept.reachedMs += TICK_MS;
       if (!family.isBusy) family.deleteOldest((kept) => this.#mayGo(kept));
     }
+    this.#sight();
     for (const generation of this.#held)
       if (this.#isDurable(generation) || generation.destroyedAtMs !== undefined) this.#held.delete(generation);
+  }
+
+  /** What was there a second ago, an agent that is at work since has seen. */
+  #sight(): void {
+    this.#atWorkMs = this.#agent.isAtWork ? this.#atWorkMs + TICK_MS : 0;
+    if (this.#atWorkMs < KNOWN_MS) {
+      this.#sighted = new WeakMap();
+      return;
+    }
+    const nowMs = Date.now();
+    for (const { generation, offset } of this.#families) {
+      const sighted = this.#sighted.get(generation);
+      if (sighted !== undefined && nowMs - sighted.atMs < DURABLE_MS) continue;
+      if (sighted !== undefined) generation.seenOffset = sighted.offset;
+      this.#sighted.set(generation, { atMs: nowMs, offset });
+    }
   }
 
   /** The agent's process is gone, and with it whatever it alone held open. */

@@ -51,8 +51,10 @@ describe("judge", () => {
     ]);
   });
 
-  it("asks for a gap with its name and range where content was destroyed out of reach", async () => {
+  it("asks for a gap with its name and range where content was destroyed that an agent had seen", async () => {
     old.destroyedAtMs = 1_000;
+    expect(await verdictOn(lines.slice(3))).toEqual([]);
+    old.seenOffset = 300;
     const gap = { atMs: 2_000, event: "gap", file: "/logs/a.log", offset: 100 };
     expect(await verdictOn(lines.slice(3))).toEqual(["untold 0: 3"]);
     expect(

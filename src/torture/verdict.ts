@@ -26,7 +26,7 @@ export interface SinkFigures {
   twice: number;
   outOfOrder: number;
   foreign: number;
-  /** Lines that nobody could have had, and that a `gap` told of. */
+  /** Lines that were destroyed out of reach: a `gap` told of them, or no agent ever saw them. */
   told: number;
 }
 
@@ -74,7 +74,12 @@ export async function judge(
       if (destroyedAtMs === undefined) {
         figures.lost += 1;
         verdict.add("missing", sink, generation, at);
-      } else if (!tellsGaps || isTold(ledger, line, generation, destroyedAtMs, gaps)) figures.told += 1;
+      } else if (
+        !tellsGaps ||
+        ledger.offsetOf(line) >= generation.seenOffset ||
+        isTold(ledger, line, generation, destroyedAtMs, gaps)
+      )
+        figures.told += 1;
       else {
         figures.lost += 1;
         verdict.add("untold", sink, generation, at);
