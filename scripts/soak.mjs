@@ -9,10 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import pc from "picocolors";
-import { LiveScreen } from "../dist/torture/live-screen.js";
-import { Soak } from "../dist/torture/soak.js";
-import { soakReport } from "../dist/torture/soak-report.js";
-import { keepEvidence } from "../dist/torture/trial.js";
+import { keepEvidence, LiveScreen, Soak, soakReport } from "../dist/torture/index.js";
 
 const { env } = process;
 const seed = Number(env.TAILRACE_SOAK_SEED ?? Date.now() % 2 ** 31);

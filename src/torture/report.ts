@@ -22,7 +22,7 @@ const WORDS: { readonly [ingredient in Ingredient]: string } = {
   clock: "clock jumps",
 };
 
-export interface ReportRow {
+interface ReportRow {
   readonly name: string;
   readonly value: string;
 }
