@@ -171,9 +171,9 @@ function syslogNg({ folder, logs, output }: PeerPlace): string[] {
   const config = join(folder, "syslog-ng.conf");
   writeFileSync(
     config,
-    `@version: 3.38
+    `@version: current
 options { flush-lines(1); log-msg-size(65536); };
-source s { wildcard-file(base-dir("${logs}") filename-pattern("*.log*") recursive(no) follow-freq(0.2) max-files(1000)
+source s { wildcard-file(base-dir("${logs}") filename-pattern("*.log*") recursive(no) follow-freq(0.2) max-files(200) log-iw-size(20000)
   flags(no-parse)); };
 destination d { file("${output}" template("\${MESSAGE}\\n") fsync(yes)); };
 log { source(s); destination(d); flags(flow-control); };

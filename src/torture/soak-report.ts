@@ -38,7 +38,8 @@ export function soakReport(result: SoakResult, folder: string): SoakReport {
       const each = (what: SoakCount) => `${perOne(grown / Math.max(1, count(what)))} a ${what.slice(0, -1)}`;
       const by = (["rotations", "names", "reloads", "scrapes"] as const).map(each).join(", ");
       const said = isFlat ? "flat" : `GREW BY ${rounded(grown)} (${rounded(allowed)} is excused): ${by}`;
-      return [measure.name, `median ${rounded(median)} ${measure.unit}, ${said}`] as const;
+      const level = `median ${rounded(median)}${measure.unit === "" ? "" : ` ${measure.unit}`}`;
+      return [measure.name, `${level}, ${said}`] as const;
     }),
   ];
   const width = Math.max(...rows.map(([name]) => name.length));

@@ -1,20 +1,19 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import type { SeededRandom } from "../testing/seeded-random.ts";
 import { Generation } from "./generation.ts";
 import type { Measure } from "./growth.ts";
-import { HeapProbe } from "./heap-probe.ts";
-import type { FamilyOptions, LogFamily } from "./log-family.ts";
+import type { LogFamily } from "./log-family.ts";
 import { passing } from "./passing.ts";
+import { ProcessWatch } from "./process-watch.ts";
 import { ROTATION_KINDS, type RotationKind } from "./rotation-kind.ts";
-import type { Subject } from "./subject.ts";
-import { toToml } from "./toml-writer.ts";
+import { SoakSubject } from "./soak-subject.ts";
 import { Trial, type TrialResult } from "./trial.ts";
 
-export interface SoakOptions {
+interface SoakOptions {
   readonly seed: number;
   readonly seconds: number;
   readonly folder: string;
@@ -31,11 +30,9 @@ export interface SoakResult {
 
 export type SoakCount = "rotations" | "names" | "reloads" | "scrapes" | "taps" | "commands" | "outages";
 
-const LOGS = 30;
 /** Short-lived names are a family of their own, in no order. */
 const SHORT = "Z";
 const KINDS: readonly RotationKind[] = ["rename_create", "rename_compress_older", "copytruncate", "rename_compress"];
-const MIB = 1 << 20;
 
 /**
  * A week of an agent that is well, hurried: logs that rotate, names that live for seconds, sinks that are away, reloads,
@@ -44,25 +41,14 @@ const MIB = 1 << 20;
 export class Soak {
   readonly trial: Trial;
   readonly counts = new Map<SoakCount, number>();
-  readonly #options: SoakOptions;
-  readonly #socket: string;
-  readonly #config: string;
-  readonly #measures = {
-    rss: measure("resident memory", "MiB", { noise: 6, perFile: 0.0005 }),
-    heap: measure("heap after a collection", "MiB", { noise: 1, perFile: 0.0005 }),
-    descriptors: measure("open descriptors", "", { noise: 3 }),
-    watches: measure("inotify watches", "", { noise: 2 }),
-    rows: measure("rows of /metrics", "", { noise: 5 }),
-    store: measure("checkpoint store", "KiB", { noise: 64, perFile: 1 }),
-  };
-  #probe: HeapProbe | undefined;
+  readonly #subject: SoakSubject;
+  readonly #watch: ProcessWatch;
   #reloaded = 0;
 
   constructor(options: SoakOptions) {
-    this.#options = options;
-    this.#socket = join(options.folder, "api.sock");
-    this.#config = join(options.folder, "tailrace.toml");
-    this.trial = new Trial(this.#subject(), { ...options, linesAtOnce: 2 });
+    this.#subject = new SoakSubject(options.folder, options.bin);
+    this.#watch = new ProcessWatch(this.#subject.logPath, this.#subject.storePath);
+    this.trial = new Trial(this.#subject, { ...options, linesAtOnce: 2 });
   }
 
   async run(): Promise<SoakResult> {
@@ -80,90 +66,9 @@ export class Soak {
         this.#look,
       ];
       await Promise.all(doings.map((doing) => doing.call(this, trial.random.fork())));
-      this.#probe?.close();
+      this.#watch.close();
     });
-    return { trial: result, measures: Object.values(this.#measures), counts: this.counts };
-  }
-
-  #subject(): Subject {
-    const { folder } = this.#options;
-    const logs = join(folder, "logs0");
-    const families = Array.from({ length: LOGS }, (_, index): FamilyOptions => {
-      const letter = "ABCDEFGHIJKLMNOPQRSTUVWXY"[index % 25]!;
-      const name = index < 25 ? letter : `${letter}a`;
-      return {
-        name,
-        path: join(logs, `${name.toLowerCase()}.log`),
-        append: index % 5 !== 4,
-        naming: index % 4 === 3 ? "dates" : "numbers",
-        keep: 3,
-        compress: true,
-      };
-    });
-    const output = join(folder, "out", "collected.ndjson");
-    mkdirSync(join(folder, "out"), { recursive: true });
-    mkdirSync(join(folder, "short"), { recursive: true });
-    return {
-      name: "tailrace",
-      families,
-      sinks: [
-        { name: "file", isExact: true, path: output },
-        { name: "http", isExact: false },
-      ],
-      without: new Set(),
-      reachMs: 60_000,
-      notes: [],
-      tellsGaps: true,
-      command: (baseUrl) => {
-        this.#baseUrl = baseUrl;
-        this.#configure(262_144);
-        return {
-          argv: [
-            process.execPath,
-            "--inspect=127.0.0.1:0",
-            this.#options.bin,
-            "run",
-            "-c",
-            this.#config,
-            "--log-format",
-            "json",
-          ],
-          cwd: folder,
-          logPath: join(folder, "agent.log"),
-          readyText: "memory ceiling",
-        };
-      },
-    };
-  }
-
-  #baseUrl = "";
-
-  #configure(batchBytes: number): void {
-    const { folder } = this.#options;
-    const config = {
-      state_dir: join(folder, "state"),
-      api: { address: `unix:${this.#socket}` },
-      sources: {
-        logs: {
-          type: "file",
-          include: [join(folder, "logs0", "*.log"), join(folder, "short", "*.log")],
-          scan_interval_ms: 250,
-          rotate_wait_ms: 1_000,
-          max_batch_bytes: batchBytes,
-        },
-      },
-      sinks: {
-        file: { type: "file", inputs: ["logs"], path: join(folder, "out", "collected.ndjson") },
-        http: {
-          type: "http",
-          inputs: ["logs"],
-          url: `${this.#baseUrl}/http`,
-          timeout_ms: 2_000,
-          retry: { initial_ms: 50, max_ms: 500 },
-        },
-      },
-    };
-    writeFileSync(this.#config, toToml(config));
+    return { trial: result, measures: Object.values(this.#watch.measures), counts: this.counts };
   }
 
   #count(what: SoakCount): void {
@@ -221,7 +126,7 @@ export class Soak {
     const running = new Set<Promise<void>>();
     for (let number = 1; this.trial.isGoing; number += 1) {
       const generation = new Generation(SHORT, number);
-      const path = join(this.#options.folder, "short", `task-${number}-${random.hex(4)}.log`);
+      const path = join(this.#subject.shortFolder, `task-${number}-${random.hex(4)}.log`);
       ledger.beginGeneration(generation);
       generation.names.add(path);
       this.#count("names");
@@ -250,7 +155,7 @@ export class Soak {
     for (let number = 1; this.trial.isGoing; number += 1) {
       await this.#wait(random.int(5_000, 12_000));
       if (!this.trial.isGoing) return;
-      if (number % 2 === 0) this.#configure(number % 4 === 0 ? 262_144 : 131_072);
+      if (number % 2 === 0) this.#subject.configure(number % 4 === 0 ? 0 : 1);
       this.#count("reloads");
       this.trial.happened(`SIGHUP, ${number % 2 === 0 ? "a difference" : "no difference"}`);
       this.trial.agent.signal("SIGHUP");
@@ -269,8 +174,7 @@ export class Soak {
       const text = await this.#get("/metrics");
       if (text === undefined) continue;
       this.#count("scrapes");
-      const rows = text.split("\n").filter((line) => line !== "" && !line.startsWith("#")).length;
-      this.#measures.rows.points.push([this.trial.seconds, rows]);
+      this.#watch.scraped(text, this.trial.seconds);
     }
   }
 
@@ -298,7 +202,7 @@ export class Soak {
 
   /** A command of the program against the running agent; its failure is a trouble. */
   async #command(...args: readonly string[]): Promise<void> {
-    const child = spawn(process.execPath, [this.#options.bin, ...args, "-c", this.#config], {
+    const child = spawn(process.execPath, this.#subject.commandLine(args), {
       stdio: ["ignore", "ignore", "pipe"],
     });
     let stderr = "";
@@ -313,42 +217,22 @@ export class Soak {
       this.trial.failed(`${args.join(" ")} ended with ${code}: ${stderr.trim().slice(0, 300)}`);
   }
 
-  /** Looks at the process from outside, and at its heap after a collection. */
   async #look(): Promise<void> {
-    const { agent } = this.trial;
     for (let number = 0; this.trial.isGoing; number += 1) {
       await this.#wait(2_000);
-      const { seconds } = this.trial;
-      const folder = `/proc/${agent.pid}`;
+      const { seconds, agent } = this.trial;
       try {
-        const status = readFileSync(`${folder}/status`, "utf8");
-        this.#measures.rss.points.push([seconds, Number(/^VmRSS:\s+(\d+)/m.exec(status)![1]) / 1024]);
-        const descriptors = readdirSync(`${folder}/fd`);
-        this.#measures.descriptors.points.push([seconds, descriptors.length]);
-        this.#measures.watches.points.push([seconds, watchesOf(folder, descriptors)]);
-        const { size } = statSync(join(this.#options.folder, "state", "checkpoints", "data.mdb"));
-        this.#measures.store.points.push([seconds, size / 1024]);
+        this.#watch.look(agent.pid, seconds);
+        if (number % 4 === 0) await this.#watch.lookAtHeap(seconds);
       } catch (error) {
         if (this.trial.isGoing && agent.isUp) this.trial.failed(`the process cannot be looked at: ${error}`);
-        continue;
       }
-      if (number % 4 === 0) await this.#lookAtHeap();
     }
-  }
-
-  async #lookAtHeap(): Promise<void> {
-    if (this.#probe === undefined) {
-      const log = readFileSync(join(this.#options.folder, "agent.log"), "utf8");
-      const url = /Debugger listening on (ws:\S+)/.exec(log)?.[1];
-      if (url === undefined) return;
-      this.#probe = await HeapProbe.open(url);
-    }
-    this.#measures.heap.points.push([this.trial.seconds, (await this.#probe.usedBytes()) / MIB]);
   }
 
   #get(path: string): Promise<string | undefined> {
     return new Promise((resolve) => {
-      const asked = request({ socketPath: this.#socket, path, timeout: 10_000 }, (answer) => {
+      const asked = request({ socketPath: this.#subject.socketPath, path, timeout: 10_000 }, (answer) => {
         let text = "";
         answer
           .setEncoding("utf8")
@@ -368,19 +252,4 @@ export class Soak {
     const endMs = Date.now() + ms;
     while (this.trial.isGoing && Date.now() < endMs) await passing(Math.min(100, endMs - Date.now()));
   }
-}
-
-function measure(name: string, unit: string, limits: { noise: number; perFile?: number }): Measure {
-  return { name, unit, noise: limits.noise, perFile: limits.perFile ?? 0, points: [] };
-}
-
-function watchesOf(folder: string, descriptors: readonly string[]): number {
-  let watches = 0;
-  for (const descriptor of descriptors)
-    try {
-      watches += readFileSync(`${folder}/fdinfo/${descriptor}`, "utf8").match(/^inotify wd:/gm)?.length ?? 0;
-    } catch {
-      // Closed meanwhile.
-    }
-  return watches;
 }
