@@ -126,6 +126,52 @@ setInterval(() => {
     expect(readFileSync("/proc/mounts", "utf8")).not.toContain(folder);
   });
 
+  it("puts a peer through the same, and prints one table; what the peer loses is no failure of ours", () => {
+    // Understands the flags of vlagent, sends every other line twice and the last of each piece never.
+    const peer = join(folder, "vlagent");
+    writeFileSync(
+      peer,
+      `#!${process.execPath}
+const { readFileSync, readdirSync } = require("node:fs");
+const flag = (name) => process.argv.find((arg) => arg.startsWith("-" + name + "=")).split("=").slice(1).join("=");
+const folder = flag("fileCollector.glob").replace(/[^/]*$/, "");
+const seen = new Set();
+setInterval(async () => {
+  const lines = readdirSync(folder).flatMap((name) => readFileSync(folder + name, "utf8").split("\\n").slice(0, -1));
+  const young = lines.filter((line) => !seen.has(line));
+  for (const line of young) seen.add(line);
+  const sent = young.slice(0, young.length > 3 ? -1 : undefined).flatMap((line, at) => (at % 2 ? [line, line] : [line]));
+  const body = sent.map((line) => JSON.stringify({ _msg: line })).join("\\n");
+  if (sent.length > 0) await fetch(flag("remoteWrite.url"), { method: "POST", body }).catch(() => {});
+}, 100);
+`,
+      { mode: 0o755 },
+    );
+    const run = torture("--peer", "vlagent", "--minutes", "0.05", "--without", `${QUIET},rename_create`);
+    const rows = run.stdout
+      .trim()
+      .split("\n")
+      .map((line) => line.split(/ {2,}/));
+    expect(rows[0]).toEqual([
+      "agent",
+      "sink",
+      "lines",
+      "rotations",
+      "kills",
+      "lost",
+      "twice",
+      "until all was there",
+      "peak MiB",
+    ]);
+    expect(rows.slice(1).map(([agent, sink, , , , lost]) => [agent, sink, Number(lost) > 0])).toEqual([
+      ["tailrace", "file (exactly once)", false],
+      ["tailrace", "http (at least once)", false],
+      ["vlagent", "http (at least once)", true],
+    ]);
+    expect(Number(rows[3]![6])).toBeGreaterThan(0);
+    expect(run.status).toBe(0);
+  });
+
   it("says how a peer is got that is not installed, and exits 2", () => {
     const run = torture("--peer", "vlagent");
     expect(run.stderr).toMatch(/^error: --peer vlagent: there is no vlagent on PATH; get it \(go install /);
