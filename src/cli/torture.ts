@@ -113,7 +113,7 @@ class TortureRun {
       return tailraceSubject({
         seed: this.#seed,
         folder,
-        disk: disk ?? folder,
+        ...this.#places(folder, disk),
         bin: this.#bin,
         settings,
         ...(only === undefined ? {} : { only }),
@@ -137,7 +137,7 @@ class TortureRun {
           tailraceSubject({
             seed: this.#seed,
             folder,
-            disk: disk ?? folder,
+            ...this.#places(folder, disk),
             bin: this.#bin,
             settings: drawnSettings(this.#seed),
           }),
@@ -152,6 +152,12 @@ class TortureRun {
     this.#io.stdout.write(table(heading, rows));
     // The peer's losses are its own affair.
     return results[0]!.isRight ? 0 : 1;
+  }
+
+  /** A disk in memory has no room for the outputs of a long run. */
+  #places(folder: string, disk: string | undefined): { readonly stateDisk: string; readonly outputDisk: string } {
+    const isLong = this.#options.minutes > LONGEST_WITH_OUTPUTS;
+    return { stateDisk: disk ?? folder, outputDisk: isLong ? folder : (disk ?? folder) };
   }
 
   async #usersSettings() {
@@ -190,6 +196,10 @@ class TortureRun {
       const skipped: string[] = [];
       if (!left.has("disk")) disk = FullDisk.mount(join(folder, "disk"), diskBytes(minutes));
       if (disk === undefined && !left.has("disk")) skipped.push("full disk: mounting a tmpfs needs root");
+      if (disk !== undefined && minutes > LONGEST_WITH_OUTPUTS)
+        skipped.push(
+          `full disk under the outputs: for runs up to ${LONGEST_WITH_OUTPUTS} minutes; the state is on one`,
+        );
       const subject = await makeSubject(folder, disk?.path);
       const clock = left.has("clock") || subject.without.has("clock") ? undefined : JumpingClock.find(folder);
       if (clock === undefined && !left.has("clock") && !subject.without.has("clock"))
@@ -221,7 +231,10 @@ class TortureRun {
   }
 }
 
-/** State and outputs of a run, with room for what it writes; more than 1 GiB of memory is nobody's to take. */
+/** Up to here the outputs are on the disk that gets full, too; minutes. */
+const LONGEST_WITH_OUTPUTS = 10;
+
+/** Room for what a run writes; more than 1 GiB of memory is nobody's to take. */
 function diskBytes(minutes: number): number {
   return Math.min(1 << 30, (96 + 60 * minutes) * (1 << 20));
 }

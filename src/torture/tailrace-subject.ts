@@ -40,18 +40,20 @@ export function drawnSettings(seed: number): TakenOver {
 export function tailraceSubject(options: {
   readonly seed: number;
   readonly folder: string;
-  /** State directory and outputs; a disk of its own, or in the folder. */
-  readonly disk: string;
+  /** Where the state directory is: a disk of its own, or the folder. */
+  readonly stateDisk: string;
+  /** Where the outputs are. */
+  readonly outputDisk: string;
   /** bin/tailrace.js of the build to torture. */
   readonly bin: string;
   readonly settings: TakenOver;
   /** Letters of the families to run. */
   readonly only?: string;
 }): Subject {
-  const { seed, folder, disk, bin, settings, only = "ABCDEFGHIJKLMN" } = options;
+  const { seed, folder, stateDisk, outputDisk, bin, settings, only = "ABCDEFGHIJKLMN" } = options;
   const keep = new SeededRandom(seed ^ 0xcafe).pick([5, 10, 20]);
   const sources = settings.sources.map((source, index) => familiesOf(index, folder, keep, source));
-  const outputs = join(disk, "out");
+  const outputs = join(outputDisk, "out");
   mkdirSync(outputs, { recursive: true });
   const waitMs = Math.max(...settings.sources.map(({ rotate_wait_ms: ms }) => numberOr(ms, 5_000)));
   const scanMs = Math.max(...settings.sources.map(({ scan_interval_ms: ms }) => numberOr(ms, 1_000)));
@@ -72,7 +74,7 @@ export function tailraceSubject(options: {
       const inputs = sources.map((_, index) => `logs${index}`);
       const config = {
         ...settings.sections,
-        state_dir: join(disk, "state"),
+        state_dir: join(stateDisk, "state"),
         api: { enabled: false },
         sources: Object.fromEntries(
           settings.sources.map((source, index) => [

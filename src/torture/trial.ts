@@ -319,13 +319,15 @@ export class Trial {
   }
 
   #isAllThere(): boolean {
-    return this.ledger.sinks.every((sink) =>
-      this.ledger.families.every((family) =>
-        this.ledger
+    const { ledger } = this;
+    const isThere = (sink: string) =>
+      ledger.arrived(sink) === ledger.lines ||
+      ledger.families.every((family) =>
+        ledger
           .generationsOf(family)
-          .every((generation) => generation.destroyedAtMs !== undefined || this.ledger.has(sink, generation)),
-      ),
-    );
+          .every((generation) => generation.destroyedAtMs !== undefined || ledger.has(sink, generation)),
+      );
+    return ledger.sinks.every(isThere);
   }
 }
 
