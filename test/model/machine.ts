@@ -1,20 +1,33 @@
+import type { StoredState } from "../../src/checkpoint/checkpoint-store.ts";
 import { MemoryCheckpointStore } from "../../src/checkpoint/memory-store.ts";
 import { CheckpointError, StageError } from "../../src/errors.ts";
 import { ManualClock, type ProcessClock } from "../../src/testing/manual-clock.ts";
 import type { SeededRandom } from "../../src/testing/seeded-random.ts";
 import { SimDisk } from "../../src/testing/sim-disk.ts";
 import { SimFileSystem } from "../../src/testing/sim-file-system.ts";
+import type { Inode } from "../../src/testing/sim-inode.ts";
 import { SimPrograms } from "../../src/testing/sim-programs.ts";
 import { type Engine, type EngineEvent, openEngine } from "./engine.ts";
 import { ProcessStore } from "./process-store.ts";
+import type { SimTarget } from "./sim-targets.ts";
 
 export const OUTPUT = "/out/out.log";
+/** Folders that hold logs: of the live names, of what links lead to, of what was rotated away, of nobody. */
 export const LOGS = "/logs";
+export const REAL = "/real";
+export const OLD = "/old";
+export const ELSEWHERE = "/elsewhere";
+const FOLDERS = [LOGS, REAL, OLD, ELSEWHERE];
+
+/** A file that was opened so long ago is held for reading, not just being looked at. */
+const HELD_MS = 1000;
 
 export interface MachineOptions {
   /** How the agent's globs are written: the live names only, or every sibling too. */
   readonly include: readonly string[];
+  readonly rotatedTo: readonly string[];
   readonly birthTimes: boolean;
+  readonly lastFreedFirst: boolean;
   readonly lostNotifications: number;
   readonly delayChance: number;
   readonly shortIo: number;
@@ -29,20 +42,28 @@ export class ModelMachine {
   readonly events: EngineEvent[] = [];
   /** Of the store: the next commits that fail. */
   failingCommits = 0;
+  /** How often the agent was killed, alone or with the machine. */
+  kills = 0;
+  /** The agent is gone, however it ended: nothing holds files without names any more. */
+  onEnd: () => void = () => {};
   readonly #random: SeededRandom;
   readonly #options: MachineOptions;
+  readonly #second: SimTarget | undefined;
   readonly #rows = new MemoryCheckpointStore();
   #process: { clock: ProcessClock; files: SimFileSystem; store: ProcessStore; engine: Engine } | undefined;
+  /** Steps of the agent until it is killed. */
+  #stepsToLive = Number.POSITIVE_INFINITY;
 
-  constructor(random: SeededRandom, options: MachineOptions) {
+  /** @param second what lies behind another sink beside the file */
+  constructor(random: SeededRandom, options: MachineOptions, second: SimTarget | undefined) {
     this.#random = random;
     this.#options = options;
-    this.disk = new SimDisk({ clock: this.clock, random: random.fork(), birthTimes: options.birthTimes });
+    this.#second = second;
+    const { birthTimes, lastFreedFirst } = options;
+    this.disk = new SimDisk({ clock: this.clock, random: random.fork(), birthTimes, lastFreedFirst });
     this.disk.lostNotifications = options.lostNotifications;
     this.programs = new SimPrograms(this.disk);
-    this.programs.mkdirs(LOGS);
-    this.programs.mkdirs("/out");
-    this.programs.mkdirs("/state");
+    for (const folder of [...FOLDERS, "/out", "/state"]) this.programs.mkdirs(folder);
     this.disk.syncAll();
   }
 
@@ -58,27 +79,41 @@ export class ModelMachine {
   /** Starts the agent. */
   async start(): Promise<void> {
     const clock = this.clock.process();
+    const { delayChance, shortIo } = this.#options;
+    this.#stepsToLive = Number.POSITIVE_INFINITY;
+    const onStep = () => {
+      this.#stepsToLive -= 1;
+      if (this.#stepsToLive <= 0) this.kill();
+    };
     const files = new SimFileSystem(this.disk, {
       clock,
-      delayChance: this.#options.delayChance,
-      shortReads: this.#options.shortIo,
-      shortWrites: this.#options.shortIo,
+      delayChance,
+      shortReads: shortIo,
+      shortWrites: shortIo,
       unknownKinds: 0.1,
       deadCalls: "hang",
+      onStep,
     });
-    const store = new ProcessStore(this.#rows, clock, this.#random.fork(), this.#options.delayChance, () => {
+    const failsNow = () => {
       if (this.failingCommits === 0) return false;
       this.failingCommits -= 1;
       return true;
-    });
+    };
+    const store = new ProcessStore(this.#rows, clock, this.#random.fork(), { delayChance, failsNow, onStep });
+    const second = this.#second;
     const engine = openEngine({
       clock,
       files,
       store,
       random: this.#random.fork(),
       include: this.#options.include,
+      rotatedTo: this.#options.rotatedTo,
       output: OUTPUT,
       maxOpenFiles: this.#options.maxOpenFiles,
+      second:
+        second === undefined
+          ? undefined
+          : { definition: second.definition({ files, clock, isDead: () => files.isDead }), options: second.options },
       onEvent: (event) => this.events.push(event),
     });
     this.#process = { clock, files, store, engine };
@@ -88,11 +123,16 @@ export class ModelMachine {
   /** SIGTERM, and the wait for the end. Throws what made it end otherwise. */
   async stop(): Promise<void> {
     const { engine } = this.#process!;
+    this.#stepsToLive = Number.POSITIVE_INFINITY;
     engine.stop();
     await this.clock.run(engine.ended, { what: "the graceful end", limitMs: 600_000 });
     const failure = this.takeFailure();
     this.#forget();
     if (failure !== undefined) throw failure;
+  }
+
+  reload(): void {
+    this.#process?.engine.reload();
   }
 
   /**
@@ -109,25 +149,49 @@ export class ModelMachine {
   }
 
   kill(): void {
+    if (this.isUp) this.kills += 1;
     this.#forget();
   }
 
-  /** The agent dies and the machine with it; files under /logs are as durable as if their writers had synced them. */
+  /** The agent is killed in the midst of its work: before or after the effect of a call to the disk or the store. */
+  killAfter(steps: number): void {
+    this.#stepsToLive = steps;
+  }
+
+  /** The agent dies and the machine with it; logs are as durable as if their writers had synced them. */
   powerCut(): void {
-    this.#forget();
-    for (const name of this.programs.list(LOGS)) this.disk.syncFile(`${LOGS}/${name}`);
-    this.disk.syncFolder(this.disk.inodeAt(LOGS));
+    this.kill();
+    for (const folder of FOLDERS) {
+      for (const name of this.programs.list(folder)) {
+        const inode = this.disk.inodeAt(`${folder}/${name}`, { followLast: false });
+        if (inode.kind === "file") inode.content.sync();
+      }
+      this.disk.syncFolder(this.disk.inodeAt(folder));
+    }
     this.disk.powerCut("anything");
+    this.#second?.powerCut();
     if (this.#random.chance(0.3)) this.disk.device += 1n;
   }
 
-  /** Whether the store holds an entry of a file that was seen under this path. */
-  async knows(path: string): Promise<boolean> {
-    const { files } = await this.#rows.load();
-    return files.some(({ value }) => value.names.includes(path));
+  /** Whether the agent has a file open to read on in it; it can be sure of that only with descriptors for all. */
+  holds(inode: Inode): boolean {
+    const sinceMs = this.files?.openSinceMs(inode);
+    return sinceMs !== undefined && this.#options.maxOpenFiles >= 100 && this.clock.monotonic() - sinceMs >= HELD_MS;
   }
 
-  outputLines(): string[] {
+  /** What the next process would find in the store. */
+  stored(): Promise<StoredState> {
+    return this.#rows.load();
+  }
+
+  /** What arrived at each sink. */
+  sinks(): readonly { readonly lines: readonly string[]; readonly isExactlyOnce: boolean }[] {
+    const second = this.#second;
+    const out = { lines: this.#outputLines(), isExactlyOnce: true };
+    return second === undefined ? [out] : [out, { lines: second.lines(), isExactlyOnce: second.isExactlyOnce }];
+  }
+
+  #outputLines(): string[] {
     if (!this.programs.exists(OUTPUT)) return [];
     const lines = this.programs.read(OUTPUT).toString("latin1").split("\n");
     const rest = lines.pop();
@@ -141,5 +205,6 @@ export class ModelMachine {
     process.clock.kill();
     process.files.processKill();
     process.store.kill();
+    this.onEnd();
   }
 }
