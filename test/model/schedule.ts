@@ -24,24 +24,8 @@ export interface Schedule {
   readonly actions: readonly Action[];
 }
 
-/** Kinds that the agent does not survive yet; asked for by name only. */
-const TO_COME: ReadonlySet<Kind> = new Set([
-  "headers",
-  "beats",
-  "holes",
-  "links",
-  "symlinks",
-  "saves",
-  "growing",
-  "damage",
-  "sinks",
-  "reuse",
-  "missed",
-  "fast",
-  "olddir",
-]);
-/** Whether what the agent says of losses is judged too, and the order of what was rotated before it was noted. */
-const JUDGES_ALL = false;
+/** Kinds that the agent has no option for yet. */
+const TO_COME: ReadonlySet<Kind> = new Set(["olddir"]);
 
 /** @param only these kinds, instead of some by chance */
 export function scheduleOf(seed: number, only?: readonly Kind[]): Schedule {
@@ -74,7 +58,7 @@ export async function runSchedule({ seed, kinds: some, actions }: Schedule): Pro
   const second = kinds.has("sinks") ? secondSink(random.fork(), moods) : undefined;
   const machine = new ModelMachine(random.fork(), setting, second);
   const ledger = new Ledger();
-  const script = new Script(machine, ledger, random.fork(), { kinds, readsSiblings, moods, ordersUnknown: JUDGES_ALL });
+  const script = new Script(machine, ledger, random.fork(), { kinds, readsSiblings, moods });
   const problems: string[] = [];
   const ended = () => {
     const failure = machine.takeFailure();
@@ -91,12 +75,10 @@ export async function runSchedule({ seed, kinds: some, actions }: Schedule): Pro
           .problemsOf(lines, { allowRepeats: !isExactlyOnce, repeated })
           .map((problem) => (index === 0 ? problem : `at the second sink: ${problem}`)),
       ),
-      ...(JUDGES_ALL
-        ? ledger.untruthsOf(
-            gaps,
-            sinks.map(({ lines }) => lines),
-          )
-        : []),
+      ...ledger.untruthsOf(
+        gaps,
+        sinks.map(({ lines }) => lines),
+      ),
     ];
   };
   try {

@@ -9,8 +9,6 @@ export interface ScriptOptions {
   readonly kinds: ReadonlySet<Kind>;
   /** The agent's globs take rotated names in too. */
   readonly readsSiblings: boolean;
-  /** What was rotated before the agent had noted it has its place in the order too. */
-  readonly ordersUnknown: boolean;
   /** Of the second sink, if there is one. */
   readonly moods: { mood: "well" | "down" | "hanging" };
 }
@@ -429,11 +427,9 @@ export class Script {
    * for it to read (unless its globs take the new name in). What nobody may read has no place in an order.
    */
   async #isForeign(family: Family): Promise<boolean> {
-    const { readsSiblings, ordersUnknown } = this.#options;
-    const isUnknown = !(await this.#files.knowsPath(family.path));
-    if (this.#machine.programs.isDenied(family.path) || (isUnknown && !ordersUnknown))
-      for (const line of family.file!.lines) line.isLate = true;
-    return isUnknown && !readsSiblings;
+    // What lies behind an unreadable file need not wait for it.
+    if (this.#machine.programs.isDenied(family.path)) for (const line of family.file!.lines) line.isLate = true;
+    return !this.#options.readsSiblings && !(await this.#files.knowsPath(family.path));
   }
 
   #closeLate(family: Family): void {
