@@ -27,6 +27,7 @@ const EVERYDAY = {
   deny: 2,
   allow: 3,
   kill: 6,
+  crashes: 8,
   power_cut: 4,
   stop: 2,
   start: 14,
@@ -38,6 +39,8 @@ const EVERYDAY = {
   wait: 6,
 } as const;
 
+const TROUBLES = ["deny", "commits_fail", "sync_fails", "disk_full", "open_fails"] as const;
+
 /**
  * What a run has besides, by chance: some trouble that all of it is in (no actions of its own), or actions that others
  * do not know.
@@ -46,7 +49,7 @@ const KINDS = {
   /** Every generation begins with the same header, longer than a fingerprint. */
   headers: {},
   /** One family writes nothing but equal lines. */
-  beats: { copy: 6, truncate_copied: 6 },
+  beats: { copy: 6, truncate_copied: 6, missed: 6 },
   /** Writers without O_APPEND: after a truncation there is a hole. */
   holes: { truncate: 3, copy: 4, truncate_copied: 4 },
   /** Hard links come and go, under names that match and under others. */
@@ -64,15 +67,13 @@ const KINDS = {
   /** A freed inode number goes to the very next file, of another family. */
   reuse: { steal: 8 },
   /** Truncated in place and written again at once. */
-  overwrites: { overwrite: 8 },
+  overwrites: { overwrite: 10 },
   /** Deleted and created again. */
   recreates: { recreate: 6 },
   /** Several rotations while nobody looks. */
   missed: { missed: 6 },
   /** Rotations faster than `rotate_wait_ms`. */
   fast: { flurry: 4 },
-  /** kill -9 between any two awaits. */
-  crashes: { crashes: 10 },
   /** Reloads that let the source start anew. */
   reloads: { reload: 8 },
   /** Rotation into another folder; needs the option `rotated_to`. */
@@ -89,12 +90,14 @@ type ActionKind = keyof typeof EVERYDAY | KeysOf<(typeof KINDS)[Kind]>;
 
 export function drawActions(random: SeededRandom, kinds: ReadonlySet<Kind>): Action[] {
   const weights: { [action: string]: number } = { ...EVERYDAY };
+  // Only an agent that nothing is in the way of can be asked to be in time.
+  if (random.chance(0.4)) for (const action of TROUBLES) weights[action] = 0;
   for (const kind of kinds)
     for (const [action, weight] of Object.entries(KINDS[kind])) weights[action] = (weights[action] ?? 0) + weight;
   return Array.from({ length: random.int(4, 24) }, () => ({
     kind: random.weighted(weights) as ActionKind,
     family: random.int(0, kinds.has("symlinks") ? 2 : 1),
     amount: random.int(1, 5),
-    pauseMs: random.pick([0, 0, 1, 10, 60, 150, 400, 2000]),
+    pauseMs: random.pick([0, 0, 1, 10, 60, 150, 400, 2000, 4000]),
   }));
 }

@@ -33,6 +33,7 @@ export interface EngineEnvironment {
   readonly rotatedTo: readonly string[];
   readonly output: string;
   readonly maxOpenFiles: number;
+  readonly rotateWaitMs: number;
   /** Another sink beside the file. */
   readonly second: { readonly definition: SinkDefinition; readonly options: unknown } | undefined;
   readonly onEvent: (event: EngineEvent) => void;
@@ -129,12 +130,13 @@ async function run(
   }
 }
 
-function planOf({ include, rotatedTo, output, maxOpenFiles, second }: EngineEnvironment, reloads: number): Plan {
+function planOf(environment: EngineEnvironment, reloads: number): Plan {
+  const { include, rotatedTo, output, maxOpenFiles, rotateWaitMs, second } = environment;
   const source = planned<SourceDefinition>("app", fileSource as unknown as SourceDefinition, [], {
     include,
     scan_interval_ms: 100,
     idle_scan_interval_ms: 1000,
-    rotate_wait_ms: 500,
+    rotate_wait_ms: rotateWaitMs,
     max_batch_bytes: 512 + (reloads % 2),
     max_open_files: maxOpenFiles,
     ...(rotatedTo.length > 0 ? { rotated_to: rotatedTo } : {}),

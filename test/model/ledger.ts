@@ -19,6 +19,8 @@ export interface Line {
   /** Bytes of the content that it takes, its delimiter included. */
   readonly start: number;
   readonly end: number;
+  /** When all of it was there, simulated. */
+  writtenAtMs: number;
   /** Written into a file that no longer had the family's path: only ordered within its generation. */
   isLate: boolean;
   isExcusable: boolean;
@@ -75,13 +77,18 @@ export class Ledger {
   /**
    * What is wrong with what arrived at one sink, in words.
    * @param allowRepeats a sink that is at least once: lines may come again, their first comings are in order
+   * @param isConcurrent the sink takes several requests at once: order holds within one file
    * @param repeated families of which the agent said that it repeats: lines that are equal may come again
    */
   problemsOf(
     arrived: readonly string[],
-    options: { readonly allowRepeats: boolean; readonly repeated: ReadonlySet<string> },
+    options: {
+      readonly allowRepeats: boolean;
+      readonly isConcurrent: boolean;
+      readonly repeated: ReadonlySet<string>;
+    },
   ): string[] {
-    const problems = this.#disorderOf(arrived, options.allowRepeats);
+    const problems = this.#disorderOf(arrived, options);
     const counts = countsOf(arrived);
     for (const [text, lines] of this.#byText) {
       const count = counts.get(text) ?? 0;
@@ -136,7 +143,10 @@ export class Ledger {
     );
   }
 
-  #disorderOf(arrived: readonly string[], allowRepeats: boolean): string[] {
+  #disorderOf(
+    arrived: readonly string[],
+    { allowRepeats, isConcurrent }: { readonly allowRepeats: boolean; readonly isConcurrent: boolean },
+  ): string[] {
     const problems: string[] = [];
     const seen = new Set<string>();
     const pieces = new Set(this.#pieces);
@@ -155,7 +165,7 @@ export class Ledger {
       if (before !== undefined && before.order > line.order)
         problems.push(`out of order: ${nameOf(line)} after ${nameOf(before)}`);
       lastOfGeneration.set(line.generation, line);
-      if (line.isLate) continue;
+      if (line.isLate || isConcurrent) continue;
       const neighbour = lastOfFamily.get(line.family);
       if (neighbour !== undefined && neighbour.order > line.order && neighbour !== before)
         problems.push(`out of order across a rotation: ${nameOf(line)} after ${nameOf(neighbour)}`);

@@ -28,11 +28,13 @@ export class LogFiles {
   readonly #files = new Set<LogFile>();
   /** Without a name, and held open by the agent: owed for as long as it lives. */
   readonly #held = new Set<LogFile>();
+  /** Gone after the agent must have read it: owed too, unless it is killed before it has arrived. */
+  readonly #read = new Set<Line>();
 
   constructor(machine: ModelMachine, ledger: Ledger) {
     this.#machine = machine;
     this.ledger = ledger;
-    machine.onEnd = () => this.#dropHeld();
+    machine.onEnd = (isGraceful) => this.#dropHeld(isGraceful);
   }
 
   /** The file at a path, which is there. */
@@ -63,9 +65,10 @@ export class LogFiles {
   }
 
   /** Notes a line whose last byte was written just now. */
-  wrote(file: LogFile, line: Omit<Line, "family" | "generation" | "isExcusable" | "isKnown">): void {
+  wrote(file: LogFile, line: Omit<Line, "family" | "generation" | "isExcusable" | "isKnown" | "writtenAtMs">): void {
     const { family, generation } = file;
-    const noted: Line = { ...line, family, generation, isExcusable: false, isKnown: false };
+    const writtenAtMs = this.#machine.clock.monotonic();
+    const noted: Line = { ...line, family, generation, isExcusable: false, isKnown: false, writtenAtMs };
     this.ledger.wrote(noted);
     file.lines.push(noted);
     this.#excuse([noted]);
@@ -216,10 +219,11 @@ export class LogFiles {
     else this.#excuse(file.lines);
   }
 
-  #dropHeld(): void {
-    const dropped = [...this.#held];
+  #dropHeld(isGraceful: boolean): void {
+    const dropped = [...this.#held].flatMap(({ lines }) => lines);
     this.#held.clear();
-    for (const { lines } of dropped) this.#excuse(lines);
+    this.#excuse([...dropped, ...(isGraceful ? [] : this.#read)]);
+    this.#read.clear();
   }
 
   /** Excuses those of these lines that no file holds any more. */
@@ -227,7 +231,11 @@ export class LogFiles {
     const alive = new Set<Line>();
     for (const file of this.#files)
       if (this.#hasNames(file) || this.#held.has(file)) for (const line of file.lines) alive.add(line);
-    for (const line of lines) if (!alive.has(line)) line.isExcusable = true;
+    for (const line of lines) {
+      if (alive.has(line)) continue;
+      if (this.#machine.hadTimeSince(line.writtenAtMs)) this.#read.add(line);
+      else line.isExcusable = true;
+    }
   }
 
   /** Names that nobody reads under do not count. */

@@ -21,6 +21,10 @@ const FOLDERS = [LOGS, REAL, OLD, ELSEWHERE];
 
 /** A file that was opened so long ago is held for reading, not just being looked at. */
 const HELD_MS = 1000;
+/** What a healthy agent could see for so long, it has read; on a disk that takes its time and on another. */
+const READ_MS = { slow: 2500, fast: 1000 };
+/** Backoffs take so long after the trouble. */
+const TROUBLE_MS = 3000;
 
 export interface MachineOptions {
   /** How the agent's globs are written: the live names only, or every sibling too. */
@@ -32,6 +36,7 @@ export interface MachineOptions {
   readonly delayChance: number;
   readonly shortIo: number;
   readonly maxOpenFiles: number;
+  readonly rotateWaitMs: number;
 }
 
 /** A machine with a disk, a store that survives, and at most one process: the agent. */
@@ -44,8 +49,8 @@ export class ModelMachine {
   failingCommits = 0;
   /** How often the agent was killed, alone or with the machine. */
   kills = 0;
-  /** The agent is gone, however it ended: nothing holds files without names any more. */
-  onEnd: () => void = () => {};
+  /** The agent is gone: nothing holds files without names any more. `isGraceful`: what was read has arrived. */
+  onEnd: (isGraceful: boolean) => void = () => {};
   readonly #random: SeededRandom;
   readonly #options: MachineOptions;
   readonly #second: SimTarget | undefined;
@@ -53,6 +58,8 @@ export class ModelMachine {
   #process: { clock: ProcessClock; files: SimFileSystem; store: ProcessStore; engine: Engine } | undefined;
   /** Steps of the agent until it is killed. */
   #stepsToLive = Number.POSITIVE_INFINITY;
+  /** Until then nothing is asked of its pace. */
+  #troubledUntilMs = 0;
 
   /** @param second what lies behind another sink beside the file */
   constructor(random: SeededRandom, options: MachineOptions, second: SimTarget | undefined) {
@@ -110,6 +117,7 @@ export class ModelMachine {
       rotatedTo: this.#options.rotatedTo,
       output: OUTPUT,
       maxOpenFiles: this.#options.maxOpenFiles,
+      rotateWaitMs: this.#options.rotateWaitMs,
       second:
         second === undefined
           ? undefined
@@ -117,7 +125,22 @@ export class ModelMachine {
       onEvent: (event) => this.events.push(event),
     });
     this.#process = { clock, files, store, engine };
+    this.#troubledUntilMs = this.clock.monotonic();
     await this.clock.settle();
+  }
+
+  /** Something is in the agent's way, or was until now. `isLasting`: for as long as this process lives. */
+  trouble(isLasting: boolean): void {
+    const untilMs = isLasting ? Number.POSITIVE_INFINITY : this.clock.monotonic() + TROUBLE_MS;
+    this.#troubledUntilMs = Math.max(this.#troubledUntilMs, untilMs);
+  }
+
+  /** Whether a healthy agent must have read by now what was written then. */
+  hadTimeSince(writtenAtMs: number): boolean {
+    const isFree = this.disk.capacityBytes === Number.POSITIVE_INFINITY && this.failingCommits === 0;
+    if (!this.isUp || !isFree || this.#options.maxOpenFiles < 100) return false;
+    const readMs = this.#options.delayChance > 0.05 ? READ_MS.slow : READ_MS.fast;
+    return this.clock.monotonic() - Math.max(writtenAtMs, this.#troubledUntilMs) >= readMs;
   }
 
   /** SIGTERM, and the wait for the end. Throws what made it end otherwise. */
@@ -126,8 +149,9 @@ export class ModelMachine {
     this.#stepsToLive = Number.POSITIVE_INFINITY;
     engine.stop();
     await this.clock.run(engine.ended, { what: "the graceful end", limitMs: 600_000 });
+    const hasFailed = engine.failure !== undefined;
     const failure = this.takeFailure();
-    this.#forget();
+    this.#forget(!hasFailed);
     if (failure !== undefined) throw failure;
   }
 
@@ -198,13 +222,13 @@ export class ModelMachine {
     return rest === "" ? lines : [...lines, `${rest} (without a delimiter)`];
   }
 
-  #forget(): void {
+  #forget(isGraceful = false): void {
     const process = this.#process;
     if (process === undefined) return;
     this.#process = undefined;
     process.clock.kill();
     process.files.processKill();
     process.store.kill();
-    this.onEnd();
+    this.onEnd(isGraceful);
   }
 }

@@ -52,10 +52,12 @@ export async function runSchedule({ seed, kinds: some, actions }: Schedule): Pro
     lostNotifications: random.pick([0, 0.3, 1]),
     delayChance: random.pick([0, 0.05, 0.3]),
     shortIo: random.pick([0, 0.2]),
-    maxOpenFiles: random.pick([1, 2, 100]),
+    maxOpenFiles: random.pick([1, 2, 100, 100]),
+    rotateWaitMs: random.pick([500, 500, 5000]),
   };
   const moods = { mood: "well" as "well" | "down" | "hanging" };
-  const second = kinds.has("sinks") ? secondSink(random.fork(), moods) : undefined;
+  const concurrency = random.pick([1, 1, 3]);
+  const second = kinds.has("sinks") ? secondSink(random.fork(), moods, concurrency) : undefined;
   const machine = new ModelMachine(random.fork(), setting, second);
   const ledger = new Ledger();
   const script = new Script(machine, ledger, random.fork(), { kinds, readsSiblings, moods });
@@ -72,7 +74,7 @@ export async function runSchedule({ seed, kinds: some, actions }: Schedule): Pro
     return [
       ...sinks.flatMap(({ lines, isExactlyOnce }, index) =>
         ledger
-          .problemsOf(lines, { allowRepeats: !isExactlyOnce, repeated })
+          .problemsOf(lines, { allowRepeats: !isExactlyOnce, isConcurrent: index > 0 && concurrency > 1, repeated })
           .map((problem) => (index === 0 ? problem : `at the second sink: ${problem}`)),
       ),
       ...ledger.untruthsOf(
@@ -88,6 +90,7 @@ export async function runSchedule({ seed, kinds: some, actions }: Schedule): Pro
       if (ended()) break;
     }
     await script.mend();
+    if (random.chance(0.5)) await script.crash(random.int(1, 4));
     if (!machine.isUp) await machine.start();
     const isPaid = () => machine.sinks().every(({ lines }) => ledger.isPaid(lines));
     // Backoffs are at most some ten seconds; two minutes without an end is for ever.
@@ -118,7 +121,7 @@ export async function runSchedule({ seed, kinds: some, actions }: Schedule): Pro
     kills: machine.kills,
     lost: ledger.lostAt(machine.sinks().map(({ lines }) => lines)),
     gapEvents: machine.events.filter((event) => event.name === "gap").length,
-    setting: JSON.stringify({ ...setting, second: second?.constructor.name }),
+    setting: JSON.stringify({ ...setting, second: second?.constructor.name, concurrency }),
   };
 }
 
@@ -152,7 +155,11 @@ function sortOf(problem: string): string {
   return problem.slice(0, problem.indexOf(":")).replace(/\d+/g, "N");
 }
 
-function secondSink(random: SeededRandom, moods: { readonly mood: "well" | "down" | "hanging" }): SimTarget {
+function secondSink(
+  random: SeededRandom,
+  moods: { readonly mood: "well" | "down" | "hanging" },
+  concurrency: number,
+): SimTarget {
   const temper = {
     delay: 0.2,
     get delayMs() {
@@ -165,8 +172,8 @@ function secondSink(random: SeededRandom, moods: { readonly mood: "well" | "down
   };
   const kind = random.pick(["mark", "table", "server"] as const);
   if (kind === "mark") return new MarkTarget(random.fork(), temper);
-  if (kind === "table") return new TableTarget(random.fork(), temper, random.int(1, 3));
-  return new ServerTarget(random.fork(), temper, random.int(1, 3));
+  if (kind === "table") return new TableTarget(random.fork(), temper, concurrency);
+  return new ServerTarget(random.fork(), temper, concurrency);
 }
 
 function toldGap({ facts }: EngineEvent): ToldGap {
