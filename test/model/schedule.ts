@@ -91,6 +91,7 @@ export async function runSchedule({ seed, kinds: some, actions }: Schedule): Pro
     }
     await script.mend();
     if (random.chance(0.5)) await script.crash(random.int(1, 4));
+    machine.killAfter(Number.POSITIVE_INFINITY);
     if (!machine.isUp) await machine.start();
     const isPaid = () => machine.sinks().every(({ lines }) => ledger.isPaid(lines));
     // Backoffs are at most some ten seconds; two minutes without an end is for ever.
@@ -103,6 +104,7 @@ export async function runSchedule({ seed, kinds: some, actions }: Schedule): Pro
     for (let waits = 0; waits < 30 && (waits === 0 || judge().length > 0); waits += 1) {
       await machine.clock.advance(1000);
       if (ended()) break;
+      if (!machine.isUp) await machine.start();
     }
     if (!ended() && machine.isUp) await machine.stop();
     if (random.chance(0.3)) {
