@@ -6,7 +6,6 @@ import type { FileIds } from "./file-id.ts";
 import type { FileRegistry, PathUse } from "./file-registry.ts";
 import type { FileState } from "./file-state.ts";
 import type { PathPatterns } from "./glob.ts";
-import type { Rotation } from "./rotation.ts";
 import { lookAt } from "./sighting.ts";
 import type { Tailer } from "./tailer.ts";
 
@@ -54,7 +53,6 @@ export interface FileFacts {
 
 interface FileReportOptions {
   readonly fileRegistry: FileRegistry;
-  readonly rotation: Rotation;
   readonly ids: FileIds;
   readonly patterns: PathPatterns;
   readonly positions: SourcePositions;

@@ -1,6 +1,7 @@
 import type { Receiver, Sender } from "../channel/index.ts";
 import { CancellationToken } from "../runtime/cancellation-token.ts";
 import type { Source, SourceContext, SourceStatus } from "../stage/contract.ts";
+import { Contents } from "./contents.ts";
 import { DeliveredFiles } from "./delivered-files.ts";
 import { openFileLimit } from "./descriptor-limit.ts";
 import { Discovery } from "./discovery.ts";
@@ -9,7 +10,6 @@ import { FileRegistry } from "./file-registry.ts";
 import { type FileFacts, FileReport, type FileStatus, statusOf } from "./file-report.ts";
 import { PathPatterns } from "./glob.ts";
 import { LoopPace } from "./loop-pace.ts";
-import { Rotation } from "./rotation.ts";
 import { SourceNotices } from "./source-notices.ts";
 import type { TailerManagerOptions } from "./tailer-manager-options.ts";
 import type { ReadCounters, TailerPayload } from "./tailer-options.ts";
@@ -36,7 +36,7 @@ export class TailerManager implements Source {
   readonly #fileRegistry = new FileRegistry();
   readonly #ids: FileIds;
   readonly #patterns: PathPatterns;
-  readonly #rotation: Rotation;
+  readonly #contents: Contents;
   readonly #notices: SourceNotices;
   readonly #delivered: DeliveredFiles;
   readonly #report: FileReport;
@@ -54,7 +54,7 @@ export class TailerManager implements Source {
     this.#context = context;
     this.#ids = new FileIds(context.fileSystem);
     this.#patterns = new PathPatterns(options.include, options.exclude);
-    this.#rotation = new Rotation(context.fileSystem, this.#ids, options.archives);
+    this.#contents = new Contents(context.fileSystem, this.#ids, options.archives);
     this.#maxOpenFiles = Math.max(1, options.maxOpenFiles);
     this.#tombstones = new Tombstones({
       fileRegistry: this.#fileRegistry,
@@ -67,14 +67,13 @@ export class TailerManager implements Source {
     this.#delivered = new DeliveredFiles({
       ...context,
       fileRegistry: this.#fileRegistry,
-      rotation: this.#rotation,
+      contents: this.#contents,
       ids: this.#ids,
       removeAfterMs: options.removeAfterMs,
     });
     this.#report = new FileReport({
       ...context,
       fileRegistry: this.#fileRegistry,
-      rotation: this.#rotation,
       ids: this.#ids,
       patterns: this.#patterns,
       rotateWaitMs: options.rotateWaitMs,
@@ -82,6 +81,7 @@ export class TailerManager implements Source {
       tailerOf: (state) => this.#pool?.tailerOf(state),
       folderTrouble: (folder) => this.#watcher?.troubleOf(folder),
     });
+    context.positions.describeBy((key, furthest) => this.#tombstones.describe(key, furthest));
     const { sender, receiver } = context.channel();
     this.#sender = sender;
     this.output = receiver;
@@ -200,7 +200,7 @@ export class TailerManager implements Source {
       sender: this.#sender,
       token: this.#token,
       fileRegistry: this.#fileRegistry,
-      rotation: this.#rotation,
+      contents: this.#contents,
       notices: this.#notices,
       counters: this.counters,
       maxOpenFiles: this.#maxOpenFiles,
@@ -233,7 +233,7 @@ export class TailerManager implements Source {
     return new Discovery({
       source: name,
       fileRegistry: this.#fileRegistry,
-      rotation: this.#rotation,
+      contents: this.#contents,
       watcher: this.#watcher,
       patterns: this.#patterns,
       ids: this.#ids,
@@ -244,7 +244,6 @@ export class TailerManager implements Source {
       events,
       log,
       readFrom: this.#options.readFrom,
-      archives: this.#options.archives,
       rotateWaitMs: this.#options.rotateWaitMs,
       scanIntervalMs,
       ignoreOlderMs: this.#options.ignoreOlderMs,
@@ -257,7 +256,7 @@ export class TailerManager implements Source {
   async #tidy(discovery: Discovery, pool: TailerPool): Promise<void> {
     pool.closeIdle();
     this.#notices.cutLines(this.counters, this.#options.maxLineBytes);
-    await discovery.settleCopies();
+    discovery.settleCopies();
     this.#tombstones.noteSome(pool.active());
     await this.#tombstones.prune((state) => pool.tailerOf(state) !== undefined);
     await this.#delivered.remove();

@@ -8,7 +8,7 @@ import { EndMark } from "./end-mark.ts";
 import type { FileState } from "./file-state.ts";
 import { GUARD_BYTES } from "./fingerprint.ts";
 import { PieceSender } from "./piece-sender.ts";
-import { framerAt, provenStat, skipHole } from "./reading-start.ts";
+import { framerAt, holeAtStart, provenStat, skipHole } from "./reading-start.ts";
 import type { Ending, TailerEnd, TailerOptions, TailerPayload } from "./tailer-options.ts";
 import { WaitReason } from "./wait-reason.ts";
 import { WakeSignal } from "./wake-signal.ts";
@@ -46,6 +46,8 @@ export class Tailer {
   /** With `at_end` on a file that grows for ever: the size when reading began is the end. */
   #limit: number | undefined;
   readonly #endMark: EndMark;
+  /** So many NUL bytes stand at the start, and nothing behind them yet. */
+  #nulBytes = 0;
   #isReleased: boolean;
   readonly #wakes: WakeSignal;
   #isIdle = false;
@@ -72,6 +74,11 @@ export class Tailer {
   /** It holds the content open. */
   get isOpen(): boolean {
     return this.#content !== undefined;
+  }
+
+  /** What it reads from; undefined while nothing is open. */
+  get content(): Content | undefined {
+    return this.#content;
   }
 
   /** At the end of the content, waiting for more. */
@@ -160,14 +167,12 @@ export class Tailer {
     const stat = await provenStat(state, content);
     if (stat === undefined) return "truncated";
     this.#takeStat(stat);
-    const save = () => this.#sender.save();
     if (state.start > 0 && !state.isSaved) {
       await growFingerprint(state, content);
+      state.guards.settle(state.start);
       // Where reading begins must survive, or a restart would begin elsewhere.
-      if (!(await save())) return "stopped";
+      if (!(await this.#sender.save())) return "stopped";
     }
-    if (state.generation > 0 && state.offset === 0 && stat.size > 0)
-      await skipHole(state, content, stat.size, save, this.#options);
     if (this.#ending === "at_end" && stat.size !== UNKNOWN_SIZE) this.#limit = stat.size;
     this.#framer = framerAt(state, this.#options);
     return "ready";
@@ -208,6 +213,7 @@ export class Tailer {
       const seen = sizeSeen(state);
       const stat = await content.stat();
       const end = bufferStart + count;
+      const mayBeHole = bufferStart === 0 && guardBytes === 0 && count > 0 && lease.buffer[0] === 0;
       if (
         count < guardBytes ||
         stat.size < end ||
@@ -225,6 +231,10 @@ export class Tailer {
         state.readEnd = end;
         state.changedAtMs = clock.monotonic();
       }
+      if (mayBeHole && stat.size > this.#nulBytes) {
+        const hole = await this.#passHole(content, Math.min(stat.size, size));
+        if (hole !== undefined) return hole;
+      } else if (mayBeHole && this.#nulBytes > 0) return this.#reachedEnd();
       if (!(await learnFingerprint(state, content, lease.buffer, count, bufferStart))) return "truncated";
       const cutBefore = this.#framer.cutLines;
       const pieces = this.#framer.frame(lease.buffer, guardBytes, count, readAtMs);
@@ -235,15 +245,30 @@ export class Tailer {
         return this.#isAtEnd() ? this.#reachedEnd() : "more";
       }
       this.#want = pieces.some((piece) => piece.kind === "whole") ? this.#options.maxBatchBytes : this.#want;
-      if (!state.isSaved && !(await this.#sender.save())) return "stopped";
-      isOurs = false;
       const guard = guardBefore(lease.buffer, guardBytes + (this.#framer.offset - state.offset));
+      if (!state.isSaved && !(await this.#sender.saveWith(pieces, guard))) return "stopped";
+      isOurs = false;
       await this.#sender.send(pieces, lease, guard);
       this.#endMark.passed(state.offset);
       return this.#isAtEnd() ? this.#reachedEnd() : "more";
     } finally {
       if (isOurs) lease.release();
     }
+  }
+
+  /** The content begins with NUL bytes; undefined: they are its own. */
+  async #passHole(content: Content, size: number): Promise<ReadOutcome | undefined> {
+    const { state } = this;
+    const bytes = await holeAtStart(state, content, size, this.#options);
+    if (bytes === 0) return undefined;
+    this.#nulBytes = bytes === size ? bytes : 0;
+    if (bytes === size) {
+      state.readEnd = Math.max(state.readEnd, size);
+      return this.#reachedEnd();
+    }
+    if (!(await skipHole(state, content, bytes, () => this.#sender.save(), this.#options))) return "stopped";
+    this.#framer = framerAt(state, this.#options);
+    return "more";
   }
 
   /** One pread; more only where it came back shorter than the guard and one byte. */
@@ -321,6 +346,11 @@ export class Tailer {
     const { state } = this;
     const { budget, clock, counters } = this.#options;
     const content = this.#content!;
+    if (this.#nulBytes > 0) {
+      // Nobody came to write behind the hole.
+      await skipHole(state, content, this.#nulBytes, () => this.#sender.save(), this.#options);
+      return;
+    }
     const guardBytes = state.guard.length;
     const total = guardBytes + (state.readEnd - state.offset);
     const lease = await budget.lease(total, { signal: this.#signal });

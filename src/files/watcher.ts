@@ -99,6 +99,11 @@ export class Watcher {
     return this.#active.size + this.#idle.size;
   }
 
+  /** The last name of the path is a symbolic link. */
+  isLink(path: BytePath): boolean {
+    return (this.#active.get(path) ?? this.#idle.get(path))?.isLink ?? false;
+  }
+
   /** Why a folder cannot be read, if it cannot. */
   troubleOf(folder: BytePath): Error | undefined {
     return this.#folders.get(folder)?.trouble?.error;

@@ -2,12 +2,12 @@ import type { FileEntry } from "../checkpoint/checkpoint-store.ts";
 import { type BytePath, pathToText } from "../runtime/byte-path.ts";
 import type { FileStat, FileSystem } from "../runtime/file-system.ts";
 import type { StoredFiles } from "../stage/define.ts";
+import { Contents } from "./contents.ts";
 import { type FileId, FileIds, fileId } from "./file-id.ts";
 import { isRotatedName } from "./file-registry.ts";
 import type { FileFacts } from "./file-report.ts";
-import { marksMatch } from "./fingerprint.ts";
 import type { PathPatterns } from "./glob.ts";
-import { Rotation } from "./rotation.ts";
+import { judge } from "./judge.ts";
 import { lookAt } from "./sighting.ts";
 
 interface Known {
@@ -66,7 +66,7 @@ class LookAtRest {
   readonly #known: readonly Known[];
   readonly #fileSystem: FileSystem;
   readonly #ids: FileIds;
-  readonly #rotation: Rotation;
+  readonly #contents: Contents;
   readonly #id: FileId | undefined;
 
   constructor(
@@ -82,7 +82,7 @@ class LookAtRest {
       .sort((one, other) => other.entry.lastSeenMs - one.entry.lastSeenMs);
     this.#fileSystem = fileSystem;
     this.#ids = new FileIds(fileSystem);
-    this.#rotation = new Rotation(fileSystem, this.#ids, readsArchives);
+    this.#contents = new Contents(fileSystem, this.#ids, readsArchives);
     this.#id = stat?.kind === "file" ? this.#ids.idOf(stat) : undefined;
   }
 
@@ -114,13 +114,15 @@ class LookAtRest {
   }
 
   async #holds({ entry, committed }: Known): Promise<boolean> {
-    const isPlain = this.#rotation.formatOf(this.#path) === undefined;
+    const isPlain = this.#contents.formatOf(this.#path) === undefined;
     if (entry.fingerprint.length === 0) return isPlain && this.#isSameInode(entry);
     if (isPlain && this.#stat!.size < committed) return false;
     try {
-      const content = await this.#rotation.open(this.#path);
+      const content = await this.#contents.open(this.#path);
       try {
-        return (await marksMatch(content, entry)) === "match";
+        const { fingerprint, guard: mark, guardEnd: end } = entry;
+        const known = { evidence: { fingerprint, guard: { end, mark } }, given: committed };
+        return ["same", "alike"].includes(await judge(content, isPlain ? this.#stat!.size : undefined, known));
       } finally {
         await content.close();
       }
