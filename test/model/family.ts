@@ -76,5 +76,6 @@ const OF_ALL: ReadonlySet<Action["kind"]> = new Set([
 /** Whether an action is one for this family. */
 export function concerns({ kind }: Action, { isLink, isBeating }: Family): boolean {
   if (OF_ALL.has(kind)) return true;
+  if (kind === "switch" && !isLink) return false;
   return isLink ? OF_LINKS.has(kind) : !isBeating || OF_BEATS.has(kind);
 }

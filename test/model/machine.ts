@@ -44,7 +44,7 @@ export class ModelMachine {
   readonly clock = new ManualClock();
   readonly disk: SimDisk;
   readonly programs: SimPrograms;
-  readonly events: EngineEvent[] = [];
+  readonly events: (EngineEvent & { readonly atMs: number })[] = [];
   /** Of the store: the next commits that fail. */
   failingCommits = 0;
   /** How often the agent was killed, alone or with the machine. */
@@ -122,7 +122,7 @@ export class ModelMachine {
         second === undefined
           ? undefined
           : { definition: second.definition({ files, clock, isDead: () => files.isDead }), options: second.options },
-      onEvent: (event) => this.events.push(event),
+      onEvent: (event) => this.events.push({ ...event, atMs: this.clock.monotonic() }),
     });
     this.#process = { clock, files, store, engine };
     this.#troubledUntilMs = this.clock.monotonic();

@@ -51,7 +51,7 @@ describe("agent › random actions on its inputs, crashes and failing disks, aga
 
 async function storyOf(schedule: Schedule, problems: readonly string[]): Promise<string> {
   const shortest = await shorten(schedule);
-  const { problems: left, setting } = await runSchedule(shortest);
+  const { problems: left, events, setting } = await runSchedule(shortest);
   return [
     `replay with TAILRACE_TEST_SEED=${schedule.seed}`,
     ...problems.slice(0, 10),
@@ -61,6 +61,8 @@ async function storyOf(schedule: Schedule, problems: readonly string[]): Promise
     ),
     "its problems:",
     ...left.slice(0, 10),
+    "what the agent said:",
+    ...events.slice(-30).map((event) => `  ${event}`),
   ].join("\n");
 }
 

@@ -13,6 +13,8 @@ export interface ScheduleResult {
   /** Lines whose bytes had lost their last name, and that did not arrive everywhere. */
   readonly lost: number;
   readonly gapEvents: number;
+  /** What the agent said, with simulated milliseconds. */
+  readonly events: readonly string[];
   /** How the world was set up, for the reader of a failure. */
   readonly setting: string;
 }
@@ -123,6 +125,7 @@ export async function runSchedule({ seed, kinds: some, actions }: Schedule): Pro
     kills: machine.kills,
     lost: ledger.lostAt(machine.sinks().map(({ lines }) => lines)),
     gapEvents: machine.events.filter((event) => event.name === "gap").length,
+    events: machine.events.map(({ atMs, name, message }) => `${Math.round(atMs)} ms ${name}: ${message}`),
     setting: JSON.stringify({ ...setting, second: second?.constructor.name, concurrency }),
   };
 }
