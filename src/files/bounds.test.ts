@@ -136,6 +136,7 @@ describe("Watcher", () => {
     };
     const clock = new ManualClock();
     const watcher = new Watcher({
+      source: "app",
       patterns: new PathPatterns([`${bench.folder}/*.log`], []),
       fileSystem,
       clock,
@@ -144,6 +145,8 @@ describe("Watcher", () => {
       log: silentLogger,
       scanIntervalMs: 1000,
       idleScanIntervalMs: 10_000,
+      maxFiles: 100_000,
+      isKnown: () => false,
       onHint: () => {},
     });
     expect(await watcher.look()).toHaveLength(1500);

@@ -184,6 +184,7 @@ export class TailBench {
         rotateWaitMs: 60,
         archives: true,
         maxOpenFiles: 100,
+        maxFiles: 100_000,
         tombstoneDays: 14,
         ignoreOlderMs: 0,
         removeAfterMs: 0,

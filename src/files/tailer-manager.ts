@@ -136,7 +136,7 @@ export class TailerManager implements Source {
       files += 1;
       lagBytes += state.lagBytes;
     }
-    return { files, lagBytes, cutLines: this.counters.cutLines };
+    return { files, lagBytes, cutLines: this.counters.cutLines, leftOutFiles: this.#watcher?.leftOutCount ?? 0 };
   }
 
   /** Every file that is read, and every tombstone. */
@@ -220,6 +220,7 @@ export class TailerManager implements Source {
     const { fileSystem, clock, random, events, log, positions, name } = this.#context;
     const { scanIntervalMs, idleScanIntervalMs } = this.#options;
     this.#watcher = new Watcher({
+      source: name,
       patterns: this.#patterns,
       fileSystem,
       clock,
@@ -228,6 +229,8 @@ export class TailerManager implements Source {
       log,
       scanIntervalMs,
       idleScanIntervalMs,
+      maxFiles: this.#options.maxFiles,
+      isKnown: (path) => this.#fileRegistry.ownerOf(path) !== undefined,
       onHint: (change) => pace.hint(change),
     });
     return new Discovery({

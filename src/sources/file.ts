@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { PathPatterns } from "../files/glob.ts";
+import { PathPatterns, patternMistake } from "../files/glob.ts";
 import { TailerManager } from "../files/tailer-manager.ts";
 import { whyAtRest } from "../files/why-at-rest.ts";
 import { pathFromText } from "../runtime/byte-path.ts";
@@ -13,11 +13,18 @@ export const fileSource = defineSource({
   summary: "Reads files line by line and follows them through rotation, truncation, compression and restarts.",
   replay: "replayable",
   options: z.strictObject({
-    include: z.array(z.string().min(1)).min(1).describe("Globs of the files to read; `**` too. Paths are bytes."),
+    include: z
+      .array(z.string().min(1).superRefine(refuseMistakes))
+      .min(1)
+      .describe(
+        "Globs of the files to read, as in bash with `globstar`: `{a,b}`, `*`, `?`, `[a-z]`, `[!a-z]`, `**`; `\\\\` before a character takes its meaning away. No wildcard matches a leading dot. Paths are bytes.",
+      ),
     exclude: z
-      .array(z.string().min(1))
+      .array(z.string().min(1).superRefine(refuseMistakes))
       .default([])
-      .describe("Globs of files to leave out; one without a slash is compared with the base name."),
+      .describe(
+        "Globs of files to leave out, also those with a leading dot; one without a slash is compared with the base name.",
+      ),
     read_from: z
       .enum(["beginning", "end"])
       .default("beginning")
@@ -54,6 +61,11 @@ export const fileSource = defineSource({
       .positive()
       .default(1000)
       .describe("Files open at once; lowered to what RLIMIT_NOFILE allows."),
+    max_files: z
+      .int()
+      .positive()
+      .default(100000)
+      .describe("Files that are followed; of more that match, those found later are left out until there is room."),
     tombstone_days: z.number().nonnegative().default(14).describe("How long finished files are remembered, in days."),
     ignore_older_ms: z
       .int()
@@ -90,6 +102,7 @@ export const fileSource = defineSource({
         rotateWaitMs: options.rotate_wait_ms,
         archives: options.archives,
         maxOpenFiles: options.max_open_files,
+        maxFiles: options.max_files,
         tombstoneDays: options.tombstone_days,
         ignoreOlderMs: options.ignore_older_ms,
         removeAfterMs: options.remove_after_ms,
@@ -98,3 +111,8 @@ export const fileSource = defineSource({
     );
   },
 });
+
+function refuseMistakes(text: string, context: z.RefinementCtx): void {
+  const mistake = patternMistake(text);
+  if (mistake !== undefined) context.addIssue({ code: "custom", message: mistake });
+}

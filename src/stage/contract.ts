@@ -97,6 +97,8 @@ export interface SourceStatus {
   readonly lagBytes: number;
   /** Lines cut into several records since the start, as they were too long. */
   readonly cutLines?: number;
+  /** Files that match and are not read, since there are more than `max_files`. */
+  readonly leftOutFiles?: number;
 }
 
 /** Where a source stands in one file. */
