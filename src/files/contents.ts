@@ -10,17 +10,18 @@ import type { FileState } from "./file-state.ts";
 export class Contents {
   readonly #fileSystem: FileSystem;
   readonly #ids: FileIds;
-  readonly #readsArchives: boolean;
+  /** A reload may change it. */
+  readsArchives: boolean;
 
   constructor(fileSystem: FileSystem, ids: FileIds, readsArchives: boolean) {
     this.#fileSystem = fileSystem;
     this.#ids = ids;
-    this.#readsArchives = readsArchives;
+    this.readsArchives = readsArchives;
   }
 
   /** The compression that a path's name tells, if archives are read at all. */
   formatOf(path: BytePath): CompressionFormat | undefined {
-    return this.#readsArchives ? formatOf(path) : undefined;
+    return this.readsArchives ? formatOf(path) : undefined;
   }
 
   /** Opens whatever lies at the path. */

@@ -98,7 +98,7 @@ export class Discovery {
     for (const state of originals) for (const name of state.names) fileRegistry.setOwner(name, state);
     for (const state of originals) fileRegistry.setOwner(state.newestName, state);
     for (const state of originals) {
-      if (state.names.some((name) => this.#whereabouts.isIncluded(name))) this.#whereabouts.touchAll(state);
+      if (this.#isWanted(state)) this.#whereabouts.touchAll(state);
     }
   }
 
@@ -128,6 +128,14 @@ export class Discovery {
     this.#missing.forget(state);
     // Whoever waits for it goes on.
     state.finish(this.#options.clock.now());
+  }
+
+  /** No path that matches leads to it any more, since others match now: it is as at a start, and keeps its position. */
+  letGo(state: FileState): void {
+    this.#whereabouts.letGo(state);
+    this.#missing.forget(state);
+    this.#cutOff.delete(state);
+    this.#moved.delete(state);
   }
 
   /** See `Copies.settle`. */
@@ -312,12 +320,17 @@ export class Discovery {
       if (candidates.has(each) || candidates.size >= MAX_BASES) continue;
       candidates.set(each, await survey.family(each));
       for (const state of fileRegistry.family(each)) {
-        if (state.copyOf !== undefined || members.has(state)) continue;
+        if (state.copyOf !== undefined || members.has(state) || !this.#isWanted(state)) continue;
         members.add(state);
         for (const name of state.names) bases.push(this.#whereabouts.homeOf(name));
       }
     }
     return { candidates, members: [...members] };
+  }
+
+  /** Some path that it was at matches. */
+  #isWanted({ names }: FileState): boolean {
+    return names.some((name) => this.#whereabouts.isIncluded(name));
   }
 
   // ------------------------------------------------------------ what was found out

@@ -34,6 +34,8 @@ const IDLE_CLOSE_MS = 60_000;
 export interface TailerPoolOptions {
   readonly context: SourceContext;
   readonly reading: TailerManagerOptions;
+  /** Rises when `reading` was changed. */
+  readonly revision: () => number;
   /** Each tailer sends on a clone of it. */
   readonly sender: Sender<TailerPayload>;
   /** Each tailer runs under a child of it. */
@@ -153,6 +155,12 @@ export class TailerPool implements Readers {
   forget(state: FileState): void {
     this.#ready.delete(state);
     this.#toMark.delete(state);
+  }
+
+  /** The options are others now: whoever waits looks at them again. */
+  wakeAll(): void {
+    for (const { tailer } of this.#running.values()) tailer.wake();
+    this.startReady();
   }
 
   /** Closes files that have been quiet for long. */
@@ -287,7 +295,7 @@ export class TailerPool implements Readers {
 
   #tailerOptions(): TailerOptions {
     const { clock, budget, positions, random, events, log, host } = this.#context;
-    const { reading, contents, counters, notices } = this.#options;
+    const { reading, revision, contents, counters, notices } = this.#options;
     return {
       budget,
       positions,
@@ -296,12 +304,28 @@ export class TailerPool implements Readers {
       events,
       log,
       host,
-      delimiter: reading.lineDelimiter,
-      encoding: reading.encoding,
-      maxLineBytes: reading.maxLineBytes,
-      maxBatchBytes: reading.maxBatchBytes,
-      partialLineTimeoutMs: reading.partialLineTimeoutMs,
-      rotateWaitMs: reading.rotateWaitMs,
+      // As they are when they are asked for: `reconfigure` changes them.
+      get delimiter() {
+        return reading.lineDelimiter;
+      },
+      get encoding() {
+        return reading.encoding;
+      },
+      get maxLineBytes() {
+        return reading.maxLineBytes;
+      },
+      get maxBatchBytes() {
+        return reading.maxBatchBytes;
+      },
+      get partialLineTimeoutMs() {
+        return reading.partialLineTimeoutMs;
+      },
+      get rotateWaitMs() {
+        return reading.rotateWaitMs;
+      },
+      get revision() {
+        return revision();
+      },
       counters,
       notices,
       open: (state) => contents.openAs(state),

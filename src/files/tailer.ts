@@ -38,6 +38,8 @@ export class Tailer {
   readonly #signal: AbortSignal;
   #content: Content | undefined;
   #framer!: LineFramer;
+  /** Of the options that it frames by. */
+  #revision = 0;
   /** Size at the last fstat; undefined: ask again before reading. */
   #size: number | undefined;
   /** Bytes to read at once; grows while a line is longer. */
@@ -136,6 +138,7 @@ export class Tailer {
       this.#size = undefined;
       for (;;) {
         if (this.#signal.aborted) return { kind: "stopped" };
+        if (this.#revision !== this.#options.revision) this.#frame();
         if (!this.#options.positions.hasRoom(this.state.key)) {
           const { positions } = this.#options;
           await this.#waits.during("sinks: too many of its batches have ended out of order or not at all", () =>
@@ -174,8 +177,15 @@ export class Tailer {
       if (!(await this.#sender.save())) return "stopped";
     }
     if (this.#ending === "at_end" && stat.size !== UNKNOWN_SIZE) this.#limit = stat.size;
-    this.#framer = framerAt(state, this.#options);
+    this.#frame();
     return "ready";
+  }
+
+  /** By the options as they are now, from `state.offset` on. */
+  #frame(): void {
+    this.#revision = this.#options.revision;
+    this.#framer = framerAt(this.state, this.#options);
+    this.#want = this.#options.maxBatchBytes;
   }
 
   // ------------------------------------------------------------ reading

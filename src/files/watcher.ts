@@ -115,7 +115,8 @@ export class Watcher {
 
   /** The last name of the path is a symbolic link. */
   isLink(path: BytePath): boolean {
-    return (this.#active.get(path) ?? this.#idle.get(path))?.isLink ?? false;
+    const entry = this.#graph.at(folderOf(path))?.entries.get(baseName(path));
+    return entry instanceof Passage && entry.isLink;
   }
 
   /** Why a folder cannot be read, if it cannot. */

@@ -192,6 +192,11 @@ export class Whereabouts {
     this.touchAll(state);
   }
 
+  /** Nobody wants it any more where it is. */
+  letGo(state: FileState): void {
+    this.#unfollow(state);
+  }
+
   /** What its inode holds is not what was read of it: it is nowhere, until it is found again. */
   displace(state: FileState): void {
     const { fileRegistry } = this.#options;

@@ -22,6 +22,7 @@ export class PipelineSourcePositions implements SourcePositions {
   #lazy = new Map<string, FileEntry>();
   #hasStarted = false;
   #describeFile: DescribeFile | undefined;
+  readonly #endContribution: () => void;
   #roomWaiters: (() => void)[] = [];
   /** File key -> end of what the source has handed on in this run. */
   readonly forwarded = new Map<string, number>();
@@ -30,11 +31,17 @@ export class PipelineSourcePositions implements SourcePositions {
     this.#source = source;
     this.#checkpoint = checkpoint;
     this.#groupCommit = groupCommit;
-    groupCommit.contribute({
+    this.#endContribution = groupCommit.contribute({
       take: () => this.#takeLazy(),
       accompany: (submitted) => this.#describe(submitted),
       failed: (changes) => this.#putBack(changes),
     });
+  }
+
+  /** The source is gone: what it noted lazily is made durable, and nobody is asked for more. */
+  async close(): Promise<void> {
+    // Where the store fails it goes with the first commit that does not.
+    await this.#groupCommit.submit([]).then(this.#endContribution, () => {});
   }
 
   /** Which lanes the source feeds, from now on. */
@@ -42,12 +49,6 @@ export class PipelineSourcePositions implements SourcePositions {
     this.#lanes = lanes;
     this.#laneIds = lanes.map((lane) => lane.id);
     this.onSettled();
-  }
-
-  /** Everything that was handed on has ended at every sink, and that is committed. */
-  get hasCommittedAll(): boolean {
-    for (const [file, end] of this.forwarded) if (this.committedOf(file) < end) return false;
-    return true;
   }
 
   /** Bytes that were handed on and that no commit covers: the next start reads them again. */
@@ -96,7 +97,7 @@ export class PipelineSourcePositions implements SourcePositions {
   }
 
   hasRoom(fileKey: string): boolean {
-    return this.#lanes.every((lane) => !lane.set(fileKey).isFull);
+    return this.#lanes.every((lane) => lane.hasRoom(fileKey));
   }
 
   async roomFor(fileKey: string, { signal }: { signal: AbortSignal }): Promise<void> {

@@ -99,6 +99,8 @@ export interface SourceStatus {
   readonly cutLines?: number;
   /** Files that match and are not read, since there are more than `max_files`. */
   readonly leftOutFiles?: number;
+  /** Files that were to be read and could not be, wholly or in part, with the reason in plain words; for the end of `--once`. */
+  readonly unreadable?: readonly { readonly path: string; readonly reason: string }[];
 }
 
 /** Where a source stands in one file. */
@@ -106,6 +108,8 @@ export interface SourceFile {
   readonly path: string;
   /** Bytes known to exist but not yet read. */
   readonly lagBytes: number;
+  /** `finished`: it is only remembered, and has no lag to be shown. */
+  readonly phase?: string;
 }
 
 export interface SourceContext extends StageContext {
