@@ -96,14 +96,14 @@ export async function runSchedule({ seed, kinds: some, actions }: Schedule): Pro
     machine.killAfter(Number.POSITIVE_INFINITY);
     if (!machine.isUp) await machine.start();
     const isPaid = () => machine.sinks().every(({ lines }) => ledger.isPaid(lines));
-    // Backoffs are at most some ten seconds; two minutes without an end is for ever.
-    for (let waits = 0; waits < 600 && !isPaid(); waits += 1) {
-      await machine.clock.advance(200);
+    // Backoffs are at most some ten seconds; a minute without an end is for ever.
+    for (let waits = 0; waits < 200 && !isPaid(); waits += 1) {
+      await machine.clock.advance(300);
       if (ended()) break;
       if (!machine.isUp) await machine.start();
     }
     // What is missing is searched for a while before it is given up.
-    for (let waits = 0; waits < 30 && (waits === 0 || judge().length > 0); waits += 1) {
+    for (let waits = 0; waits < 12 && (waits === 0 || judge().length > 0); waits += 1) {
       await machine.clock.advance(1000);
       if (ended()) break;
       if (!machine.isUp) await machine.start();
