@@ -66,6 +66,20 @@ export interface ContentMark {
   readonly hash: string;
 }
 
+/** An archive whose content was read to its end: whether it has changed since, and what was wrong with it. */
+export interface ArchiveMark {
+  /** Of the compressed file. */
+  readonly bytes: number;
+  readonly modifiedMs: number;
+  /** Its content ends where it cannot be decompressed further. */
+  readonly damage?: {
+    /** In plain words. */
+    readonly reason: string;
+    /** Byte of the archive; absent where that is not known. */
+    readonly at?: number;
+  };
+}
+
 /** The stored identity of one generation of a file (delivery contract, section 4). */
 export interface FileEntry {
   /** Rises at each truncation of the same path. */
@@ -104,6 +118,8 @@ export interface FileEntry {
   readonly copyOf?: string;
   /** Place among the generations of its path: a higher one came later. Absent: not found out yet. */
   readonly order?: number;
+  /** Only for an archive that was read to its end: what it was then. */
+  readonly archive?: ArchiveMark;
   /** Set once the file is finished (rotated away, deleted, truncated): since when, wall clock milliseconds. */
   readonly tombstoneSinceMs?: number;
 }

@@ -48,7 +48,9 @@ export class DeliveredFiles {
     if (state.lagBytes > 0) return false;
     const committed = Math.max(positions.committedOf(state.key), state.start);
     if (contents.formatOf(path) === undefined) return committed >= stat.size;
-    return state.phase === "finished" && committed >= state.size;
+    const { archive } = state;
+    const isWhole = archive === undefined || (archive.damage === undefined && archive.bytes === stat.size);
+    return state.phase === "finished" && committed >= state.size && isWhole;
   }
 
   /** Only exactly what was read; a name that leads elsewhere by now is none of ours. */

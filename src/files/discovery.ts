@@ -246,7 +246,6 @@ export class Discovery {
     if (use?.kind === "unreadable") this.#unsettled.readable(path);
     if (stat === undefined) {
       this.#open.delete(path);
-      this.#unsettled.forget(path);
       if (use?.kind === "file") this.#whereabouts.lose(use.state, path);
       else if (use !== undefined) fileRegistry.removePath(path);
       this.#whereabouts.touch(path);
@@ -418,7 +417,7 @@ export class Discovery {
         await this.#copies.setAside(candidate, finding);
         return;
       case "twin":
-        if (isIncluded) this.#unsettled.wait(candidate, "what it is made of is still there, and is read instead");
+        if (isIncluded) this.#unsettled.twin(candidate);
         return;
       case "undecided":
         if (isIncluded) this.#unsettled.wait(candidate, "it cannot be told yet what it holds");

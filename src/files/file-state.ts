@@ -1,4 +1,4 @@
-import type { ContentMark, FileEntry } from "../checkpoint/checkpoint-store.ts";
+import type { ArchiveMark, ContentMark, FileEntry } from "../checkpoint/checkpoint-store.ts";
 import { fileOrigin, type Origin } from "../record/origin.ts";
 import { type BytePath, pathToText } from "../runtime/byte-path.ts";
 import type { FileStat } from "../runtime/file-system.ts";
@@ -84,6 +84,10 @@ export class FileState {
   tombstoneSinceMs: number | undefined;
   /** See FileEntry: this only stands for a copy of that file. */
   copyOf: string | undefined;
+  /** See FileEntry. */
+  archive: ArchiveMark | undefined;
+  /** The damage of its archive was met in this process. */
+  isDamageNew = false;
   /** Monotonic, of the last growth, rotation or reading; what "quiet" is measured from. */
   changedAtMs = 0;
   /** See FileEntry: a higher number came later at the path. */
@@ -145,6 +149,7 @@ export class FileState {
     this.tombstoneSinceMs = entry.tombstoneSinceMs;
     this.copyOf = entry.copyOf;
     this.order = entry.order;
+    this.archive = entry.archive;
     this.isSaved = true;
     if (entry.tombstoneSinceMs !== undefined) {
       // A tombstone whose bytes have not all ended was read to its end, but not delivered.
@@ -272,6 +277,7 @@ export class FileState {
       entry.start !== (this.start > 0 ? this.start : undefined) ||
       entry.copyOf !== this.copyOf ||
       entry.order !== this.order ||
+      entry.archive !== this.archive ||
       entry.boundaries.length !== this.boundaries.length ||
       entry.names.length !== this.names.length ||
       entry.names[entry.names.length - 1] !== this.newestName
@@ -307,6 +313,7 @@ export class FileState {
       ...(this.start > 0 ? { start: this.start } : {}),
       ...(this.copyOf !== undefined ? { copyOf: this.copyOf } : {}),
       ...(this.order !== undefined ? { order: this.order } : {}),
+      ...(this.archive !== undefined ? { archive: this.archive } : {}),
       ...(this.tombstoneSinceMs !== undefined ? { tombstoneSinceMs: this.tombstoneSinceMs } : {}),
     };
   }

@@ -17,11 +17,17 @@ export class FolderTroubles {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #events: EventSink;
+  readonly #present = new Map<BytePath, Error>();
 
   constructor(clock: Clock, random: Random, events: EventSink) {
     this.#clock = clock;
     this.#random = random;
     this.#events = events;
+  }
+
+  /** Folders that cannot be looked into now, and why. */
+  get present(): ReadonlyMap<BytePath, Error> {
+    return this.#present;
   }
 
   /** One more attempt failed. */
@@ -36,6 +42,7 @@ export class FolderTroubles {
         { folder, error: error.message },
       );
     }
+    this.#present.set(path, error);
     where.trouble.error = error;
     where.trouble.retryAtMs = this.#clock.monotonic() + where.trouble.backoff.next();
   }
@@ -43,6 +50,7 @@ export class FolderTroubles {
   over(where: { trouble: Trouble | undefined }, path: BytePath): void {
     if (where.trouble === undefined) return;
     where.trouble = undefined;
+    this.#present.delete(path);
     const folder = pathToText(path);
     this.#events.emit("file_readable", `${folder} can be read again`, { folder });
   }

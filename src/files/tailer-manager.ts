@@ -89,6 +89,7 @@ export class TailerManager implements Source {
       ...context,
       fileRegistry: this.#fileRegistry,
       ids: this.#ids,
+      contents: this.#contents,
       get patterns() {
         return patterns();
       },
@@ -154,7 +155,9 @@ export class TailerManager implements Source {
       files += 1;
       lagBytes += state.lagBytes;
     }
-    return { files, lagBytes, cutLines: this.counters.cutLines, leftOutFiles: this.#watcher?.leftOutCount ?? 0 };
+    const unreadable = this.#report.unreadable(this.#watcher?.troubles ?? new Map());
+    const leftOutFiles = this.#watcher?.leftOutCount ?? 0;
+    return { files, lagBytes, cutLines: this.counters.cutLines, leftOutFiles, unreadable };
   }
 
   /** Every file that is read, and every tombstone. */

@@ -75,6 +75,8 @@ export class TailerPool implements Readers {
   readonly #held = new Set<FileState>();
   readonly #room = new DescriptorRoom();
   #archives = 0;
+  /** With `isOnce`: what cannot be read, and is not tried again. */
+  readonly #givenUp = new Set<FileState>();
   /** Those that must tell when they have sent what is there now. */
   readonly #toMark = new Set<FileState>();
   /** Gone with their files: one that never could be read again is not told of. */
@@ -116,6 +118,7 @@ export class TailerPool implements Readers {
   }
 
   read(state: FileState): void {
+    if (this.#givenUp.has(state)) return;
     const running = this.#running.get(state);
     if (running !== undefined) running.tailer.wake();
     if (running === undefined || running.token.isCancelled) this.#ready.add(state);
@@ -123,7 +126,7 @@ export class TailerPool implements Readers {
 
   rotate(state: FileState): void {
     this.revive(state);
-    this.#ready.add(state);
+    if (!this.#givenUp.has(state)) this.#ready.add(state);
   }
 
   revive(state: FileState): void {
@@ -200,13 +203,25 @@ export class TailerPool implements Readers {
         continue;
       }
       if (state.isInDoubt || state.notBeforeMs > nowMs || !this.#mayOpen(state)) continue;
-      if (this.#archives >= MAX_OPEN_ARCHIVES && this.#isArchive(state)) continue;
+      if (this.#archives >= MAX_OPEN_ARCHIVES && this.#isArchive(state)) {
+        this.#closeIdleArchive();
+        continue;
+      }
       if (this.#running.size >= this.#options.maxOpenFiles) {
         this.#room.make(Math.min(this.#ready.size, MAX_CLOSING), this.#inTheWay());
         break;
       }
       this.#ready.delete(state);
       this.#start(state);
+    }
+  }
+
+  /** One that waits for more to be written has its turn again once it may be over. */
+  #closeIdleArchive(): void {
+    for (const running of this.#running.values()) {
+      if (!running.isArchive || !running.tailer.isIdle || running.token.isCancelled) continue;
+      running.token.cancel();
+      return;
     }
   }
 
@@ -240,7 +255,7 @@ export class TailerPool implements Readers {
 
   /** What comes behind it need not wait any longer. */
   #isPast(state: FileState): boolean {
-    if (state.isCaughtUp || state.phase === "finished") return true;
+    if (state.isCaughtUp || state.phase === "finished" || this.#givenUp.has(state)) return true;
     // Most troubles pass in a moment; what comes behind one that does not must not wait for ever.
     const { trouble } = state;
     if (trouble === undefined) return false;
@@ -249,10 +264,10 @@ export class TailerPool implements Readers {
 
   #endingOf(state: FileState): Ending {
     if (this.#options.isOnce) return "at_end";
-    if (state.phase === "live") return this.#isArchive(state) ? "at_end" : "never";
-    // A copy or an archive was finished before it was found; only what a writer may still hold open can grow.
-    const isStatic = state.rotation === "copy_truncated" || this.#isArchive(state);
-    return isStatic ? "at_end" : "when_quiet";
+    if (this.#isArchive(state)) return "when_whole";
+    if (state.phase === "live") return "never";
+    // A copy was finished before it was found; only what a writer may still hold open can grow.
+    return state.rotation === "copy_truncated" ? "at_end" : "when_quiet";
   }
 
   #isArchive(state: FileState): boolean {
@@ -363,8 +378,9 @@ export class TailerPool implements Readers {
       case "stopped": {
         // Closed to make room. What woke it meanwhile opens it again; a rotated one has yet to end.
         const isUnread = state.phase === "live" && (state.readEnd < state.size || !state.isReleased);
-        if (isUnread || state.phase === "rotated") this.#ready.add(state);
-        if (state.phase === "rotated") state.notBeforeMs = state.changedAtMs + this.#options.reading.rotateWaitMs;
+        const isToEnd = state.phase === "rotated" || (state.phase === "live" && this.#isArchive(state));
+        if (isUnread || isToEnd) this.#ready.add(state);
+        if (isToEnd) state.notBeforeMs = state.changedAtMs + this.#options.reading.rotateWaitMs;
       }
     }
   }
@@ -389,6 +405,8 @@ export class TailerPool implements Readers {
       file: text,
       size: state.offset,
     });
+    // What is finished in memory is soon so for everybody who asks the store.
+    if (state.isSaved) this.#context.positions.save(new Map([[state.key, state.toEntry()]])).catch(() => undefined);
   }
 
   /** Tried again, ever more rarely; the position stays. */
@@ -398,6 +416,12 @@ export class TailerPool implements Readers {
       return;
     }
     this.#troubles.failed(state, error);
+    if (this.#options.isOnce && this.#troubles.isLasting(state, this.#options.reading.rotateWaitMs)) {
+      // A run that ends with what is there now does not wait until somebody mends it.
+      this.#givenUp.add(state);
+      this.#ready.delete(state);
+      return;
+    }
     this.#ready.add(state);
   }
 }

@@ -1,6 +1,8 @@
 import type { Sender } from "../channel/index.ts";
+import type { ArchiveMark } from "../checkpoint/checkpoint-store.ts";
 import type { LineFramer } from "../codec/line-framer.ts";
 import { ChannelClosedError, toError } from "../errors.ts";
+import { pathToText } from "../runtime/byte-path.ts";
 import type { FileStat } from "../runtime/file-system.ts";
 import { type Content, readFully, UNKNOWN_SIZE } from "./content.ts";
 import { growFingerprint, hasGuard, hasShrunk, learnFingerprint, sizeSeen } from "./content-proof.ts";
@@ -53,6 +55,10 @@ export class Tailer {
   #isReleased: boolean;
   readonly #wakes: WakeSignal;
   #isIdle = false;
+  /** Offset that this tailer began at. */
+  #startedAt = 0;
+  /** The end of an archive was reached, and more of it may come. */
+  #isArchiveAtEnd = false;
   readonly #waits = new WaitReason();
 
   constructor(
@@ -178,6 +184,7 @@ export class Tailer {
     }
     if (this.#ending === "at_end" && stat.size !== UNKNOWN_SIZE) this.#limit = stat.size;
     this.#frame();
+    this.#startedAt = state.offset;
     return "ready";
   }
 
@@ -198,6 +205,9 @@ export class Tailer {
       const seen = sizeSeen(state);
       const stat = await content.stat();
       if (hasShrunk(state, stat, seen)) return "truncated";
+      // An archive that has changed is not quiet, whatever comes out of it.
+      if (this.#isArchiveAtEnd && stat.size === UNKNOWN_SIZE) state.changedAtMs = clock.monotonic();
+      this.#isArchiveAtEnd = false;
       this.#takeStat(stat);
     }
     const size = this.#limit === undefined ? this.#size! : Math.min(this.#size!, this.#limit);
@@ -321,12 +331,20 @@ export class Tailer {
   async #atEnd(): Promise<boolean> {
     const { state } = this;
     const { clock, partialLineTimeoutMs, rotateWaitMs } = this.#options;
-    if (this.#ending === "at_end") return this.#finish(state.phase === "live" ? "partial" : "partial_end");
-    const quietMs = clock.monotonic() - state.changedAtMs;
+    const lastKind = state.phase === "live" ? "partial" : "partial_end";
+    if (this.#ending === "at_end") return this.#finish(lastKind);
+    let quietMs = clock.monotonic() - state.changedAtMs;
+    if (this.#ending === "when_whole") {
+      const archive = this.#content?.archive;
+      const isGrowing = this.#startedAt > 0;
+      if (archive === undefined || (archive.damage === undefined && !isGrowing)) return this.#finish(lastKind);
+      quietMs = Math.max(quietMs, clock.now() - archive.modifiedMs);
+      this.#isArchiveAtEnd = true;
+    }
     const hasPartial = state.readEnd > state.offset;
     let waitMs: number | undefined;
-    if (this.#ending === "when_quiet") {
-      if (quietMs >= rotateWaitMs) return this.#finish("partial_end");
+    if (this.#ending === "when_quiet" || this.#ending === "when_whole") {
+      if (quietMs >= rotateWaitMs) return this.#finish(this.#ending === "when_quiet" ? "partial_end" : lastKind);
       waitMs = rotateWaitMs - quietMs;
     } else if (partialLineTimeoutMs > 0 && hasPartial) {
       if (quietMs >= partialLineTimeoutMs) {
@@ -345,7 +363,31 @@ export class Tailer {
 
   async #finish(kind: "partial" | "partial_end"): Promise<boolean> {
     await this.#deliverUnfinished(kind);
-    return !this.#signal.aborted;
+    if (this.#signal.aborted) return false;
+    if (this.#content?.archive !== undefined) this.#endArchive(this.#content.archive, this.#content.trailing);
+    return true;
+  }
+
+  /** Notes what the archive was, and tells what cannot be read of it. */
+  #endArchive(archive: ArchiveMark, trailing: string | undefined): void {
+    const { state } = this;
+    const { damage } = archive;
+    const before = state.archive?.damage;
+    const isTold = before !== undefined && before.reason === damage?.reason && before.at === damage.at;
+    state.archive = archive;
+    const file = pathToText(state.location ?? state.path);
+    if (trailing !== undefined) this.#options.log.warn({ file }, `${file}: ${trailing}; it is passed over`);
+    if (damage === undefined || (isTold && state.offset === this.#startedAt)) return;
+    state.isDamageNew = true;
+    const where = damage.at === undefined ? "" : ` (byte ${damage.at} of the archive)`;
+    const read = state.offset === 0 ? "nothing of it is read" : `it is delivered up to byte ${state.offset}`;
+    const message = `${file} cannot be decompressed to its end: ${damage.reason}${where}; ${read}, and what follows is read if it is mended`;
+    this.#options.events.emit("gap", message, {
+      file,
+      offset: state.offset,
+      reason: damage.reason,
+      ...(damage.at === undefined ? {} : { archive_byte: damage.at }),
+    });
   }
 
   /**

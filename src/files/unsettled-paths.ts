@@ -1,15 +1,16 @@
 import { type BytePath, pathToText } from "../runtime/byte-path.ts";
+import { ArchiveChecks } from "./archive-checks.ts";
 import type { DiscoveryOptions } from "./discovery-options.ts";
 import type { Candidate } from "./survey.ts";
 
 /** Paths of which nothing can be said yet: unreadable ones, archives that are still written, copies still made. */
 export class UnsettledPaths {
   readonly #options: DiscoveryOptions;
-  /** Whole archives by path, with the stat at which that was found. */
-  readonly #whole = new Map<BytePath, string>();
+  readonly #checks: ArchiveChecks;
 
   constructor(options: DiscoveryOptions) {
     this.#options = options;
+    this.#checks = new ArchiveChecks(options.clock);
   }
 
   unreadable(path: BytePath, error: Error): void {
@@ -31,18 +32,31 @@ export class UnsettledPaths {
 
   /** An archive counts when it is whole, or when what it is made of is gone and nobody writes it any more. */
   async isReady(candidate: Candidate): Promise<boolean> {
-    const { contents, rotateWaitMs, isOnce } = this.#options;
+    const { contents, isOnce } = this.#options;
     const { path, id, stat, format } = candidate;
     if (format === undefined) return true;
+    // Whether it is whole or not: what can be read of it is read, and it costs nothing to find out.
+    if (isOnce || (stat.size > 0 && this.#isQuiet(candidate))) return true;
     const version = `${id}:${stat.size}:${stat.modifiedMs}`;
-    if (this.#whole.get(path) === version) return true;
-    if (await contents.isWhole(path)) {
-      this.#whole.set(path, version);
-      return true;
-    }
-    if (!candidate.hasPlainTwin && (isOnce || this.#quietMs(candidate) >= rotateWaitMs)) return true;
-    this.wait(candidate, "the archive is not complete");
+    if (stat.size > 0 && (await this.#checks.isWhole(path, version, () => contents.isWhole(path)))) return true;
+    this.wait(candidate, stat.size === 0 ? "it is empty" : "the archive is not complete");
     return false;
+  }
+
+  /** An archive beside the plain file that it is made of, which holds the content. */
+  twin(candidate: Candidate): void {
+    const { isOnce, fileRegistry } = this.#options;
+    const { path, id, stat } = candidate;
+    const plain = pathToText(path.slice(0, path.lastIndexOf(".")) as BytePath);
+    const reason = `${plain} is there, which it is made of, and is read instead`;
+    if (isOnce) fileRegistry.setPath(path, { kind: "ignored", id, stat, reason });
+    else this.wait(candidate, reason);
+  }
+
+  /** Nobody has written it for a while, by its own time or as far as was seen. */
+  #isQuiet(candidate: Candidate): boolean {
+    const { clock, rotateWaitMs } = this.#options;
+    return clock.now() - candidate.stat.modifiedMs >= rotateWaitMs || this.#quietMs(candidate) >= rotateWaitMs;
   }
 
   wait({ path, id, stat }: Candidate, reason: string): void {
@@ -69,10 +83,5 @@ export class UnsettledPaths {
       if (use.kind === "copy" ? !use.isProven : use.kind === "waiting" || use.kind === "unreadable") paths.push(path);
     });
     return paths;
-  }
-
-  /** What is not there any more needs no answer. */
-  forget(path: BytePath): void {
-    this.#whole.delete(path);
   }
 }

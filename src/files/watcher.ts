@@ -119,6 +119,11 @@ export class Watcher {
     return entry instanceof Passage && entry.isLink;
   }
 
+  /** Folders that cannot be listed, and why. */
+  get troubles(): ReadonlyMap<BytePath, Error> {
+    return this.#troubles.present;
+  }
+
   /** Why a folder cannot be read, if it cannot. */
   troubleOf(folder: BytePath): Error | undefined {
     const entry = this.#graph.at(folderOf(folder))?.entries.get(baseName(folder));

@@ -21,8 +21,6 @@ export class Whereabouts {
   /** Rotated names that match nothing, and whose file is still looked at. */
   readonly #followed = new Map<BytePath, FileState>();
   readonly #followedBy = new Map<FileState, BytePath>();
-  /** Archives of tombstones, at the look at which they held nothing more. */
-  readonly #measured = new WeakMap<FileState, Candidate>();
   /** Families, by the path that was rotated, to be recognised. */
   readonly touched = new Set<BytePath>();
 
@@ -123,13 +121,16 @@ export class Whereabouts {
   /** A tombstone grew: late bytes, perhaps from before it was compressed. */
   async #hasMore(state: FileState, candidate: Candidate): Promise<boolean> {
     if (candidate.format === undefined) return candidate.stat.size > state.size;
-    if (isSameLook(this.#measured.get(state), candidate)) return false;
+    if (state.archive !== undefined && !hasArchiveChanged(state, candidate.stat)) return false;
     try {
       const content = await this.#options.contents.open(candidate.path);
       try {
         const hasMore = (await content.read(Buffer.alloc(1), 0, 1, state.offset)) === 1;
-        if (!hasMore) this.#measured.set(state, candidate);
-        return hasMore;
+        const isDamaged = state.archive?.damage !== undefined;
+        // Not worth a look again while it stays so.
+        if (!hasMore && !isDamaged)
+          state.archive = { bytes: candidate.stat.size, modifiedMs: candidate.stat.modifiedMs };
+        return hasMore || isDamaged;
       } finally {
         await content.close().catch(() => undefined);
       }
@@ -225,7 +226,7 @@ export class Whereabouts {
     const { readers } = this.#options;
     const isPlain = this.#options.contents.formatOf(state.location ?? state.path) === undefined;
     if (state.phase === "finished") {
-      if (!isPlain || stat.size !== state.size) this.touchAll(state);
+      if (isPlain ? stat.size !== state.size : hasArchiveChanged(state, stat)) this.touchAll(state);
       return;
     }
     // A tailer that has it open sees for itself that it shrank.
@@ -284,6 +285,8 @@ export class Whereabouts {
   }
 }
 
-function isSameLook(before: Candidate | undefined, { id, stat }: Candidate): boolean {
-  return before?.id === id && before.stat.size === stat.size && before.stat.modifiedMs === stat.modifiedMs;
+/** An archive that was read to its end is another one, or longer; of one that an older version read only its time tells. */
+function hasArchiveChanged({ archive, lastSeenMs }: FileState, stat: FileStat): boolean {
+  if (archive === undefined) return stat.modifiedMs > lastSeenMs;
+  return stat.size !== archive.bytes || stat.modifiedMs !== archive.modifiedMs;
 }

@@ -38,8 +38,9 @@ export const EVENTS = {
   },
   gap: {
     level: "error",
-    meaning: "Bytes that existed could not be read any more.",
-    facts: { file: "text", offset: "number", bytes: "number?" },
+    meaning:
+      "Bytes that existed could not be read any more; of an archive that is damaged or cut, what follows `offset` of its content.",
+    facts: { file: "text", offset: "number", bytes: "number?", reason: "text?", archive_byte: "number?" },
   },
   repeat: {
     level: "warn",
