@@ -24,6 +24,8 @@ export interface Line {
   /** Written into a file that no longer had the family's path: only ordered within its generation. */
   isLate: boolean;
   isExcusable: boolean;
+  /** It stood in an archive that was cut short: that it is the same cannot be proved, so it may be repeated, if that is told. */
+  isDoubtful: boolean;
   /** The store knew, when the bytes were lost, that they had been there: what is lost of it must be told. */
   isKnown: boolean;
 }
@@ -41,6 +43,7 @@ export class Ledger {
   readonly #byText = new Map<string, Line[]>();
   /** Beginnings of lines whose rest was damaged: may arrive, once each. */
   readonly #pieces = new Set<string>();
+  readonly #cutFamilies = new Set<string>();
   readonly #orders = new Map<string, number>();
   #generations = 0;
 
@@ -62,8 +65,9 @@ export class Ledger {
     else same.push(line);
   }
 
-  /** What can still be read of a line that was cut. */
-  cut(piece: string): void {
+  /** An archive was cut short, perhaps in the midst of a line: `piece` can still be read of that. */
+  cut(family: string, piece: string): void {
+    this.#cutFamilies.add(family);
     if (piece !== "") this.#pieces.add(piece);
   }
 
@@ -94,7 +98,8 @@ export class Ledger {
       const count = counts.get(text) ?? 0;
       const owed = owedOf(lines);
       const line = lines[0]!;
-      const may = options.allowRepeats || (!line.isNumbered && options.repeated.has(line.family));
+      const cannotTell = !line.isNumbered || lines.some(({ isDoubtful }) => isDoubtful);
+      const may = options.allowRepeats || (cannotTell && options.repeated.has(line.family));
       if (count > lines.length && !may) problems.push(`${count} times instead of ${lines.length}: ${nameOf(line)}`);
       if (count >= owed) continue;
       problems.push(
@@ -113,7 +118,9 @@ export class Ledger {
     const missing = this.#missingAt(sinks);
     const problems: string[] = [];
     for (const gap of gaps) {
-      if (!missing.some((line) => isIn(line, gap)))
+      // How much an archive held that was cut short, nobody can know.
+      const isOpen = gap.bytes === undefined && this.#cutFamilies.has(gap.family ?? "");
+      if (!isOpen && !missing.some((line) => isIn(line, gap)))
         problems.push(`a gap of what is not lost: ${gap.file} from ${gap.offset}, ${gap.bytes ?? "?"} bytes`);
     }
     const halves = new Set(sinks.flatMap((lines) => lines.map((text) => this.#halfOf(text))));

@@ -21,6 +21,9 @@ export interface LogFile {
   readonly isArchive: boolean;
 }
 
+/** A line as its writer knows it. */
+type NewLine = Pick<Line, "text" | "isNumbered" | "isHalved" | "order" | "start" | "end" | "isLate">;
+
 /** What is written where, on the disk and in the ledger; what loses its last name is excused there. */
 export class LogFiles {
   readonly ledger: Ledger;
@@ -65,10 +68,18 @@ export class LogFiles {
   }
 
   /** Notes a line whose last byte was written just now. */
-  wrote(file: LogFile, line: Omit<Line, "family" | "generation" | "isExcusable" | "isKnown" | "writtenAtMs">): void {
+  wrote(file: LogFile, line: NewLine): void {
     const { family, generation } = file;
     const writtenAtMs = this.#machine.clock.monotonic();
-    const noted: Line = { ...line, family, generation, isExcusable: false, isKnown: false, writtenAtMs };
+    const noted: Line = {
+      ...line,
+      family,
+      generation,
+      isExcusable: false,
+      isKnown: false,
+      isDoubtful: false,
+      writtenAtMs,
+    };
     this.ledger.wrote(noted);
     file.lines.push(noted);
     this.#excuse([noted]);
@@ -171,8 +182,9 @@ export class LogFiles {
     const { length } = this.content(file);
     const before = file.lines;
     file.lines = before.filter((line) => line.end <= length);
-    for (const line of before)
-      if (line.start < length && line.end > length) this.ledger.cut(line.text.slice(0, length - line.start));
+    const half = before.find((line) => line.start < length && line.end > length);
+    this.ledger.cut(file.family, half === undefined ? "" : half.text.slice(0, length - half.start));
+    for (const line of before) line.isDoubtful = true;
     this.#excuse(before);
   }
 
