@@ -114,6 +114,17 @@ export class Evidence {
     return found.verdict === "same";
   }
 
+  /** Whether content goes on at `length` as it begins. */
+  async isPeriodic(candidate: Candidate, length: number): Promise<boolean> {
+    const found = await this.#with(candidate, async (content, size, stat) => {
+      const compared = Math.min(length, (size ?? 0) - length, REPETITION_BYTES);
+      const first = await readStretch(content, 0, Math.max(0, compared));
+      const next = await readStretch(content, length, Math.max(0, compared));
+      return { verdict: compared > 0 && first.equals(next) ? ("same" as const) : ("other" as const), stat };
+    });
+    return found.verdict === "same";
+  }
+
   /** How many bytes a copy surely has in common with its original. */
   async commonLength(candidate: Candidate, original: Content): Promise<number | undefined> {
     let common: number | undefined;

@@ -161,7 +161,10 @@ export class FamilyLine {
     for (const home of found.names) {
       for (const state of this.#membersOf(home)) {
         if (state.phase !== "missing" || state.given > 0) continue;
-        if (state.order !== undefined && found.order !== undefined && state.size <= found.size) state.size = 0;
+        if (state.order !== undefined && found.order !== undefined && state.knownEnd <= found.size) {
+          state.size = 0;
+          state.knownEnd = 0;
+        }
       }
     }
   }
