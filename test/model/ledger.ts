@@ -30,6 +30,9 @@ export interface Line {
   isKnown: boolean;
 }
 
+/** Behind what stands at the end of an output. */
+export const WITHOUT_DELIMITER = " (without a delimiter)";
+
 /** What a `gap` event said. */
 export interface ToldGap {
   readonly family: string | undefined;
@@ -92,15 +95,16 @@ export class Ledger {
       readonly repeated: ReadonlySet<string>;
     },
   ): string[] {
-    const problems = this.#disorderOf(arrived, options);
-    const counts = countsOf(arrived);
-    for (const [text, lines] of this.#byText) {
+    const lines = this.#unglued(arrived);
+    const problems = this.#disorderOf(lines, options);
+    const counts = countsOf(lines);
+    for (const [text, same] of this.#byText) {
       const count = counts.get(text) ?? 0;
-      const owed = owedOf(lines);
-      const line = lines[0]!;
-      const cannotTell = !line.isNumbered || lines.some(({ isDoubtful }) => isDoubtful);
+      const owed = owedOf(same);
+      const line = same[0]!;
+      const cannotTell = !line.isNumbered || same.some(({ isDoubtful }) => isDoubtful);
       const may = options.allowRepeats || (cannotTell && options.repeated.has(line.family));
-      if (count > lines.length && !may) problems.push(`${count} times instead of ${lines.length}: ${nameOf(line)}`);
+      if (count > same.length && !may) problems.push(`${count} times instead of ${same.length}: ${nameOf(line)}`);
       if (count >= owed) continue;
       problems.push(
         line.isNumbered ? `missing: ${nameOf(line)}` : `missing: ${owed - count} of ${owed}: ${text.slice(0, 40)}`,
@@ -135,6 +139,19 @@ export class Ledger {
   /** How many lines had lost their last name and are missing at one sink or more. */
   lostAt(sinks: readonly (readonly string[])[]): number {
     return this.#missingAt(sinks).filter((line) => line.isExcusable).length;
+  }
+
+  /** What is left of a line that was cut has no delimiter: the next record stands right behind it. */
+  #unglued(arrived: readonly string[]): readonly string[] {
+    if (this.#pieces.size === 0) return arrived;
+    return arrived.flatMap((text) => {
+      if (this.#byText.has(text)) return [text];
+      const pieces = [...this.#pieces].filter((one) => text.startsWith(one));
+      const piece = pieces.sort((one, other) => other.length - one.length)[0];
+      if (piece === undefined) return [text];
+      const rest = text.slice(piece.length);
+      return rest === "" || rest === WITHOUT_DELIMITER ? [piece] : [piece, rest];
+    });
   }
 
   /** The line that was lost but for this beginning. */

@@ -8,6 +8,7 @@ import { SimFileSystem } from "../../src/testing/sim-file-system.ts";
 import type { Inode } from "../../src/testing/sim-inode.ts";
 import { SimPrograms } from "../../src/testing/sim-programs.ts";
 import { type Engine, type EngineEvent, openEngine } from "./engine.ts";
+import { WITHOUT_DELIMITER } from "./ledger.ts";
 import { ProcessStore } from "./process-store.ts";
 import type { SimTarget } from "./sim-targets.ts";
 
@@ -219,7 +220,7 @@ export class ModelMachine {
     if (!this.programs.exists(OUTPUT)) return [];
     const lines = this.programs.read(OUTPUT).toString("latin1").split("\n");
     const rest = lines.pop();
-    return rest === "" ? lines : [...lines, `${rest} (without a delimiter)`];
+    return rest === "" ? lines : [...lines, `${rest}${WITHOUT_DELIMITER}`];
   }
 
   #forget(isGraceful = false): void {
