@@ -51,7 +51,7 @@ export class Missing {
       return;
     }
     // Of what nothing was given out no content proves where it is; what is taken up in this pass may be it.
-    const isTaken = state.given === 0 && isFirst && !isOnce;
+    const isTaken = state.given === 0 && !state.isKnownByContent && isFirst && !isOnce;
     const isSurelyCut = !isTaken && (isCut || state.rotation === "copy_truncated");
     const isOver = isSurelyCut || state.knownLagBytes === 0 || (isOnce && !isFirst);
     const nowMs = clock.monotonic();

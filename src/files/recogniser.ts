@@ -351,9 +351,10 @@ class Round {
    * there after the copy was made may be all there is of a new one.
    */
   async #isAnew(home: Candidate, copy: Candidate): Promise<boolean> {
-    if (copy.format !== undefined || home.stat.modifiedMs <= copy.stat.modifiedMs) return false;
-    if (home.stat.size <= copy.stat.size) return true;
-    return this.#options.evidence.isPeriodic(home, copy.stat.size);
+    const { evidence } = this.#options;
+    if (copy.format !== undefined || home.stat.modifiedMs < copy.stat.modifiedMs) return false;
+    if (home.stat.modifiedMs > copy.stat.modifiedMs && home.stat.size <= copy.stat.size) return true;
+    return (await evidence.isUniform(home)) || (await evidence.isUniform(copy));
   }
 
   /** Files that are there or held open: what is at the path first, then the youngest. */
