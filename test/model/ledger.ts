@@ -85,7 +85,8 @@ export class Ledger {
    * What is wrong with what arrived at one sink, in words.
    * @param allowRepeats a sink that is at least once: lines may come again, their first comings are in order
    * @param isConcurrent the sink takes several requests at once: order holds within one file
-   * @param repeated families of which the agent said that it repeats: lines that are equal may come again
+   * @param repeated families of which the agent said that it repeats, or could not tell: what nobody can tell apart may
+   *   come again
    */
   problemsOf(
     arrived: readonly string[],

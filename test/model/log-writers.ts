@@ -83,7 +83,7 @@ export class LogWriters {
 
   payload(): string {
     // Most lines are short; some make a file pass the windows that identify it (256 bytes, 1 KiB) or a block.
-    const length = this.#random.weighted({ "3": 6, "40": 3, "300": 1, "1500": 0.3, "5000": 0.1 });
+    const length = this.#random.weighted({ "12": 6, "40": 3, "300": 1, "1500": 0.3, "5000": 0.1 });
     return this.#random.hex(Math.ceil(Number(length) / 2));
   }
 

@@ -72,7 +72,7 @@ export async function runSchedule({ seed, kinds: some, actions }: Schedule): Pro
   const judge = () => {
     const sinks = machine.sinks();
     const gaps = machine.events.filter(({ name }) => name === "gap").map(toldGap);
-    const repeated = familiesOf(machine.events.filter(({ name }) => name === "repeat"));
+    const repeated = familiesOf(machine.events.filter(({ name }) => name === "repeat" || name === "gap"));
     return [
       ...sinks.flatMap(({ lines, isExactlyOnce }, index) =>
         ledger

@@ -210,6 +210,7 @@ export class Script {
         await this.#rotation.truncateCopied(family);
       }
       if (this.#random.chance(0.3)) this.#rotation.compress(family);
+      await this.#machine.clock.advance(this.#random.pick([0, 10, 5000]));
     }
     if (this.#random.chance(0.7)) this.#writers.writeLines(family, this.#random.int(1, 6));
     await this.#start();
