@@ -9,10 +9,12 @@ import type { FileIds } from "./file-id.ts";
 import type { FileRegistry } from "./file-registry.ts";
 import type { PathPatterns } from "./glob.ts";
 import type { Readers } from "./readers.ts";
+import type { RotationPlaces } from "./rotation-places/rotation-places.ts";
 import type { Watcher } from "./watcher.ts";
 
 /** What discovery and its parts work with. */
 export interface DiscoveryOptions {
+  readonly places: RotationPlaces;
   readonly source: string;
   readonly fileRegistry: FileRegistry;
   readonly contents: Contents;

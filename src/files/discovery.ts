@@ -156,6 +156,7 @@ export class Discovery {
       ids.forget();
       this.#idsForgottenMs = clock.monotonic();
     }
+    await this.#options.places.refresh();
     this.#newFiles.startPass();
     const sightings = await watcher.look();
     for (const path of watcher.takeUnmatched()) if (this.#isBesideKnown(path)) this.#whereabouts.touch(path);
@@ -260,8 +261,8 @@ export class Discovery {
   }
 
   async #recogniseTouched(): Promise<void> {
-    const { fileSystem, ids, contents, clock } = this.#options;
-    const survey = new Survey({ fileSystem, ids, contents, clock });
+    const { fileSystem, ids, contents, clock, places } = this.#options;
+    const survey = new Survey({ fileSystem, ids, contents, clock, places });
     const { touched } = this.#whereabouts;
     const seen = new Map<BytePath, number>();
     while (touched.size > 0) {

@@ -1,4 +1,4 @@
-import { type BytePath, pathToText } from "../runtime/byte-path.ts";
+import { type BytePath, folderOf, pathToText } from "../runtime/byte-path.ts";
 import type { DiscoveryOptions } from "./discovery-options.ts";
 import type { FileId } from "./file-id.ts";
 import type { FileState } from "./file-state.ts";
@@ -135,10 +135,17 @@ export class FamilyLine {
   }
 
   /** Whether a candidate of which nothing is known is a generation that came and went unseen. */
-  #isMissed(candidate: Candidate, rank: number, { reborn }: RecognisedFamily, ranks: Ranks): boolean {
+  #isMissed(candidate: Candidate, rank: number, family: RecognisedFamily, ranks: Ranks): boolean {
     // What lies at a path is wanted where it matches, and is found by that.
+    if (
+      candidate.isGuess &&
+      !family.candidates.some(
+        (c) => folderOf(c.path) === folderOf(candidate.path) && family.findings.get(c)!.kind === "file",
+      )
+    )
+      return false;
     if (candidate.isHome || this.#options.patterns.judge(candidate.path).kind === "included") return false;
-    if (reborn.has(candidate.id)) return true;
+    if (family.reborn.has(candidate.id)) return true;
     return [...ranks].some(([member, at]) => isBefore(member, at, rank, candidate.stat.modifiedMs));
   }
 

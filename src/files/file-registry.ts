@@ -1,8 +1,9 @@
-import type { BytePath } from "../runtime/byte-path.ts";
+import { type BytePath, baseName } from "../runtime/byte-path.ts";
 import type { FileStat } from "../runtime/file-system.ts";
 import { familyOf } from "./family.ts";
 import type { FileId } from "./file-id.ts";
 import type { FileState } from "./file-state.ts";
+import type { RotationPlaces } from "./rotation-places/rotation-places.ts";
 
 /**
  * What a path that matches stands for:
@@ -37,6 +38,9 @@ export type PathUse =
 
 /** Every file of a source, to be found by key, by file system and inode, by path and by family. */
 export class FileRegistry {
+  readonly #places: RotationPlaces | undefined;
+  /** Paths at which files were, by their last name. */
+  readonly #namesakes = new Map<BytePath, Set<BytePath>>();
   readonly #byKey = new Map<string, FileState>();
   readonly #byId = new Map<FileId, FileState>();
   /** Who was in an inode when the store was written, and has not been looked for in this run. */
@@ -46,6 +50,19 @@ export class FileRegistry {
   readonly #owners = new Map<BytePath, FileState>();
   readonly #copyPaths = new Set<BytePath>();
   readonly paths = new Map<BytePath, PathUse>();
+
+  constructor(places?: RotationPlaces) {
+    this.#places = places;
+  }
+
+  /** Known paths that rotation may have made `path` of, in other folders. */
+  elsewhere(path: BytePath): BytePath[] {
+    return this.#places?.basesOf(path, (name) => this.#namesakes.get(name) ?? []) ?? [];
+  }
+
+  #homesOf(path: BytePath): BytePath[] {
+    return [...new Set([path, familyOf(path).base, ...this.elsewhere(path)])];
+  }
 
   get states(): IterableIterator<FileState> {
     return this.#byKey.values();
@@ -75,7 +92,7 @@ export class FileRegistry {
     this.dropClaim(state);
     for (const name of state.names) {
       if (this.#owners.get(name) === state) this.#owners.delete(name);
-      for (const base of [name, familyOf(name).base]) {
+      for (const base of this.#homesOf(name)) {
         const members = this.#families.get(base);
         members?.delete(state);
         if (members?.size === 0) this.#families.delete(base);
@@ -123,6 +140,8 @@ export class FileRegistry {
 
   setOwner(path: BytePath, state: FileState): void {
     this.#owners.set(path, state);
+    const namesakes = this.#namesakes.get(baseName(path)) ?? new Set();
+    this.#namesakes.set(baseName(path), namesakes.add(path));
   }
 
   /** Some file was seen at this very path. */
@@ -132,7 +151,7 @@ export class FileRegistry {
 
   /** Files that were ever seen at `path`, or under a name that rotation gives to a file of that path. */
   family(path: BytePath): ReadonlySet<FileState> {
-    return new Set([...(this.#families.get(path) ?? []), ...(this.#families.get(familyOf(path).base) ?? [])]);
+    return new Set(this.#homesOf(path).flatMap((home) => [...(this.#families.get(home) ?? [])]));
   }
 
   /** Paths that hold a copy of what `state` gives. */
@@ -161,7 +180,7 @@ export class FileRegistry {
   }
 
   #joinFamily(name: BytePath, state: FileState): void {
-    for (const base of [name, familyOf(name).base]) {
+    for (const base of this.#homesOf(name)) {
       const members = this.#families.get(base);
       if (members === undefined) this.#families.set(base, new Set([state]));
       else members.add(state);

@@ -1,4 +1,3 @@
-import type { BytePath } from "../runtime/byte-path.ts";
 import type { FileSystem } from "../runtime/file-system.ts";
 import type { Content } from "./content.ts";
 import type { Contents } from "./contents.ts";
@@ -195,7 +194,7 @@ class Round {
    */
   async #isUnread(state: FileState, candidate: Candidate, size: number): Promise<boolean> {
     if (state.given > state.start) return size >= state.given;
-    if (size < state.size || !isOfFamily(candidate.path, state)) return false;
+    if (size < state.size || !isOfFamily(candidate, state)) return false;
     if (state.phase === "finished" && !state.names.includes(candidate.path)) return false;
     const birthNs = String(candidate.stat.birthNs);
     if (state.birthNs !== "0" && birthNs !== "0") return state.birthNs === birthNs;
@@ -245,7 +244,7 @@ class Round {
     const { fileRegistry, evidence } = this.#options;
     const isPlain = candidate.format === undefined;
     if (isPlain && candidate.stat.size < state.given) return false;
-    if (isSameLook(state.rejected, candidate) || !isOfFamily(candidate.path, state)) return false;
+    if (isSameLook(state.rejected, candidate) || !isOfFamily(candidate, state)) return false;
     if (candidate.isHome) {
       // At the path itself lies what was there last and is nowhere else (restored, or saved by an editor); what was
       // rotated away from there is another file, however equal it begins.
@@ -369,7 +368,7 @@ class Round {
 
   async #copyOf(candidate: Candidate, state: FileState): Promise<Finding | undefined> {
     const { evidence } = this.#options;
-    if (!isOfFamily(candidate.path, state)) return undefined;
+    if (!isOfFamily(candidate, state)) return undefined;
     const verdict = state.isKnownByContent ? (await this.#verdictsOf(candidate))?.get(state) : "alike";
     if (this.#findings.has(candidate)) return this.#findings.get(candidate);
     if (verdict === undefined || verdict === "other") return undefined;
@@ -476,7 +475,8 @@ function isSameLook(look: FileState["proved"], { id, stat }: Candidate): boolean
   );
 }
 
-function isOfFamily(path: BytePath, state: FileState): boolean {
+function isOfFamily({ path, base: home }: Candidate, state: FileState): boolean {
+  if (state.names.includes(home)) return true;
   const { base } = familyOf(path);
   return state.names.some((name) => name === path || name === base || familyOf(name).base === base);
 }

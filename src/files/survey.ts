@@ -4,8 +4,10 @@ import { type BytePath, baseName, folderOf, joinPath } from "../runtime/byte-pat
 import type { Clock } from "../runtime/clock.ts";
 import type { FileStat, FileSystem } from "../runtime/file-system.ts";
 import type { Contents } from "./contents.ts";
-import { basesOf, siblingsOf } from "./family.ts";
+import { basesOf, type Sibling } from "./family.ts";
 import type { FileId, FileIds } from "./file-id.ts";
+import { oldestFirst } from "./rotation-places/oldest-first.ts";
+import type { RotationPlace, RotationPlaces } from "./rotation-places/rotation-places.ts";
 
 /** A file that lies at a path, or beside it under a name that rotation gives. */
 export interface Candidate {
@@ -19,6 +21,7 @@ export interface Candidate {
   readonly hasPlainTwin: boolean;
   /** It lies at the path itself, under no rotated name. */
   readonly isHome: boolean;
+  readonly isGuess: boolean;
 }
 
 /** How often a folder is looked at again while its names are being shifted. */
@@ -47,14 +50,22 @@ export class Survey {
   readonly #ids: FileIds;
   readonly #contents: Contents;
   readonly #clock: Clock;
+  readonly #places: RotationPlaces;
   readonly #listings = new Map<BytePath, Listing | "absent" | "unreadable">();
   readonly #counts = new Map<BytePath, number>();
 
-  constructor(options: { fileSystem: FileSystem; ids: FileIds; contents: Contents; clock: Clock }) {
+  constructor(options: {
+    fileSystem: FileSystem;
+    ids: FileIds;
+    contents: Contents;
+    clock: Clock;
+    places: RotationPlaces;
+  }) {
     this.#fileSystem = options.fileSystem;
     this.#ids = options.ids;
     this.#contents = options.contents;
     this.#clock = options.clock;
+    this.#places = options.places;
   }
 
   /**
@@ -63,18 +74,23 @@ export class Survey {
    * @returns undefined if the folder cannot be read: nothing can be told
    */
   async family(base: BytePath): Promise<readonly Candidate[] | undefined> {
-    const folder = folderOf(base);
     let before: Candidate[] | undefined;
+    const home = folderOf(base);
+    const real = await this.#fileSystem.realpath(home).catch(() => home);
+    const realBase = joinPath(real, baseName(base));
     for (let looks = 0; ; looks += 1) {
-      const listing = await this.#list(folder);
-      if (listing === "unreadable") return undefined;
-      if (listing === "absent") return [];
-      const now = this.#look(base, listing);
+      const listed: { place: RotationPlace; listing: Listing }[] = [];
+      for (const place of await this.#places.placesOf(realBase, base)) {
+        const listing = await this.#list(place.folder);
+        if (listing === "unreadable" && !place.isGuess) return undefined;
+        if (typeof listing !== "string") listed.push({ place, listing });
+      }
+      const now = this.#look(base, realBase, listed);
       if (now === undefined || looks >= MAX_LOOKS) return now;
-      if (this.#isCurrent(folder, listing) ? isSameLook(now, this.#look(base, listing)) : isSameLook(now, before))
-        return now;
+      const isCurrent = listed.every(({ place, listing }) => this.#isCurrent(place.folder, listing));
+      if (isCurrent ? isSameLook(now, this.#look(base, realBase, listed)) : isSameLook(now, before)) return now;
       before = now;
-      this.#listings.delete(folder);
+      for (const { place } of listed) this.#listings.delete(place.folder);
     }
   }
 
@@ -82,38 +98,54 @@ export class Survey {
   at(path: BytePath): Candidate | undefined {
     const stat = this.#statFile(path);
     if (stat === undefined || stat === "unreadable") return undefined;
-    return this.#candidate(path, path, stat, false);
+    return this.#candidate(path, path, stat, false, false);
   }
 
-  #look(base: BytePath, { byBase, names }: Listing): Candidate[] | undefined {
-    const folder = folderOf(base);
+  #look(
+    base: BytePath,
+    realBase: BytePath,
+    listed: readonly { place: RotationPlace; listing: Listing }[],
+  ): Candidate[] | undefined {
     const own = baseName(base);
     const stats = new Map<BytePath, FileStat | undefined>();
     let canTell = true;
-    const statOf = (name: BytePath): FileStat | undefined => {
-      if (!stats.has(name)) {
-        const stat = this.#statFile(joinPath(folder, name));
+    const statOf = (path: BytePath): FileStat | undefined => {
+      if (!stats.has(path)) {
+        const stat = this.#statFile(path);
         if (stat === "unreadable") canTell = false;
-        stats.set(name, stat === "unreadable" ? undefined : stat);
+        stats.set(path, stat === "unreadable" ? undefined : stat);
       }
-      return stats.get(name);
+      return stats.get(path);
     };
-    const found: Candidate[] = [];
-    for (const sibling of siblingsOf(own, byBase.get(own) ?? [], (name) => statOf(name)?.modifiedMs)) {
-      const stat = statOf(sibling.name);
-      const path = joinPath(folder, sibling.name);
-      const isPacked = sibling.compression !== undefined;
-      if (stat === undefined || (isPacked && this.#contents.formatOf(path) === undefined)) continue;
-      found.push(this.#candidate(path, base, stat, isPacked && names.has(sibling.plainName)));
+    const siblings: (Sibling & { hasPlainTwin: boolean })[] = [];
+    for (const { place, listing } of listed) {
+      const names = place.hasOddNames ? listing.names : new Set([own, ...(listing.byBase.get(own) ?? [])]);
+      for (const name of names) {
+        if (!listing.names.has(name)) continue;
+        const sibling = place.parse(name);
+        if (sibling === undefined) continue;
+        const isPacked = sibling.compression !== undefined;
+        if (isPacked && this.#contents.formatOf(sibling.name) === undefined) continue;
+        const hasPlainTwin = isPacked && listing.names.has(baseName(sibling.plainName));
+        siblings.push({ ...sibling, hasPlainTwin });
+      }
     }
-    const home = statOf(own);
-    if (home !== undefined) found.push(this.#candidate(base, base, home, false));
+    const found: Candidate[] = [];
+    for (const { name, hasPlainTwin, isGuess } of oldestFirst(siblings, (name) => statOf(name)?.modifiedMs)) {
+      const stat = statOf(name);
+      if (stat === undefined) continue;
+      // As it is watched: below the folder's own name.
+      const path = folderOf(name) === folderOf(realBase) ? joinPath(folderOf(base), baseName(name)) : name;
+      found.push(this.#candidate(path, base, stat, hasPlainTwin, isGuess === true));
+    }
+    const home = statOf(base);
+    if (home !== undefined) found.push(this.#candidate(base, base, home, false, false));
     return canTell ? found : undefined;
   }
 
-  #candidate(path: BytePath, base: BytePath, stat: FileStat, hasPlainTwin: boolean): Candidate {
+  #candidate(path: BytePath, base: BytePath, stat: FileStat, hasPlainTwin: boolean, isGuess: boolean): Candidate {
     const format = this.#contents.formatOf(path);
-    return { path, base, stat, id: this.#ids.idOf(stat), format, hasPlainTwin, isHome: path === base };
+    return { path, base, stat, id: this.#ids.idOf(stat), format, hasPlainTwin, isHome: path === base, isGuess };
   }
 
   async #list(folder: BytePath): Promise<Listing | "absent" | "unreadable"> {

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Receiver, Sender } from "../channel/index.ts";
 import type { BytePath } from "../runtime/byte-path.ts";
+import { pathFromText } from "../runtime/byte-path.ts";
 import { CancellationToken } from "../runtime/cancellation-token.ts";
 import type { Source, SourceContext, SourceStatus } from "../stage/contract.ts";
 import { Contents } from "./contents.ts";
@@ -12,6 +13,8 @@ import { FileRegistry } from "./file-registry.ts";
 import { type FileFacts, FileReport, type FileStatus, statusOf } from "./file-report.ts";
 import { PathPatterns } from "./glob.ts";
 import { LoopPace } from "./loop-pace.ts";
+import { Logrotate } from "./rotation-places/logrotate.ts";
+import { RotationPlaces } from "./rotation-places/rotation-places.ts";
 import { SourceNotices } from "./source-notices.ts";
 import type { TailerManagerOptions } from "./tailer-manager-options.ts";
 import type { ReadCounters, TailerPayload } from "./tailer-options.ts";
@@ -37,7 +40,8 @@ export class TailerManager implements Source {
   #revision = 0;
   readonly #context: SourceContext;
   readonly #sender: Sender<TailerPayload>;
-  readonly #fileRegistry = new FileRegistry();
+  readonly #places: RotationPlaces;
+  readonly #fileRegistry: FileRegistry;
   readonly #ids: FileIds;
   #patterns: PathPatterns;
   readonly #contents: Contents;
@@ -62,6 +66,16 @@ export class TailerManager implements Source {
     this.#options = { ...options };
     this.#context = context;
     this.#ids = new FileIds(context.fileSystem);
+    const { fileSystem, clock, log } = context;
+    const userId = process.getuid?.() ?? 0;
+    const configuration = options.logrotateConfiguration?.map(pathFromText);
+    this.#places = new RotationPlaces({
+      fileSystem,
+      clock,
+      rotatedTo: options.rotatedTo ?? [],
+      logrotate: new Logrotate({ fileSystem, clock, log, userId, ...(configuration && { configuration }) }),
+    });
+    this.#fileRegistry = new FileRegistry(this.#places);
     this.#patterns = new PathPatterns(options.include, options.exclude);
     this.#contents = new Contents(context.fileSystem, this.#ids, options.archives);
     const now = this.#options;
@@ -306,6 +320,7 @@ export class TailerManager implements Source {
     const watcher = () => this.#watcher!;
     this.#watcher = this.#makeWatcher();
     return new Discovery({
+      places: this.#places,
       source: name,
       fileRegistry: this.#fileRegistry,
       contents: this.#contents,

@@ -39,12 +39,13 @@ export class Whereabouts {
    */
   homeOf(path: BytePath): BytePath {
     const { base, compression } = familyOf(path);
-    if (base === path || (compression !== undefined && this.#options.contents.formatOf(path) === undefined))
-      return path;
-    const isKnown = this.#options.fileRegistry.isKnown(base);
-    return isKnown || (this.isIncluded(base) && lookAt(this.#options.fileSystem, base).stat !== undefined)
-      ? base
-      : path;
+    const { fileRegistry, contents, fileSystem } = this.#options;
+    // Where rotation puts old ones elsewhere, that folder's name is not enough either: the base must be known.
+    const elsewhere = () => fileRegistry.elsewhere(path)[0] ?? path;
+    if (base === path) return elsewhere();
+    if (compression !== undefined && contents.formatOf(path) === undefined) return path;
+    const isThere = () => this.isIncluded(base) && lookAt(fileSystem, base).stat !== undefined;
+    return fileRegistry.isKnown(base) || isThere() ? base : elsewhere();
   }
 
   touchAll(state: FileState): void {
@@ -141,7 +142,11 @@ export class Whereabouts {
 
   /** At a path that no rotation has given it. */
   #isAtHome(state: FileState): boolean {
-    return [...state.paths].some((path) => !isRotatedName(path, state.names));
+    return [...state.paths].some(
+      (path) =>
+        !isRotatedName(path, state.names) &&
+        !this.#options.fileRegistry.elsewhere(path).some((base) => state.names.includes(base)),
+    );
   }
 
   /** Enters `path` as one of the file; whoever had it before has lost it. */

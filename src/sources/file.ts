@@ -58,6 +58,13 @@ const fileOptions = z.strictObject({
     .boolean()
     .default(true)
     .describe("Read unread bytes out of compressed rotated files, and compressed files that match decompressed."),
+  rotated_to: z
+    .array(z.string().refine((text) => text.includes("{name}"), "must hold {name}, which stands for the log's name"))
+    .max(16)
+    .default([])
+    .describe(
+      "Where else rotation puts old files: paths with `{name}` (the log's name), `*` (a number or a date, in a folder's name too) and parts of a date as in strftime (`%Y%m%d`), absolute or relative to the log's folder: `/var/log/old/{name}*`. What logrotate's own configuration in /etc says of a log is known without.",
+    ),
   max_open_files: z
     .int()
     .positive()
@@ -117,6 +124,7 @@ function managerOptions(options: z.infer<typeof fileOptions>): TailerManagerOpti
     partialLineTimeoutMs: options.partial_line_timeout_ms,
     rotateWaitMs: options.rotate_wait_ms,
     archives: options.archives,
+    rotatedTo: options.rotated_to,
     maxOpenFiles: options.max_open_files,
     maxFiles: options.max_files,
     tombstoneDays: options.tombstone_days,
