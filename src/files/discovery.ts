@@ -359,7 +359,7 @@ export class Discovery {
   // ------------------------------------------------------------ what was found out
 
   async #apply(cluster: Cluster, recognition: Recognition): Promise<void> {
-    const { readers } = this.#options;
+    const { readers, fileSystem, watcher } = this.#options;
     const { findings, displaced, lost, reborn } = recognition;
     for (const state of displaced) {
       // Its tailer reads what it was displaced from.
@@ -367,7 +367,7 @@ export class Discovery {
       const paths = [...state.paths];
       if (state.phase === "finished" || !this.#isAtItsName(state, findings)) this.#whereabouts.displace(state);
       else this.#whereabouts.cutOff(state);
-      for (const path of paths) this.#open.set(path, { ...lookAt(this.#options.fileSystem, path), isLink: false });
+      for (const path of paths) this.#open.set(path, { ...lookAt(fileSystem, path), isLink: watcher.isLink(path) });
     }
     this.#leavePaths(cluster, findings);
     let canTell = true;

@@ -106,10 +106,22 @@ export class Evidence {
     if (guard.mark.length === 0) return true;
     const found = await this.#with(candidate, async (content, _, stat) => {
       const from = Math.max(0, guard.end - REPETITION_BYTES);
-      const bytes = await readStretch(content, from, guard.end - from);
-      const window = bytes.subarray(Math.max(0, bytes.length - guard.mark.length));
-      const isAgain = bytes.indexOf(window) < bytes.length - window.length;
+      const bytes = await readStretch(content, from, guard.end - from + REPETITION_BYTES);
+      const at = guard.end - guard.mark.length - from;
+      const window = bytes.subarray(Math.max(0, at), guard.end - from);
+      const isAgain = bytes.indexOf(window) < at || bytes.indexOf(window, at + 1) >= 0;
       return { verdict: isAgain ? ("same" as const) : ("other" as const), stat };
+    });
+    return found.verdict === "same";
+  }
+
+  /** Whether its first lines are equal: then so are perhaps all, and those of any other generation. */
+  async isUniform(candidate: Candidate): Promise<boolean> {
+    const found = await this.#with(candidate, async (content, _, stat) => {
+      const bytes = await readStretch(content, 0, REPETITION_BYTES);
+      const length = bytes.indexOf(0x0a) + 1;
+      const isSame = length > 0 && bytes.length >= 2 * length && isEqual(bytes, length);
+      return { verdict: isSame ? ("same" as const) : ("other" as const), stat };
     });
     return found.verdict === "same";
   }
@@ -145,4 +157,9 @@ export class Evidence {
       await content?.close().catch(() => undefined);
     }
   }
+}
+
+/** Whether the first so many bytes stand there twice. */
+function isEqual(bytes: Buffer, length: number): boolean {
+  return bytes.subarray(0, length).equals(bytes.subarray(length, 2 * length));
 }

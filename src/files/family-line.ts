@@ -74,7 +74,10 @@ export class FamilyLine {
       if (known !== undefined) {
         if (!ranks.has(known)) continue;
         if (isUndecided && !known.isReleased) blocked.push(known);
-        if (known.order === undefined) this.#number(known, rank, candidate.stat.modifiedMs, ranks);
+        if (known.order === undefined) {
+          this.#number(known, rank, candidate.stat.modifiedMs, ranks);
+          if (!candidate.isHome) this.#settleUnread(known, base);
+        }
         continue;
       }
       if (finding.kind !== "unknown" || !isWanted || !this.#isMissed(candidate, rank, family, ranks)) continue;
@@ -82,7 +85,7 @@ export class FamilyLine {
       const missed = this.#newFiles.missed(candidate);
       ranks.set(missed, rank);
       this.#number(missed, rank, candidate.stat.modifiedMs, ranks);
-      this.#settleUnread(missed);
+      this.#settleUnread(missed, base);
       if (isUndecided) blocked.push(missed);
     }
     for (const member of members) {
@@ -164,12 +167,12 @@ export class FamilyLine {
   }
 
   /** Of a file that was lost before anything was read of it nothing proves where its content is; this is it. */
-  #settleUnread(found: FileState): void {
-    for (const home of found.names) {
-      for (const state of this.#membersOf(home)) {
-        if (state.phase !== "missing" || state.given > 0) continue;
-        if (state.order !== undefined && found.order !== undefined && state.size <= found.size) state.size = 0;
-      }
+  #settleUnread(found: FileState, base: BytePath): void {
+    for (const state of this.#membersOf(base)) {
+      if (state === found || state.phase !== "missing" || state.given > 0 || state.isKnownByContent) continue;
+      if (state.order === undefined || found.order === undefined || state.knownEnd > found.size) continue;
+      state.size = 0;
+      state.knownEnd = 0;
     }
   }
 

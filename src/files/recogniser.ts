@@ -299,11 +299,12 @@ class Round {
     for (const candidate of this.#unknown()) {
       if (!candidate.isHome || candidate.format !== undefined) continue;
       const state = fileRegistry.ownerOf(candidate.path);
-      if (state === undefined || this.#found.has(state) || !readers.holds(state) || !state.isKnownByContent) continue;
+      if (state === undefined || this.#found.has(state) || !readers.holds(state)) continue;
+      if (state.given > 0 && !state.isKnownByContent) continue;
       if (state.newestName !== candidate.path || isSameLook(state.rejected, candidate)) continue;
-      if ((await this.#verdictsOf(candidate))?.get(state) !== "same") continue;
+      if (state.given > 0 && (await this.#verdictsOf(candidate))?.get(state) !== "same") continue;
       const content = readers.contentOf(state);
-      if (content === undefined) continue;
+      if (content === undefined || (await content.stat()).size === 0) continue;
       // What its writer added to the old one after it was copied would be lost with it.
       if ((await evidence.continues(candidate, content, state.offset)) !== true) continue;
       this.#findings.set(candidate, { kind: "file", state, isSaved: true });
@@ -327,7 +328,32 @@ class Round {
         if (finding.kind === "file") this.#found.set(finding.state, candidate);
         break;
       }
+      if (!this.#findings.has(candidate) && (await this.#isOfNewHome(candidate)))
+        this.#findings.set(candidate, { kind: "undecided" });
     }
+  }
+
+  /** It begins what lies at the path, of which nothing is known yet either: that is taken up first. */
+  async #isOfNewHome(candidate: Candidate): Promise<boolean> {
+    const home = this.#homeOf(candidate);
+    if (home === undefined || this.#findings.has(home) || home.stat.size === 0) return false;
+    const isCopy = await this.#withContentAt(home, (content) => this.#options.evidence.isCopyOf(candidate, content));
+    return isCopy === true && !(await this.#isAnew(home, candidate));
+  }
+
+  #homeOf({ base }: Candidate): Candidate | undefined {
+    return this.#candidates.find((other) => other.isHome && other.base === base);
+  }
+
+  /**
+   * A copy begins what lies at the path, and so does every other generation where all lines are equal: what was written
+   * there after the copy was made may be all there is of a new one.
+   */
+  async #isAnew(home: Candidate, copy: Candidate): Promise<boolean> {
+    const { evidence } = this.#options;
+    if (copy.format !== undefined || home.stat.modifiedMs < copy.stat.modifiedMs) return false;
+    if (home.stat.modifiedMs > copy.stat.modifiedMs && home.stat.size <= copy.stat.size) return true;
+    return (await evidence.isUniform(home)) || (await evidence.isUniform(copy));
   }
 
   /** Files that are there or held open: what is at the path first, then the youngest. */
@@ -366,6 +392,11 @@ class Round {
     // Shorter than what was given out, or nothing was given out yet: what is in it decides.
     const isCopy = await this.#withContentOf(state, (content) => evidence.isCopyOf(candidate, content));
     if (isCopy === true) {
+      const home = this.#homeOf(candidate);
+      if (home !== undefined && home === this.#found.get(state) && (await this.#isAnew(home, candidate))) {
+        this.#like.set(candidate, state);
+        return undefined;
+      }
       const common = isPlain ? candidate.stat.size : state.offset;
       return { kind: "copy", of: state, common, isProven: true };
     }

@@ -399,7 +399,11 @@ export class TailerPool implements Readers {
     if (state.phase === "live" && !this.#isArchive(state)) return;
     state.finish(clock.now());
     // It had no name any more: its inode number is free for another file.
-    if (state.location === undefined) this.#options.fileRegistry.setId(state, undefined);
+    if (state.location === undefined) {
+      this.#options.fileRegistry.setId(state, undefined);
+      // What was set aside as its copy may hold more.
+      this.#options.onMoved(state);
+    }
     const text = pathToText(state.path);
     events.emit("file_finished", `${text} was read to its end at byte ${state.offset}`, {
       file: text,

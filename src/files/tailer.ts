@@ -176,6 +176,7 @@ export class Tailer {
     const stat = await provenStat(state, content);
     if (stat === undefined) return "truncated";
     this.#takeStat(stat);
+    this.#known(stat);
     if (state.start > 0 && !state.isSaved) {
       await growFingerprint(state, content);
       state.guards.settle(state.start);
@@ -242,6 +243,7 @@ export class Tailer {
       )
         return "truncated";
       this.#takeStat(stat);
+      this.#known(stat);
       if (count === guardBytes && wanted > 0 && stat.size > state.offset && stat.size !== UNKNOWN_SIZE) {
         // The size promises bytes that cannot be read (a file system that lags behind): not a reason to spin.
         await clock.sleep(10, { signal: this.#signal });
@@ -312,6 +314,11 @@ export class Tailer {
     this.#size = stat.size;
     this.#endMark.saw(stat.size);
     if (stat.size !== UNKNOWN_SIZE) this.state.size = stat.size;
+  }
+
+  /** What was read around this look was its own, and so is what stands behind. */
+  #known({ size }: FileStat): void {
+    if (size !== UNKNOWN_SIZE) this.state.knownEnd = Math.max(this.state.knownEnd, size);
   }
 
   #isAtEnd(): boolean {
