@@ -462,6 +462,13 @@ export class Discovery {
       await this.#whereabouts.place(known, candidate);
       return;
     }
+    const real = await this.#whereabouts.followedBehind(candidate.path);
+    if (real !== undefined) {
+      this.#unsettled.wait(candidate, `${pathToText(real)}, which it leads to, is found first`);
+      this.#whereabouts.touch(real);
+      this.#undecided.add(candidate.base);
+      return;
+    }
     if (known !== undefined) this.#whereabouts.forgetCopy(known);
     try {
       if (!(await this.#unsettled.isReady(candidate))) return;

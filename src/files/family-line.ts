@@ -74,7 +74,7 @@ export class FamilyLine {
       if (known !== undefined) {
         if (!ranks.has(known)) continue;
         if (isUndecided && !known.isReleased) blocked.push(known);
-        if (known.order === undefined) {
+        if (known.order === undefined && ranks.size > 1) {
           this.#number(known, rank, candidate.stat.modifiedMs, ranks);
           if (!candidate.isHome) this.#settleUnread(known, base);
         }
@@ -88,8 +88,12 @@ export class FamilyLine {
       this.#settleUnread(missed, base);
       if (isUndecided) blocked.push(missed);
     }
-    for (const member of members) {
-      if (member.order === undefined) this.#number(member, ranks.get(member) ?? candidates.length, undefined, ranks);
+    // A name that is the only one of its kind says nothing of an order: the file may have its place in another family, too.
+    if (ranks.size > 1) {
+      for (const [member, rank] of ranks) {
+        if (member.order !== undefined) continue;
+        this.#number(member, Number.isNaN(rank) ? candidates.length : rank, undefined, ranks);
+      }
     }
     this.#block(base, blocked);
     this.#link(this.#membersOf(base));

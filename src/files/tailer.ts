@@ -317,8 +317,10 @@ export class Tailer {
   }
 
   /** What was read around this look was its own, and so is what stands behind. */
-  #known({ size }: FileStat): void {
-    if (size !== UNKNOWN_SIZE) this.state.knownEnd = Math.max(this.state.knownEnd, size);
+  #known({ size, modifiedMs }: FileStat): void {
+    if (size === UNKNOWN_SIZE) return;
+    this.state.knownEnd = Math.max(this.state.knownEnd, size);
+    this.state.modifiedMs = modifiedMs;
   }
 
   #isAtEnd(): boolean {
