@@ -49,6 +49,20 @@ describe("why", () => {
     );
   });
 
+  it("is not preceded by a word of reading a file that could not be opened", async () => {
+    bench.programs.append("/logs/a.log", "1\n");
+    bench.programs.deny("/logs/a.log");
+    const run = await bench.start({ include: INCLUDE });
+    await bench.pass(3000);
+    expect(bench.named("file_opened")).toEqual([]);
+    expect(bench.named("file_unreadable")).toHaveLength(1);
+    bench.programs.deny("/logs/a.log", false);
+    await bench.pass(60_000);
+    await run.stop();
+    expect(bench.named("file_opened").map(({ message }) => message)).toEqual(["/logs/a.log is read from byte 0 on"]);
+    expect(run.lines).toEqual(["1"]);
+  });
+
   it("says of a known file that may not be read any more that its position is kept", async () => {
     bench.programs.append("/logs/a.log", "1\n");
     await bench.read({ include: INCLUDE });

@@ -311,6 +311,13 @@ export class TailerPool implements Readers {
       counters,
       notices,
       open: (state) => rotation.openAs(state),
+      onOpened: (state) => {
+        if (state.isAnnounced) return;
+        state.isAnnounced = true;
+        const file = pathToText(state.path);
+        const { offset, generation } = state;
+        events.emit("file_opened", `${file} is read from byte ${offset} on`, { file, offset, generation });
+      },
       onCaughtUp: (state) => {
         state.isCaughtUp = true;
         this.startReady();
