@@ -37,6 +37,8 @@ export class Recogniser {
     const path = group.paths[0]!;
     const isPlain = this.#options.rotation.formatOf(path) === undefined;
     if (state.fingerprint.length === 0) {
+      // One of which nothing could be decompressed: whatever is in it now is to be read.
+      if (!isPlain && state.archive !== undefined && state.offset === 0) return state.names.at(-1) === path;
       // An archive is never the file it was made of, and a tombstone of no bytes is worth nothing once it was moved.
       if (!isPlain || group.stat.size < leastSize(state) || !isOfFamily(path, state)) return false;
       if (state.phase === "finished" && state.location !== path) return false;

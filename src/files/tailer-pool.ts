@@ -382,7 +382,14 @@ export class TailerPool implements Readers {
       size: state.offset,
     });
     // What is finished in memory is soon so for everybody who asks the store.
-    if (state.isSaved) this.#context.positions.save(new Map([[state.key, state.toEntry()]])).catch(() => undefined);
+    if (!state.isSaved && state.archive?.damage === undefined) return;
+    const saved = this.#context.positions.save(new Map([[state.key, state.toEntry()]]));
+    saved.then(
+      () => {
+        state.isSaved = true;
+      },
+      () => undefined,
+    );
   }
 
   /** Tried again, ever more rarely; the position stays. */
