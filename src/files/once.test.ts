@@ -99,6 +99,22 @@ describe("a run with `once`", () => {
     expect(unreadable.map(({ path }) => path)).toEqual([bench.path("app.log.gz")]);
   });
 
+  it("ends beside an archive whose program is not installed, and says which it is", async () => {
+    writeFileSync(bench.path("a.log"), "a\n");
+    writeFileSync(bench.path("b.log.xz"), Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 1, 2, 3]));
+    const path = process.env["PATH"];
+    process.env["PATH"] = "/nonexistent";
+    try {
+      const { lines, unreadable } = await once({ rotateWaitMs: 600_000 });
+      expect(lines).toEqual(["a"]);
+      expect(unreadable.map(({ reason }) => reason)).toEqual([
+        expect.stringContaining("install it (Debian: xz-utils)"),
+      ]);
+    } finally {
+      process.env["PATH"] = path;
+    }
+  });
+
   it("ends beside a file that cannot even be looked at", async () => {
     writeFileSync(bench.path("a.log"), "a\n");
     writeFileSync(bench.path("b.log"), "b\n");
