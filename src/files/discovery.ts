@@ -207,6 +207,7 @@ export class Discovery {
       () => {},
     );
     this.#agenda.isFirstPass = false;
+    this.#unsettled.tellReadable();
     this.#lateBytes.endFirstPass();
     for (const state of found) this.#options.readers.read(state);
   }
@@ -251,6 +252,7 @@ export class Discovery {
       this.#unsettled.unreadable(path, error);
       return;
     }
+    this.#unsettled.lookedAt(path);
     if (stat === undefined) {
       if (use?.kind === "file") this.#whereabouts.lose(use.state, path);
       if (use?.kind === "copy") this.#whereabouts.forgetCopy(use.id);
@@ -264,10 +266,11 @@ export class Discovery {
       if (hasChanged || use.state.phase !== "finished") this.#whereabouts.changed(use.state, stat);
       return;
     }
-    if (use?.kind === "unreadable") this.#unsettled.readable(path);
     if (use?.kind === "file") this.#whereabouts.lose(use.state, path);
     this.#agenda.enter(path, id, stat, sighting.isLink);
-    if (use !== undefined && use.kind !== "file") this.#options.fileRegistry.removePath(path);
+    // What is unreadable is so until it was looked into.
+    if (use !== undefined && use.kind !== "file" && use.kind !== "unreadable")
+      this.#options.fileRegistry.removePath(path);
   }
 
   #sortFollowed(state: FileState, stat: FileStat | undefined): void {

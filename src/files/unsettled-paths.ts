@@ -2,7 +2,6 @@ import { type BytePath, pathToText } from "../runtime/byte-path.ts";
 import type { Agenda } from "./agenda.ts";
 import { ArchiveChecks } from "./archive-checks.ts";
 import type { DiscoveryOptions } from "./discovery-options.ts";
-import type { PathUse } from "./file-registry.ts";
 import { type Group, lookAt } from "./sighting.ts";
 
 /** Paths of which nothing can be said yet: unreadable ones, archives that are still written, copies still made. */
@@ -10,6 +9,8 @@ export class UnsettledPaths {
   readonly #options: DiscoveryOptions;
   readonly #agenda: Agenda;
   readonly #checks: ArchiveChecks;
+  /** Paths that were told to be unreadable; true: a known file's. */
+  readonly #told = new Map<BytePath, boolean>();
 
   constructor(options: DiscoveryOptions, agenda: Agenda) {
     this.#options = options;
@@ -17,9 +18,13 @@ export class UnsettledPaths {
     this.#checks = new ArchiveChecks(options.clock);
   }
 
+  /** A path cannot be looked at, or what lies there cannot be looked into; told once until that is over. */
   unreadable(path: BytePath, error: Error): void {
     const use = this.#options.fileRegistry.paths.get(path);
-    if (use?.kind === "unreadable") return;
+    // A file that is known stays: its tailer tries again by itself.
+    if (use?.kind !== "file") this.#options.fileRegistry.setPath(path, { kind: "unreadable", error });
+    if (this.#told.has(path)) return;
+    this.#told.set(path, use?.kind === "file");
     const text = pathToText(path);
     this.#options.events.emit(
       "file_unreadable",
@@ -29,12 +34,24 @@ export class UnsettledPaths {
         error: error.message,
       },
     );
-    // A file that is known stays: its tailer tries again by itself.
-    if (use === undefined || use.kind !== "file")
-      this.#options.fileRegistry.setPath(path, { kind: "unreadable", error });
   }
 
-  readable(path: BytePath): void {
+  /** The path can be looked at: of a file that is known that is all there is to say. */
+  lookedAt(path: BytePath): void {
+    if (this.#told.get(path) === true) this.#readable(path);
+  }
+
+  /** Tells of paths that were unreadable and turned out to be something; at the end of a pass. */
+  tellReadable(): void {
+    for (const [path, isFile] of this.#told) {
+      const use = this.#options.fileRegistry.paths.get(path);
+      if (use === undefined) this.#told.delete(path);
+      else if (!isFile && use.kind !== "unreadable") this.#readable(path);
+    }
+  }
+
+  #readable(path: BytePath): void {
+    this.#told.delete(path);
     const text = pathToText(path);
     this.#options.events.emit("file_readable", `${text} can be read again`, { file: text });
   }
@@ -95,15 +112,13 @@ export class UnsettledPaths {
   /** What could not be told before, and whether it can be now. */
   reconsider(): void {
     // All paths pass here once a second, and there are none to reconsider on most: nothing is made for each of them.
-    const open: [BytePath, PathUse][] = [];
+    const open: BytePath[] = [];
     this.#options.fileRegistry.paths.forEach((use, path) => {
-      if (use.kind === "copy" ? !use.isProven : use.kind === "waiting" || use.kind === "unreadable")
-        open.push([path, use]);
+      if (use.kind === "copy" ? !use.isProven : use.kind === "waiting" || use.kind === "unreadable") open.push(path);
     });
-    for (const [path, use] of open) {
+    for (const path of open) {
       const sighting = lookAt(this.#options.fileSystem, path);
       if (sighting.error !== undefined) continue;
-      if (use.kind === "unreadable") this.readable(path);
       if (sighting.stat === undefined) {
         this.#options.fileRegistry.removePath(path);
         continue;
