@@ -13,11 +13,7 @@ export function reportEnd(pipeline: Pipeline, log: Logger): void {
 }
 
 function reportSink(sink: SinkRunner, log: Logger): void {
-  const { name, acknowledgedRecords: acknowledged } = sink;
-  const endings = { delivered: 0, filtered: 0, dropped: 0, dead_lettered: 0 };
-  for (const lane of sink.lanes) {
-    for (const [ending, records] of Object.entries(lane.endings)) endings[ending as keyof typeof endings] += records;
-  }
+  const { name, acknowledgedRecords: acknowledged, endings } = sink;
   const others = Object.entries(endings)
     .filter(([ending, records]) => ending !== "delivered" && records > 0)
     .map(([ending, records]) => `, ${records} ${ending.replace("_", "-")}`)

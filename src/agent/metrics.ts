@@ -69,6 +69,10 @@ export function collectMetrics(origin: MetricsOrigin): MetricsSnapshot {
       labels: { component: name },
       value: source.status?.().cutLines ?? 0,
     })),
+    tailrace_source_files_left_out: sources.map(({ name, source }) => ({
+      labels: { component: name },
+      value: source.status?.().leftOutFiles ?? 0,
+    })),
     tailrace_sink_acknowledged_records_total: sinks.map(({ name, acknowledgedRecords }) => ({
       labels: { component: name },
       value: acknowledgedRecords,
@@ -119,7 +123,10 @@ function byReason<Labels extends object>(
 }
 
 function fileLags({ name, source }: Source): { labels: { component: string; file: string }; value: number }[] {
-  const files = [...(source.files?.() ?? [])].sort((a, b) => b.lagBytes - a.lagBytes);
+  // A row goes with its file: names come and go without end.
+  const files = [...(source.files?.() ?? [])]
+    .filter(({ phase }) => phase !== "finished")
+    .sort((a, b) => b.lagBytes - a.lagBytes);
   // Several generations of one path are one row: it is the path that lags.
   const byPath = new Map<string, number>();
   let others = 0;

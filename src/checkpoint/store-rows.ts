@@ -164,6 +164,7 @@ function checkFileEntry(value: unknown): void {
     last = boundary as number;
   }
   numberAt(entry["lastSeenMs"], "value.lastSeenMs");
+  if (entry["modifiedMs"] !== undefined) numberAt(entry["modifiedMs"], "value.modifiedMs");
   if (entry["order"] !== undefined) numberAt(entry["order"], "value.order");
   if (entry["archive"] !== undefined) {
     const archive = objectAt(entry["archive"], "value.archive");

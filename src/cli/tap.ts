@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { TailraceError } from "../errors.ts";
+import { untilWoken } from "../runtime/until-woken.ts";
 import { action } from "./action.ts";
 import { type ConfigOptions, withConfigOptions } from "./config-options.ts";
 import { type CliIo, coloursFor } from "./io.ts";
@@ -68,10 +69,6 @@ async function tap(component: string, { limit, ...options }: Options, io: CliIo)
   return 0;
 }
 
-function drained({ stdout }: CliIo, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (stdout.once === undefined || signal.aborted) return resolve();
-    stdout.once("drain", () => resolve());
-    signal.addEventListener("abort", () => resolve(), { once: true });
-  });
+async function drained({ stdout }: CliIo, signal: AbortSignal): Promise<void> {
+  if (stdout.once !== undefined) await untilWoken(signal, (wake) => stdout.once?.("drain", wake));
 }

@@ -85,6 +85,19 @@ function checkDynamicSizes(tree: TableNode, section: KeyPath, sizeKey: string, m
     );
 }
 
+/** A limit that nothing is measured by. */
+export function sinkWarnings(tree: TableNode): Mistake[] {
+  const sinks = nodeAt(tree, ["sinks"]);
+  if (sinks?.kind !== "table") return [];
+  return [...sinks.entries.keys()].flatMap((name) => {
+    const required = nodeAt(tree, ["sinks", name, "required"]);
+    if (required?.kind === "value" && required.value === false) return [];
+    const path = ["sinks", name, "max_lag_bytes"];
+    if (nodeAt(tree, path) === undefined) return [];
+    return [mistakeAt(tree, path, "has no effect without required = false: a required sink drops nothing")];
+  });
+}
+
 /** Keys of channels that are right and still do not do what whoever set them may expect. */
 export function channelWarnings(tree: TableNode): Mistake[] {
   const inputs = nodeAt(tree, ["mpsc_channels", "components"]);

@@ -36,6 +36,8 @@ export interface CheckedComponent extends Component {
   readonly inputs: readonly string[];
   readonly previousNames: readonly string[];
   readonly backfill: boolean;
+  /** Of a sink with `required = false`. */
+  readonly maxLagBytes: number | undefined;
   /** Checked by the definition's schema, defaults filled in. */
   readonly options: { readonly [key: string]: unknown };
   /** Common and own keys together, as `explain` shows them. */
@@ -147,6 +149,7 @@ export function checkComponent(
     inputs: (values["inputs"] ?? []) as string[],
     previousNames: values["previous_names"] as string[],
     backfill: values["backfill"] === true,
+    maxLagBytes: values["required"] === false ? (values["max_lag_bytes"] as number) : undefined,
     options: own.value as { [key: string]: unknown },
     effective: { ...values, ...(own.value as { [key: string]: unknown }) },
   };

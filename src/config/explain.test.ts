@@ -59,8 +59,10 @@ describe("explain", () => {
       "sinks.out.backfill",
       "sinks.out.encoding",
       "sinks.out.inputs",
+      "sinks.out.max_lag_bytes",
       "sinks.out.path",
       "sinks.out.previous_names",
+      "sinks.out.required",
       "sinks.out.type",
     ]);
     expect(explain("mpsc_channels").keys.map(({ key }) => key)).toContain("mpsc_channels.components.out.buffer_size");

@@ -30,7 +30,7 @@ export function guarantees(plan: Plan): PathGuarantee[] {
       const ways = waysBetween(source.name, sink.name, inputsOf);
       if (ways.count === 0) return [];
       const { path } = ways;
-      const drops = [...dropsAt(source), ...dropsOn(plan, ways.components)];
+      const drops = [...dropsAt(source), ...dropsOn(plan, ways.components), ...dropsOfLag(source, sink)];
       const verdict = judge(source.definition, sink, ways.count, drops);
       return [{ source: source.name, sink: sink.name, path, ...verdict }];
     }),
@@ -84,6 +84,17 @@ function dropsOn(plan: Plan, components: ReadonlySet<string>): string[] {
         ]
       : [];
   });
+}
+
+function dropsOfLag({ definition }: Plan["sources"][number], { name, maxLagBytes }: Plan["sinks"][number]): string[] {
+  if (maxLagBytes === undefined) return [];
+  const drops = `${name} is not required: while it is more than ${maxLagBytes} bytes behind (max_lag_bytes) it drops what comes, counted, and holds nobody back`;
+  return definition.replay === "acknowledged"
+    ? [
+        drops,
+        `what ${name} has not taken when the process ends is lost to it: nobody upstream waits for a sink that is not required`,
+      ]
+    : [drops];
 }
 
 function judge(

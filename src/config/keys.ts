@@ -55,6 +55,7 @@ function plannedOf<Definition extends CheckedComponent["definition"]>(
       inputs: component.inputs,
       previousNames: component.previousNames,
       backfill: component.backfill,
+      ...(component.maxLagBytes === undefined ? {} : { maxLagBytes: component.maxLagBytes }),
       retry: retryOf(component.options["retry"]),
     }));
 }

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { ConfigError, type Mistake, TailraceError } from "../errors.ts";
 import { maskUrls } from "../telemetry/redact.ts";
-import { channelWarnings, checkChannels } from "./check-channels.ts";
+import { channelWarnings, checkChannels, sinkWarnings } from "./check-channels.ts";
 import {
   type CheckedComponent,
   type Component,
@@ -177,7 +177,7 @@ class Loader {
     return {
       plan: planOf(config, checked, layers.environment),
       explain: (key) => explainer.explain(key),
-      warnings: channelWarnings(tree),
+      warnings: [...channelWarnings(tree), ...sinkWarnings(tree)],
       files: layers.read,
     };
   }

@@ -67,6 +67,8 @@ export interface PlannedComponent<Definition> {
   readonly previousNames: readonly string[];
   /** Sinks only: a new sink starts at 0 (true) or at its sources' present prefix (false). */
   readonly backfill: boolean;
+  /** Sinks only: it may be so many bytes behind, and drops what comes beyond; undefined: it is required, and drops nothing. */
+  readonly maxLagBytes?: number | undefined;
   readonly retry: RetryPlan;
 }
 

@@ -175,6 +175,15 @@ export const COMMON_KEYS = {
       .boolean()
       .default(false)
       .describe("Whether a new sink gets what its sources have read already (true) or only what comes (false)."),
+    required: z
+      .boolean()
+      .default(true)
+      .describe(
+        "Whether it holds its sources back while it is behind (true), or drops what comes beyond `max_lag_bytes`, counted (false).",
+      ),
+    max_lag_bytes: bytes()
+      .default(16777216)
+      .describe("With required = false: how many bytes it may be behind what was read; in memory of its own."),
   }),
 } as const;
 

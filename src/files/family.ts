@@ -57,6 +57,20 @@ export function familyOf(path: BytePath): FamilyMember {
   return { base, rank: rotated?.rank ?? { kind: "none" }, ...(compression === undefined ? {} : { compression }) };
 }
 
+/** Every last name that rotation may have made `name` (a last name) of: `app.log` for `app.log.1.gz`. */
+export function basesOf(name: BytePath): BytePath[] {
+  const plain = withoutFormatEnding(name);
+  const bases = new Set<string>(plain === name ? [] : [plain]);
+  for (const extension of new Set(["", extensionOf(plain)])) {
+    const end = plain.length - extension.length;
+    for (let at = 1; at < end; at += 1) {
+      if (SEPARATORS.has(plain[at]!) && parseTag(plain.slice(at, end)) !== undefined)
+        bases.add(plain.slice(0, at) + extension);
+    }
+  }
+  return [...bases] as BytePath[];
+}
+
 /**
  * Those of `names` (of the folder of `base`) that were rotated from it, oldest first; `base` itself is left out. Where
  * a plain and a compressed name have the same rank, the plain one comes first.
@@ -112,6 +126,9 @@ function splitTag(name: string, extension: string): { base: string; rank: Rank }
   }
   return undefined;
 }
+
+/** What a tag begins with. */
+const SEPARATORS: ReadonlySet<string> = new Set(["-", ".", "_"]);
 
 /** What stands between a base and the end (or the extension): a separator, then a number or a date. */
 function parseTag(tag: string): Rank | undefined {

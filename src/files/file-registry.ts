@@ -39,6 +39,8 @@ export type PathUse =
 export class FileRegistry {
   readonly #byKey = new Map<string, FileState>();
   readonly #byId = new Map<FileId, FileState>();
+  /** Who was in an inode when the store was written, and has not been looked for in this run. */
+  readonly #claims = new Map<FileId, Set<FileState>>();
   readonly #families = new Map<BytePath, Set<FileState>>();
   /** Which file was last the one at a path. */
   readonly #owners = new Map<BytePath, FileState>();
@@ -55,6 +57,11 @@ export class FileRegistry {
 
   add(state: FileState): void {
     this.#byKey.set(state.key, state);
+    if (state.claim !== undefined) {
+      const claimants = this.#claims.get(state.claim);
+      if (claimants === undefined) this.#claims.set(state.claim, new Set([state]));
+      else claimants.add(state);
+    }
     for (const name of state.names) this.#joinFamily(name, state);
   }
 
@@ -65,6 +72,7 @@ export class FileRegistry {
   remove(state: FileState): void {
     this.#byKey.delete(state.key);
     if (state.id !== undefined && this.#byId.get(state.id) === state) this.#byId.delete(state.id);
+    this.dropClaim(state);
     for (const name of state.names) {
       if (this.#owners.get(name) === state) this.#owners.delete(name);
       for (const base of [name, familyOf(name).base]) {
@@ -84,8 +92,26 @@ export class FileRegistry {
     return this.#byId.get(id);
   }
 
-  /** From now on the content of `state` is where `id` is; undefined: not known. */
+  /** Files that were in this inode when the store was written, the likeliest first. */
+  claimants(id: FileId): readonly FileState[] {
+    const isFinished = (state: FileState) => Number(state.phase === "finished");
+    return [...(this.#claims.get(id) ?? [])].sort(
+      (a, b) => isFinished(a) - isFinished(b) || b.lastSeenMs - a.lastSeenMs,
+    );
+  }
+
+  /** Whether it is in that inode has been found out. */
+  dropClaim(state: FileState): void {
+    if (state.claim === undefined) return;
+    const claimants = this.#claims.get(state.claim);
+    claimants?.delete(state);
+    if (claimants?.size === 0) this.#claims.delete(state.claim);
+    state.claim = undefined;
+  }
+
+  /** It was proved that the content of `state` is where `id` is; undefined: it is not known where it is. */
   setId(state: FileState, id: FileId | undefined): void {
+    if (id !== undefined) this.dropClaim(state);
     if (state.id !== undefined && this.#byId.get(state.id) === state) this.#byId.delete(state.id);
     state.id = id;
     if (id !== undefined) this.#byId.set(id, state);
@@ -97,6 +123,11 @@ export class FileRegistry {
 
   setOwner(path: BytePath, state: FileState): void {
     this.#owners.set(path, state);
+  }
+
+  /** Some file was seen at this very path. */
+  isKnown(path: BytePath): boolean {
+    return this.#owners.has(path);
   }
 
   /** Files that were ever seen at `path`, or under a name that rotation gives to a file of that path. */

@@ -2,12 +2,12 @@ import { type BytePath, folderOf, pathFromText, pathToText } from "../runtime/by
 import type { Clock } from "../runtime/clock.ts";
 import type { FileSystem } from "../runtime/file-system.ts";
 import type { SourcePositions } from "../stage/contract.ts";
+import type { Contents } from "./contents.ts";
 import type { FileIds } from "./file-id.ts";
 import type { FileRegistry, PathUse } from "./file-registry.ts";
 import type { FileState } from "./file-state.ts";
 import type { PathPatterns } from "./glob.ts";
 import { damageText, mendOf, whatElseItIs } from "./plain-words.ts";
-import type { Rotation } from "./rotation.ts";
 import { lookAt } from "./sighting.ts";
 import type { Tailer } from "./tailer.ts";
 
@@ -57,8 +57,8 @@ export interface FileFacts {
 
 interface FileReportOptions {
   readonly fileRegistry: FileRegistry;
-  readonly rotation: Rotation;
   readonly ids: FileIds;
+  readonly contents: Contents;
   readonly patterns: PathPatterns;
   readonly positions: SourcePositions;
   readonly fileSystem: FileSystem;
@@ -147,12 +147,10 @@ export class FileReport {
   }
 
   /** What cannot be read now, and archives that were found damaged by this process. */
-  unreadable(
-    folders: Iterable<{ readonly folder: BytePath; readonly error: Error }>,
-  ): { readonly path: string; readonly reason: string }[] {
+  unreadable(folders: ReadonlyMap<BytePath, Error>): { readonly path: string; readonly reason: string }[] {
     const { fileRegistry } = this.#options;
     const found = new Map<string, string>();
-    for (const { folder, error } of folders) found.set(pathToText(folder), error.message);
+    for (const [folder, error] of folders) found.set(pathToText(folder), error.message);
     for (const [path, use] of fileRegistry.paths)
       if (use.kind === "unreadable") found.set(pathToText(path), use.error.message);
     for (const state of fileRegistry.states) {
@@ -225,7 +223,7 @@ export class FileReport {
   }
 
   #isArchive(state: FileState): boolean {
-    return this.#options.rotation.formatOf(state.location ?? state.path) !== undefined;
+    return this.#options.contents.formatOf(state.location ?? state.path) !== undefined;
   }
 
   /** The name that stands for the file, where `path` is another one of it. */

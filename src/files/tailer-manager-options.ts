@@ -17,6 +17,8 @@ export interface TailerManagerOptions {
   readonly rotateWaitMs: number;
   readonly archives: boolean;
   readonly maxOpenFiles: number;
+  /** Paths that are looked at; more that match are left out. */
+  readonly maxFiles: number;
   readonly tombstoneDays: number;
   /** 0: off. */
   readonly ignoreOlderMs: number;

@@ -39,6 +39,8 @@ export interface TailerOptions {
   readonly rotateWaitMs: number;
   readonly counters: ReadCounters;
   readonly notices: SourceNotices;
+  /** Rises when options were changed: what follows is framed by the new ones. */
+  readonly revision: number;
   /** Opens the content where the state says it is; undefined: something else is there now. */
   readonly open: (state: FileState) => Promise<Content | undefined>;
   /** The content is open, and is what was expected. */

@@ -3,13 +3,14 @@ import { errnoOf } from "../errors.ts";
 import { pathToText } from "../runtime/byte-path.ts";
 import type { CancellationToken } from "../runtime/cancellation-token.ts";
 import type { SourceContext } from "../stage/contract.ts";
+import type { Content } from "./content.ts";
+import type { Contents } from "./contents.ts";
 import { DescriptorRoom, type Running } from "./descriptor-room.ts";
 import type { FileRegistry } from "./file-registry.ts";
 import type { FileState } from "./file-state.ts";
 import { FileTroubles } from "./file-troubles.ts";
 import { HINT_DELAY_MS } from "./loop-pace.ts";
 import type { Readers } from "./readers.ts";
-import type { Rotation } from "./rotation.ts";
 import type { SourceNotices } from "./source-notices.ts";
 import { Tailer } from "./tailer.ts";
 import type { TailerManagerOptions } from "./tailer-manager-options.ts";
@@ -33,12 +34,14 @@ const IDLE_CLOSE_MS = 60_000;
 export interface TailerPoolOptions {
   readonly context: SourceContext;
   readonly reading: TailerManagerOptions;
+  /** Rises when `reading` was changed. */
+  readonly revision: () => number;
   /** Each tailer sends on a clone of it. */
   readonly sender: Sender<TailerPayload>;
   /** Each tailer runs under a child of it. */
   readonly token: CancellationToken;
   readonly fileRegistry: FileRegistry;
-  readonly rotation: Rotation;
+  readonly contents: Contents;
   readonly notices: SourceNotices;
   readonly counters: ReadCounters;
   readonly maxOpenFiles: number;
@@ -110,6 +113,10 @@ export class TailerPool implements Readers {
     return this.#running.get(state)?.tailer.isOpen ?? false;
   }
 
+  contentOf(state: FileState): Content | undefined {
+    return this.#isArchive(state) ? undefined : this.#running.get(state)?.tailer.content;
+  }
+
   read(state: FileState): void {
     if (this.#givenUp.has(state)) return;
     const running = this.#running.get(state);
@@ -153,6 +160,12 @@ export class TailerPool implements Readers {
     this.#toMark.delete(state);
   }
 
+  /** The options are others now: whoever waits looks at them again. */
+  wakeAll(): void {
+    for (const { tailer } of this.#running.values()) tailer.wake();
+    this.startReady();
+  }
+
   /** Closes files that have been quiet for long. */
   closeIdle(): void {
     const nowMs = this.#context.clock.monotonic();
@@ -172,7 +185,7 @@ export class TailerPool implements Readers {
     if (this.#options.token.isCancelled) return;
     const nowMs = this.#context.clock.monotonic();
     for (const state of this.#held) {
-      if (state.predecessor !== undefined && !this.#isPast(state.predecessor)) continue;
+      if (this.#waits(state)) continue;
       this.#held.delete(state);
       state.predecessor = undefined;
       state.isReleased = true;
@@ -189,7 +202,7 @@ export class TailerPool implements Readers {
         this.#ready.delete(state);
         continue;
       }
-      if (state.notBeforeMs > nowMs || !this.#mayOpen(state)) continue;
+      if (state.isInDoubt || state.notBeforeMs > nowMs || !this.#mayOpen(state)) continue;
       if (this.#archives >= MAX_OPEN_ARCHIVES && this.#isArchive(state)) {
         this.#closeIdleArchive();
         continue;
@@ -217,22 +230,25 @@ export class TailerPool implements Readers {
     for (const state of this.#held) {
       const { predecessor, location } = state;
       const running = this.#running.get(state);
-      if (running === undefined || predecessor === undefined || location === undefined) continue;
-      if (!this.#running.has(predecessor)) yield running;
+      if (running === undefined || location === undefined) continue;
+      if (predecessor === undefined || !this.#running.has(predecessor)) yield running;
     }
   }
 
   // ------------------------------------------------------------ whose turn it is
 
+  /** Another one, or that something is found out, comes first. */
+  #waits(state: FileState): boolean {
+    if (state.isReleased) return false;
+    return state.isBlocked || (state.predecessor !== undefined && !this.#isPast(state.predecessor));
+  }
+
   /**
-   * A file is opened as soon as the one before it is, and waits open: whatever happens to its name meanwhile, its bytes
-   * stay within reach. Not sooner, so that those waiting can never take the descriptor of the one they wait for.
+   * A file that waits for another waits open: whatever happens to its name meanwhile, its bytes stay within reach. One
+   * descriptor is left for those that need not wait, so that those waiting never have the one that they wait for.
    */
   #mayOpen(state: FileState): boolean {
-    const { predecessor } = state;
-    if (state.isBlocked && !state.isReleased) return false;
-    if (predecessor === undefined) return true;
-    if (!this.#isPast(predecessor)) return this.#running.has(predecessor);
+    if (this.#waits(state)) return this.#running.size < this.#options.maxOpenFiles - 1;
     state.predecessor = undefined;
     return true;
   }
@@ -255,7 +271,7 @@ export class TailerPool implements Readers {
   }
 
   #isArchive(state: FileState): boolean {
-    return state.location !== undefined && this.#options.rotation.formatOf(state.location) !== undefined;
+    return state.location !== undefined && this.#options.contents.formatOf(state.location) !== undefined;
   }
 
   // ------------------------------------------------------------ one tailer
@@ -263,10 +279,11 @@ export class TailerPool implements Readers {
   #start(state: FileState): void {
     const { clock } = this.#context;
     const token = this.#options.token.child();
-    state.isReleased ||= state.predecessor === undefined;
+    const isHeld = this.#waits(state);
+    state.isReleased ||= !isHeld;
     const tailer = new Tailer(state, this.#tailerOptions(), this.#options.sender.clone(), token.signal, {
       ending: this.#endingOf(state),
-      isHeld: state.predecessor !== undefined,
+      isHeld,
     });
     if (this.#toMark.delete(state)) tailer.markEnd();
     const ended = tailer.run().then((end) => {
@@ -288,12 +305,12 @@ export class TailerPool implements Readers {
     const running: Running = { tailer, token, ended, isArchive, idleSinceMs: clock.monotonic() };
     this.#running.set(state, running);
     if (isArchive) this.#archives += 1;
-    if (state.predecessor !== undefined) this.#held.add(state);
+    if (isHeld) this.#held.add(state);
   }
 
   #tailerOptions(): TailerOptions {
     const { clock, budget, positions, random, events, log, host } = this.#context;
-    const { reading, rotation, counters, notices } = this.#options;
+    const { reading, revision, contents, counters, notices } = this.#options;
     return {
       budget,
       positions,
@@ -302,15 +319,31 @@ export class TailerPool implements Readers {
       events,
       log,
       host,
-      delimiter: reading.lineDelimiter,
-      encoding: reading.encoding,
-      maxLineBytes: reading.maxLineBytes,
-      maxBatchBytes: reading.maxBatchBytes,
-      partialLineTimeoutMs: reading.partialLineTimeoutMs,
-      rotateWaitMs: reading.rotateWaitMs,
+      // As they are when they are asked for: `reconfigure` changes them.
+      get delimiter() {
+        return reading.lineDelimiter;
+      },
+      get encoding() {
+        return reading.encoding;
+      },
+      get maxLineBytes() {
+        return reading.maxLineBytes;
+      },
+      get maxBatchBytes() {
+        return reading.maxBatchBytes;
+      },
+      get partialLineTimeoutMs() {
+        return reading.partialLineTimeoutMs;
+      },
+      get rotateWaitMs() {
+        return reading.rotateWaitMs;
+      },
+      get revision() {
+        return revision();
+      },
       counters,
       notices,
-      open: (state) => rotation.openAs(state),
+      open: (state) => contents.openAs(state),
       onOpened: (state) => {
         if (state.isAnnounced) return;
         state.isAnnounced = true;
@@ -371,9 +404,7 @@ export class TailerPool implements Readers {
     state.isCaughtUp = true;
     state.trouble = undefined;
     if (state.phase === "live" && !this.#isArchive(state)) return;
-    state.size = state.offset;
-    state.phase = "finished";
-    state.tombstoneSinceMs = clock.now();
+    state.finish(clock.now());
     // It had no name any more: its inode number is free for another file.
     if (state.location === undefined) this.#options.fileRegistry.setId(state, undefined);
     const text = pathToText(state.path);

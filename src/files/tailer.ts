@@ -10,7 +10,7 @@ import { EndMark } from "./end-mark.ts";
 import type { FileState } from "./file-state.ts";
 import { GUARD_BYTES } from "./fingerprint.ts";
 import { PieceSender } from "./piece-sender.ts";
-import { framerAt, provenStat, skipHole } from "./reading-start.ts";
+import { framerAt, holeAtStart, provenStat, skipHole } from "./reading-start.ts";
 import type { Ending, TailerEnd, TailerOptions, TailerPayload } from "./tailer-options.ts";
 import { WaitReason } from "./wait-reason.ts";
 import { WakeSignal } from "./wake-signal.ts";
@@ -40,6 +40,8 @@ export class Tailer {
   readonly #signal: AbortSignal;
   #content: Content | undefined;
   #framer!: LineFramer;
+  /** Of the options that it frames by. */
+  #revision = 0;
   /** Size at the last fstat; undefined: ask again before reading. */
   #size: number | undefined;
   /** Bytes to read at once; grows while a line is longer. */
@@ -48,6 +50,8 @@ export class Tailer {
   /** With `at_end` on a file that grows for ever: the size when reading began is the end. */
   #limit: number | undefined;
   readonly #endMark: EndMark;
+  /** So many NUL bytes stand at the start, and nothing behind them yet. */
+  #nulBytes = 0;
   #isReleased: boolean;
   readonly #wakes: WakeSignal;
   #isIdle = false;
@@ -78,6 +82,11 @@ export class Tailer {
   /** It holds the content open. */
   get isOpen(): boolean {
     return this.#content !== undefined;
+  }
+
+  /** What it reads from; undefined while nothing is open. */
+  get content(): Content | undefined {
+    return this.#content;
   }
 
   /** At the end of the content, waiting for more. */
@@ -136,6 +145,7 @@ export class Tailer {
       this.#size = undefined;
       for (;;) {
         if (this.#signal.aborted) return { kind: "stopped" };
+        if (this.#revision !== this.#options.revision) this.#frame();
         if (!this.#options.positions.hasRoom(this.state.key)) {
           const { positions } = this.#options;
           await this.#waits.during("sinks: too many of its batches have ended out of order or not at all", () =>
@@ -167,18 +177,23 @@ export class Tailer {
     const stat = await provenStat(state, content);
     if (stat === undefined) return "truncated";
     this.#takeStat(stat);
-    const save = () => this.#sender.save();
     if (state.start > 0 && !state.isSaved) {
       await growFingerprint(state, content);
+      state.guards.settle(state.start);
       // Where reading begins must survive, or a restart would begin elsewhere.
-      if (!(await save())) return "stopped";
+      if (!(await this.#sender.save())) return "stopped";
     }
-    if (state.generation > 0 && state.offset === 0 && stat.size > 0)
-      await skipHole(state, content, stat.size, save, this.#options);
     if (this.#ending === "at_end" && stat.size !== UNKNOWN_SIZE) this.#limit = stat.size;
-    this.#framer = framerAt(state, this.#options);
+    this.#frame();
     this.#startedAt = state.offset;
     return "ready";
+  }
+
+  /** By the options as they are now, from `state.offset` on. */
+  #frame(): void {
+    this.#revision = this.#options.revision;
+    this.#framer = framerAt(this.state, this.#options);
+    this.#want = this.#options.maxBatchBytes;
   }
 
   // ------------------------------------------------------------ reading
@@ -219,6 +234,7 @@ export class Tailer {
       const seen = sizeSeen(state);
       const stat = await content.stat();
       const end = bufferStart + count;
+      const mayBeHole = bufferStart === 0 && guardBytes === 0 && count > 0 && lease.buffer[0] === 0;
       if (
         count < guardBytes ||
         stat.size < end ||
@@ -236,6 +252,10 @@ export class Tailer {
         state.readEnd = end;
         state.changedAtMs = clock.monotonic();
       }
+      if (mayBeHole && stat.size > this.#nulBytes) {
+        const hole = await this.#passHole(content, Math.min(stat.size, size));
+        if (hole !== undefined) return hole;
+      } else if (mayBeHole && this.#nulBytes > 0) return this.#reachedEnd();
       if (!(await learnFingerprint(state, content, lease.buffer, count, bufferStart))) return "truncated";
       const cutBefore = this.#framer.cutLines;
       const pieces = this.#framer.frame(lease.buffer, guardBytes, count, readAtMs);
@@ -246,15 +266,30 @@ export class Tailer {
         return this.#isAtEnd() ? this.#reachedEnd() : "more";
       }
       this.#want = pieces.some((piece) => piece.kind === "whole") ? this.#options.maxBatchBytes : this.#want;
-      if (!state.isSaved && !(await this.#sender.save())) return "stopped";
-      isOurs = false;
       const guard = guardBefore(lease.buffer, guardBytes + (this.#framer.offset - state.offset));
+      if (!state.isSaved && !(await this.#sender.saveWith(pieces, guard))) return "stopped";
+      isOurs = false;
       await this.#sender.send(pieces, lease, guard);
       this.#endMark.passed(state.offset);
       return this.#isAtEnd() ? this.#reachedEnd() : "more";
     } finally {
       if (isOurs) lease.release();
     }
+  }
+
+  /** The content begins with NUL bytes; undefined: they are its own. */
+  async #passHole(content: Content, size: number): Promise<ReadOutcome | undefined> {
+    const { state } = this;
+    const bytes = await holeAtStart(state, content, size, this.#options);
+    if (bytes === 0) return undefined;
+    this.#nulBytes = bytes === size ? bytes : 0;
+    if (bytes === size) {
+      state.readEnd = Math.max(state.readEnd, size);
+      return this.#reachedEnd();
+    }
+    if (!(await skipHole(state, content, bytes, () => this.#sender.save(), this.#options))) return "stopped";
+    this.#framer = framerAt(state, this.#options);
+    return "more";
   }
 
   /** One pread; more only where it came back shorter than the guard and one byte. */
@@ -364,6 +399,11 @@ export class Tailer {
     const { state } = this;
     const { budget, clock, counters } = this.#options;
     const content = this.#content!;
+    if (this.#nulBytes > 0) {
+      // Nobody came to write behind the hole.
+      await skipHole(state, content, this.#nulBytes, () => this.#sender.save(), this.#options);
+      return;
+    }
     const guardBytes = state.guard.length;
     const total = guardBytes + (state.readEnd - state.offset);
     const lease = await budget.lease(total, { signal: this.#signal });

@@ -3,13 +3,13 @@ import { toError } from "../errors.ts";
 import { type BytePath, pathToText } from "../runtime/byte-path.ts";
 import type { FileStat, FileSystem } from "../runtime/file-system.ts";
 import type { StoredFiles } from "../stage/define.ts";
+import { Contents } from "./contents.ts";
 import { type FileId, FileIds, fileId } from "./file-id.ts";
 import { isRotatedName } from "./file-registry.ts";
 import type { FileFacts } from "./file-report.ts";
-import { marksMatch } from "./fingerprint.ts";
 import type { PathPatterns } from "./glob.ts";
+import { judge } from "./judge.ts";
 import { damageText, mendOf, whatElseItIs } from "./plain-words.ts";
-import { Rotation } from "./rotation.ts";
 import { lookAt } from "./sighting.ts";
 
 interface Known {
@@ -78,7 +78,7 @@ class LookAtRest {
   readonly #known: readonly Known[];
   readonly #fileSystem: FileSystem;
   readonly #ids: FileIds;
-  readonly #rotation: Rotation;
+  readonly #contents: Contents;
   readonly #id: FileId | undefined;
 
   constructor(
@@ -94,12 +94,12 @@ class LookAtRest {
       .sort((one, other) => other.entry.lastSeenMs - one.entry.lastSeenMs);
     this.#fileSystem = fileSystem;
     this.#ids = new FileIds(fileSystem);
-    this.#rotation = new Rotation(fileSystem, this.#ids, readsArchives);
+    this.#contents = new Contents(fileSystem, this.#ids, readsArchives);
     this.#id = stat?.kind === "file" ? this.#ids.idOf(stat) : undefined;
   }
 
   get isArchive(): boolean {
-    return this.#rotation.formatOf(this.#path) !== undefined;
+    return this.#contents.formatOf(this.#path) !== undefined;
   }
 
   /** The same inode first, then the same path; either only if it holds what was read. */
@@ -116,7 +116,7 @@ class LookAtRest {
     if (this.#stat === undefined) return undefined;
     const kept = position === undefined ? "" : `its position ${position} is kept, and `;
     try {
-      const content = await this.#rotation.open(this.#path);
+      const content = await this.#contents.open(this.#path);
       try {
         const count = await content.read(Buffer.alloc(1), 0, 1, 0);
         const damage = count === 0 && this.#stat.size > 0 ? damageText(content.archive) : undefined;
@@ -150,13 +150,15 @@ class LookAtRest {
   }
 
   async #holds({ entry, committed }: Known): Promise<boolean> {
-    const isPlain = this.#rotation.formatOf(this.#path) === undefined;
+    const isPlain = this.#contents.formatOf(this.#path) === undefined;
     if (entry.fingerprint.length === 0) return isPlain && this.#isSameInode(entry);
     if (isPlain && this.#stat!.size < committed) return false;
     try {
-      const content = await this.#rotation.open(this.#path);
+      const content = await this.#contents.open(this.#path);
       try {
-        return (await marksMatch(content, entry)) === "match";
+        const { fingerprint, guard: mark, guardEnd: end } = entry;
+        const known = { evidence: { fingerprint, guard: { end, mark } }, given: committed };
+        return ["same", "alike"].includes(await judge(content, isPlain ? this.#stat!.size : undefined, known));
       } finally {
         await content.close();
       }

@@ -1,3 +1,4 @@
+import { Backlog } from "./backlog.ts";
 import { Committer } from "./committer.ts";
 import type { PipelineEnvironment } from "./environment.ts";
 import { graphOf, waysOf } from "./graph.ts";
@@ -8,6 +9,7 @@ import { Pipeline } from "./pipeline.ts";
 import { routesInto } from "./route.ts";
 import { newLane, sinkRunner, transformRunner } from "./runners.ts";
 import { RunningSource } from "./running-source.ts";
+import { skipAtStart } from "./skipped-at-start.ts";
 import { PipelineSourcePositions } from "./source-positions.ts";
 import { type Wires, wire } from "./wiring.ts";
 
@@ -50,9 +52,10 @@ async function openStages(environment: PipelineEnvironment, opened: AsyncDisposa
   for (const planned of plan.sinks) {
     const sink = await openSink(environment, planned);
     opened.push(sink);
-    const input = createInput(environment, plan, planned.name);
+    const input = createInput(environment, plan, planned.name, planned.maxLagBytes);
     const runner = sinkRunner(environment, committer, planned, sink, input);
-    parts.sinks.set(planned.name, { planned, sink, runner, input });
+    const backlog = new Backlog(planned.maxLagBytes, committer.hurry);
+    parts.sinks.set(planned.name, { planned, sink, runner, input, backlog });
   }
   for (const planned of plan.transforms) {
     const transform = await openTransform(environment, planned);
@@ -70,16 +73,20 @@ async function openStages(environment: PipelineEnvironment, opened: AsyncDisposa
     const wires = wire({
       source: graph.get(name)!,
       ways,
-      inputOf: (component) => (parts.transforms.get(component) ?? parts.sinks.get(component))!.input,
+      inputOf: (component) => {
+        const sink = parts.sinks.get(component);
+        const { input } = (sink ?? parts.transforms.get(component))!;
+        return { ...input, backlog: sink?.backlog };
+      },
       laneOf: (lane) =>
-        newLane(environment, committer, positions, { source: name, ...lane }, parts.sinks.get(lane.sink)!.sink),
+        newLane(environment, committer, positions, { source: name, ...lane }, parts.sinks.get(lane.sink)!),
     });
     positions.feeds(wires.lanes);
     wiresOf.set(name, { wires, positions });
   }
   const all = [...wiresOf.values()].map(({ wires }) => wires);
   for (const { planned, runner } of parts.sinks.values()) {
-    runner.lanes = all.flatMap(({ lanes }) => lanes.filter((lane) => lane.sink === planned.name));
+    runner.setLanes(all.flatMap(({ lanes }) => lanes.filter((lane) => lane.sink === planned.name)));
     committer.add(runner);
   }
   for (const { planned, runner } of parts.transforms.values())
@@ -87,6 +94,12 @@ async function openStages(environment: PipelineEnvironment, opened: AsyncDisposa
   for (const { runner } of parts.sinks.values()) {
     await runner.recoverAtStart();
     // Sources ask the checkpoint where to start: what a restored target no longer holds must be missing there by then.
+    if (runner.isDirty) await committer.commitNow(runner, new AbortController().signal);
+  }
+  const lanes = all.flatMap((each) => each.lanes);
+  for (const { planned, runner, backlog } of parts.sinks.values()) {
+    const { limitBytes } = backlog;
+    skipAtStart({ lanes: runner.lanes, limitBytes }, lanes, { checkpoint, events: events(planned.name) });
     if (runner.isDirty) await committer.commitNow(runner, new AbortController().signal);
   }
 

@@ -1,6 +1,8 @@
 import { ChannelClosedError, ChannelFullError, StageError } from "../errors.ts";
 import type { Batch } from "../record/batch.ts";
 import type { Logger } from "../telemetry/log.ts";
+import type { Backlog } from "./backlog.ts";
+import { isCovered, withoutCovered } from "./lane.ts";
 import { endBatch, type Route, type Routed } from "./route.ts";
 
 /**
@@ -10,7 +12,30 @@ import { endBatch, type Route, type Routed } from "./route.ts";
  */
 export async function forward(batch: Batch, routes: readonly Route[], log: Logger): Promise<void> {
   for (let extra = 1; extra < routes.length; extra += 1) batch.memory.retain();
-  for (const route of routes) await sendInto(route, { batch, route }, log);
+  for (const route of routes) {
+    if (route.backlog?.mayDrop) sendOrDrop(batch, route, route.backlog);
+    else await sendInto(route, { batch, route }, log);
+  }
+}
+
+/**
+ * Into a sink that is not required: a copy at once, or, where it is too far behind, not at all. It never waits. What has
+ * ended there before is not sent: dropped a second time, it would count a second time.
+ */
+function sendOrDrop(whole: Batch, route: Route, backlog: Backlog): void {
+  const { input } = route;
+  const [lane] = route.lanes;
+  if (input.isClosed || isCovered(lane!, whole)) {
+    whole.memory.release();
+    return;
+  }
+  const batch = withoutCovered(whole, lane!);
+  if (!backlog.hasRoom(batch.byteLength)) {
+    input.drop({ batch, route });
+    return;
+  }
+  const routed = { batch: backlog.take(batch), route };
+  if (input.trySend(routed) === "full") input.drop(routed);
 }
 
 async function sendInto(route: Route, routed: Routed, log: Logger): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Plan } from "../config/plan.ts";
 import type { Sink, Transform } from "../stage/contract.ts";
+import { Backlog } from "./backlog.ts";
 import type { Committer } from "./committer.ts";
 import type { PipelineEnvironment } from "./environment.ts";
 import { createInput, openSink, openTransform, type PlannedSink, type PlannedTransform } from "./open-stage.ts";
@@ -46,9 +47,10 @@ export class Fresh {
     }
     // Nothing below can fail: no channel is made for a stage that is not open.
     for (const [planned, sink] of opened) {
-      const input = createInput(environment, next, planned.name);
+      const input = createInput(environment, next, planned.name, planned.maxLagBytes);
       const runner = sinkRunner(environment, committer, planned, sink, input);
-      fresh.sinkParts.set(planned.name, { planned, sink, runner, input });
+      const backlog = new Backlog(planned.maxLagBytes, committer.hurry);
+      fresh.sinkParts.set(planned.name, { planned, sink, runner, input, backlog });
     }
     for (const planned of transforms.added) {
       const transform = fresh.transforms.get(planned)!;

@@ -4,6 +4,7 @@ import type { Batch } from "../record/batch.ts";
 import type { Ending } from "../record/ending.ts";
 import type { Origin } from "../record/origin.ts";
 import type { Position, Range } from "../record/position.ts";
+import type { Backlog } from "./backlog.ts";
 import { RecentEndings } from "./recent-endings.ts";
 
 /**
@@ -28,6 +29,7 @@ export class Lane {
   #inBarrier = new RecentEndings();
   readonly #keepsRecent: boolean;
   readonly #checkpoint: Checkpoint;
+  readonly #backlog: Backlog | undefined;
   readonly #onDirty: () => void;
 
   constructor(options: {
@@ -36,6 +38,7 @@ export class Lane {
     way: string;
     id: string;
     checkpoint: Checkpoint;
+    backlog?: Backlog;
     keepsRecent: boolean;
     onDirty: () => void;
   }) {
@@ -44,6 +47,7 @@ export class Lane {
     this.way = options.way;
     this.id = options.id;
     this.#checkpoint = options.checkpoint;
+    this.#backlog = options.backlog;
     this.#keepsRecent = options.keepsRecent;
     this.#onDirty = options.onDirty;
   }
@@ -56,6 +60,16 @@ export class Lane {
       this.#sets.set(file, set);
     }
     return set;
+  }
+
+  /** Its sink is not required. */
+  get mayDrop(): boolean {
+    return this.#backlog?.mayDrop ?? false;
+  }
+
+  /** False: the source is to pause this file. Never for a sink that is not required. */
+  hasRoom(file: string): boolean {
+    return this.mayDrop || !this.set(file).isFull;
   }
 
   /**

@@ -23,8 +23,25 @@ export interface Input {
   readonly size: ChannelSize;
 }
 
-export function createInput({ channels, clock }: PipelineEnvironment, plan: Plan, component: string): Input {
-  const size = plan.channels.input(component);
+/**
+ * The input of a sink that is not required is as long as if its batches had so many bytes; where more of them are smaller,
+ * it drops before it is `max_lag_bytes` behind.
+ */
+const SMALL_BATCH_BYTES = 4096;
+
+/** `maxLagBytes`: of a sink that is not required, for which there is room for all that it may be behind. */
+export function createInput(
+  { channels, clock }: PipelineEnvironment,
+  plan: Plan,
+  component: string,
+  maxLagBytes = 0,
+): Input {
+  const configured = plan.channels.input(component);
+  const size: ChannelSize = {
+    ...configured,
+    bufferSize: Math.max(configured.bufferSize, Math.ceil(maxLagBytes / SMALL_BATCH_BYTES)),
+    bufferBytes: configured.bufferBytes && Math.max(configured.bufferBytes, maxLagBytes),
+  };
   const { sender, receiver } = channels.create<Routed>({
     component,
     channel: "input",

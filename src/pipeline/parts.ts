@@ -1,4 +1,5 @@
 import type { Sink, Transform } from "../stage/contract.ts";
+import type { Backlog } from "./backlog.ts";
 import type { Input, PlannedSink, PlannedTransform } from "./open-stage.ts";
 import type { RunningSource } from "./running-source.ts";
 import type { SinkRunner } from "./sink-runner.ts";
@@ -16,6 +17,7 @@ export interface SinkPart {
   sink: Sink;
   readonly runner: SinkRunner;
   readonly input: Input;
+  readonly backlog: Backlog;
 }
 
 /** What runs, by name. A reload changes it, and nobody else does. */

@@ -23,7 +23,7 @@ export class Pipeline {
   readonly #parts: Parts;
   readonly #abortTransforms: AbortController;
   readonly #loops = new Set<Promise<void>>();
-  /** Stages that a reload took out, which may still be asked something: closed with the rest. */
+  /** Sources that a reload took out, and that still have something to tell upstream as the agent ends: closed with the rest. */
   readonly #retired: AsyncDisposable[] = [];
   #plan: Plan;
   #run: { readonly signal: AbortSignal; readonly once: boolean } | undefined;

@@ -13,7 +13,9 @@ import { type Components, differenceOf, isSame, type PlanDifference } from "./pl
 import { type Route, routesInto } from "./route.ts";
 import { newLane } from "./runners.ts";
 import { RunningSource } from "./running-source.ts";
+import type { SinkRunner } from "./sink-runner.ts";
 import { PipelineSourcePositions } from "./source-positions.ts";
+import type { TransformRunner } from "./transform-runner.ts";
 import { unwire, type Wires, wire } from "./wiring.ts";
 
 export interface ReloadOptions {
@@ -32,6 +34,8 @@ export interface ReloadOptions {
 
 /** How often a reload looks whether what it waits for has come, milliseconds. */
 const LOOK_MS = 5;
+/** How often it is looked whether a source that was stopped has told all that it has to. */
+const SETTLE_LOOK_MS = 100;
 /** How often it says what it waits for. */
 const SAY_MS = 1000;
 
@@ -41,15 +45,16 @@ const SAY_MS = 1000;
  * ```
  * compare -> open what is new ------------------------- up to here a failure has changed nothing
  *         -> changed sinks: the new one takes over the batches of the old one
- *         -> sources that go or start anew: stop; what they read settles and is committed
+ *         -> sources that go or start anew: held, and still looking; what they handed on settles and is committed; stop
  *         -> hold the sources whose ways change; what is between two transforms comes through
  *         -> new ways, new positions ------------------ records behind this instant take the new ways
+ *         -> sources with other options: told of them, where they can go on with them
  *         -> go on; what nobody feeds any more drains and closes
  * ```
  *
- * A source starts anew where its options changed, and where a sink must get what the source has already read: one with
- * `backfill`, one that was here before, or one that is reached by several ways which are now others. The rest of what
- * runs is never stopped, only held for the instant of the change.
+ * A source starts anew where its options changed and it cannot go on with them (`SourceDefinition.reconfigure`), and where
+ * a sink must get what the source has already read: one with `backfill`, one that was here before, or one that is reached
+ * by several ways which are now others. The rest of what runs is never stopped, only held for the instant of the change.
  */
 export class Reload {
   readonly #options: ReloadOptions;
@@ -142,17 +147,10 @@ export class Reload {
     }));
     let releases: (() => void)[] = [];
     try {
-      await this.#stop(gone);
+      await this.#stop(gone, anew);
       const held = heldBy([...parts.sources.values()], difference.rewired);
       releases = held.map((running) => running.hold());
-      await this.#until(
-        () => held.every((running) => !running.isForwarding),
-        () =>
-          `room behind ${held
-            .filter(({ isForwarding }) => isForwarding)
-            .map(({ name }) => name)
-            .join(", ")}`,
-      );
+      await this.#untilHeld(held);
       const between = [...held, ...gone.values()].flatMap(({ wires }) => componentsOf(wires.routes));
       const isBusy = (name: string) => parts.transforms.get(name)?.runner.isIdle === false;
       await this.#until(
@@ -163,6 +161,7 @@ export class Reload {
       await this.#startHere(held, next, ways, difference);
       await clearCleanStop(sinks.added, checkpoint, groupCommit);
       opening.splice(0, Infinity, ...this.#changeWays(difference, next, fresh, gone));
+      await this.#reconfigure(sources.changed.filter(({ name }) => !gone.has(name)));
     } finally {
       // Either with what they are to be, or with what they were.
       if (this.#options.signal.aborted) for (const { wires } of opening) unwire(wires.routes);
@@ -171,22 +170,88 @@ export class Reload {
     }
   }
 
-  /** Stops sources, and waits until all that they read is settled and committed: who reads next starts there. */
-  async #stop(gone: ReadonlyMap<string, RunningSource>): Promise<void> {
+  /**
+   * Stops sources, once everything that they handed on is committed: who reads next (one of `anew`, or one that another
+   * reload brings back) starts there. Until then a source looks for files and holds them; what it reads meanwhile is not
+   * handed on, and read again.
+   */
+  async #stop(gone: ReadonlyMap<string, RunningSource>, anew: readonly string[]): Promise<void> {
     const running = [...gone.values()];
-    await Promise.all(running.map((source) => source.stop()));
-    await this.#until(
-      () => running.every(isCommitted),
-      () => {
-        const names = running.filter((source) => !isCommitted(source)).map(({ name }) => name);
-        return `the acknowledgement of what ${names.join(", ")} has read`;
-      },
-    );
-    for (const { planned, source, positions } of running) {
+    const replayable = running.filter(({ planned }) => planned.definition.replay === "replayable");
+    let releases: (() => void)[] = [];
+    try {
+      // While nothing is handed on all sinks go without; so not before the one that takes nothing is back.
+      const inTheWay = () => this.#sinksBehind(replayable).filter(({ trouble }) => trouble !== undefined);
+      await this.#until(
+        () => inTheWay().length === 0,
+        () =>
+          inTheWay()
+            .map(({ name, trouble }) => `${name}, which takes nothing (${trouble})`)
+            .join(", "),
+      );
+      releases = replayable.map((source) => source.hold());
+      await this.#untilHeld(replayable);
+      const unsettled = () => replayable.filter((source) => !this.#isCommitted(source));
+      await this.#until(
+        () => unsettled().length === 0,
+        () =>
+          `the acknowledgement of what ${unsettled()
+            .map(({ name }) => name)
+            .join(", ")} has read`,
+      );
+      await Promise.all(running.map((source) => source.stop({ discards: replayable.includes(source) })));
+    } catch (error) {
+      // The agent stops: what waits in them settles as ever, or is read again.
+      await Promise.all(running.map((source) => source.stop()));
+      throw error;
+    } finally {
+      for (const release of releases) release();
+    }
+    for (const stopped of running) {
+      const { name, planned, source, positions } = stopped;
       positions.forwarded.clear();
       if (planned.definition.replay === "replayable") await source[Symbol.asyncDispose]();
       // Somebody upstream may still have to be told about what ends later.
-      else this.#options.retire(source);
+      else if (stopped.owesNothing) await source[Symbol.asyncDispose]();
+      else this.#options.start(name, this.#closeOnceTold(stopped));
+      if (!anew.includes(name)) await positions.close();
+    }
+  }
+
+  /** Those that these sources feed, but for one that is given up. */
+  #sinksBehind(sources: readonly RunningSource[]): SinkRunner[] {
+    const names = new Set(sources.flatMap(({ wires }) => wires.lanes.map(({ sink }) => sink)));
+    const { sinks } = this.#options.parts;
+    return [...sinks.values()]
+      .map(({ runner }) => runner)
+      .filter(({ name, isAbandoned }) => names.has(name) && !isAbandoned);
+  }
+
+  /** What it has handed on has ended, durably, at every sink that is not given up. */
+  #isCommitted(source: RunningSource): boolean {
+    const { checkpoint } = this.#options.environment;
+    const sinks = new Set(this.#sinksBehind([source]).map(({ name }) => name));
+    const lanes = source.wires.lanes.filter(({ sink }) => sinks.has(sink));
+    return [...source.positions.forwarded].every(([file, end]) =>
+      lanes.every(({ id }) => (checkpoint.position(id, source.name, file)?.prefix ?? 0) >= end),
+    );
+  }
+
+  async #untilHeld(held: readonly RunningSource[]): Promise<void> {
+    await this.#until(
+      () => held.every((running) => !running.isForwarding),
+      () => {
+        const names = held.filter(({ isForwarding }) => isForwarding).map(({ name }) => name);
+        return `room behind ${names.join(", ")}`;
+      },
+    );
+  }
+
+  async #reconfigure(changed: readonly PlannedSource[]): Promise<void> {
+    for (const planned of changed) {
+      const running = this.#options.parts.sources.get(planned.name)!;
+      await planned.definition.reconfigure!(running.source, planned.options);
+      running.planned = planned;
     }
   }
 
@@ -201,11 +266,12 @@ export class Reload {
     const [ways, graph] = [waysOf(next), graphOf(next)];
     const before = [...parts.sources.values(), ...gone.values()].map(({ wires }) => wires);
     const inputOf = (component: string) => {
+      const backlog = (fresh.sinkParts.get(component) ?? parts.sinks.get(component))?.backlog;
       const added = fresh.sinkParts.get(component) ?? fresh.transformParts.get(component);
-      if (added !== undefined) return added.input;
+      if (added !== undefined) return { ...added.input, backlog };
       const { input } = (parts.sinks.get(component) ?? parts.transforms.get(component))!;
       const [route] = before.flatMap(({ routes }) => routesInto(component, routes));
-      return { sender: route!.input, size: input.size };
+      return { sender: route!.input, size: input.size, backlog };
     };
     const opening: Opening[] = [];
     const unused = [...gone.values()].map(({ wires }) => wires);
@@ -226,8 +292,8 @@ export class Reload {
             kept.way = lane.way;
             return kept;
           }
-          const { sink } = (fresh.sinkParts.get(lane.sink) ?? parts.sinks.get(lane.sink))!;
-          return newLane(environment, committer, positions, { source: name, ...lane }, sink);
+          const part = (fresh.sinkParts.get(lane.sink) ?? parts.sinks.get(lane.sink))!;
+          return newLane(environment, committer, positions, { source: name, ...lane }, part);
         },
       });
       positions.feeds(wires.lanes);
@@ -253,7 +319,7 @@ export class Reload {
   #startAnew({ sources, rewired }: PlanDifference, now: Components, next: Plan, ways: Ways): string[] {
     const { checkpoint } = this.#options.environment;
     const waysNow = waysOf(now);
-    const names = new Set(sources.changed.map(({ name }) => name));
+    const names = new Set(sources.changed.filter(startsAnew).map(({ name }) => name));
     for (const source of rewired) {
       for (const { name, backfill } of next.sinks) {
         const after = ways.get(name)!.get(source);
@@ -301,13 +367,14 @@ export class Reload {
     fresh.takesPart = true;
     for (const planned of changed) {
       const part = parts.transforms.get(planned.name)!;
-      const before = part.runner.replace(fresh.transforms.get(planned)!);
       part.transform = fresh.transforms.get(planned)!;
-      this.#options.retire({ [Symbol.asyncDispose]: async () => before[Symbol.asyncDispose]?.() });
+      start(planned.name, part.runner.replace(part.transform));
     }
     for (const planned of next.sinks) {
       const part = parts.sinks.get(planned.name);
-      if (part !== undefined) part.planned = planned;
+      if (part === undefined) continue;
+      part.planned = planned;
+      part.backlog.limitBytes = planned.maxLagBytes;
     }
     for (const planned of next.transforms) {
       const part = parts.transforms.get(planned.name);
@@ -322,7 +389,8 @@ export class Reload {
       const lanes = wires.flatMap((each) => each.lanes.filter(({ sink }) => sink === runner.name));
       // A lane that nothing new comes on may still have endings to commit.
       const isReplaced = (old: Lane) => lanes.some(({ id, source }) => id === old.id && source === old.source);
-      runner.lanes = [...lanes, ...runner.lanes.filter((lane) => !isReplaced(lane))];
+      const mayEnd = (old: Lane) => old.isDirty || !runner.isIdle;
+      runner.setLanes([...lanes, ...runner.lanes.filter((lane) => !isReplaced(lane) && mayEnd(lane))]);
     }
     for (const { runner } of parts.transforms.values())
       runner.routes = wires.flatMap(({ routes }) => routesInto(runner.name, routes));
@@ -338,9 +406,9 @@ export class Reload {
   #part({ transforms, sinks }: PlanDifference): void {
     const { parts, start, environment } = this.#options;
     for (const name of transforms.removed) {
-      const { transform } = parts.transforms.get(name)!;
+      const { runner } = parts.transforms.get(name)!;
       parts.transforms.delete(name);
-      this.#options.retire({ [Symbol.asyncDispose]: async () => transform[Symbol.asyncDispose]?.() });
+      start(name, this.#closeTransform(runner));
     }
     for (const name of sinks.removed) {
       const part = parts.sinks.get(name)!;
@@ -352,6 +420,20 @@ export class Reload {
         }),
       );
     }
+  }
+
+  async #closeOnceTold(stopped: RunningSource): Promise<void> {
+    const { environment, signal, retire } = this.#options;
+    // With the agent the last is told after its last commit, which waits for this.
+    while (!stopped.owesNothing && !signal.aborted) await environment.clock.sleep(SETTLE_LOOK_MS);
+    if (stopped.owesNothing) await stopped.source[Symbol.asyncDispose]();
+    else retire(stopped.source);
+  }
+
+  /** What is in its input still goes through it. */
+  async #closeTransform(runner: TransformRunner): Promise<void> {
+    while (!runner.hasEnded) await this.#options.environment.clock.sleep(LOOK_MS);
+    await runner.close();
   }
 
   async #close({ planned, runner, sink }: SinkPart): Promise<void> {
@@ -398,7 +480,8 @@ export class Reload {
 
   #run(opening: Opening, source: Source, before: RunningSource | undefined): void {
     const { environment, committer, parts, startSource } = this.#options;
-    const counts = before === undefined ? {} : { before };
+    // Not the predecessor itself: it would live as long as its successors.
+    const counts = before === undefined ? {} : { before: { records: before.records, bytes: before.bytes } };
     const running = new RunningSource({ ...opening, source, committer, log: environment.log, ...counts });
     parts.sources.set(running.name, running);
     startSource(running);
@@ -432,8 +515,9 @@ function runningComponents(parts: Parts): Components {
   };
 }
 
-function isCommitted({ planned, positions }: RunningSource): boolean {
-  return planned.definition.replay !== "replayable" || positions.hasCommittedAll;
+/** It cannot go on with other options. */
+function startsAnew({ definition }: PlannedSource): boolean {
+  return definition.reconfigure === undefined;
 }
 
 function hasPositions(checkpoint: PipelineEnvironment["checkpoint"], sink: string, source: string): boolean {

@@ -1,6 +1,7 @@
 import type { OverflowPolicy, Sender } from "../channel/index.ts";
 import type { Batch } from "../record/batch.ts";
 import type { Ending } from "../record/ending.ts";
+import type { Backlog } from "./backlog.ts";
 import type { Lane } from "./lane.ts";
 
 /**
@@ -17,6 +18,8 @@ export interface Route {
   /** Input of the component; every route into it shares the channel, each with its own sender. */
   readonly input: Sender<Routed>;
   readonly overflow: OverflowPolicy;
+  /** Of a sink: how far it is behind, and whether it may drop. */
+  readonly backlog?: Backlog | undefined;
   /** Under `block`: after this long a waiting send is reported; 0: never. */
   readonly sendTimeoutMs: number;
   /** All lanes that end below here. */

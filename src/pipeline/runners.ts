@@ -3,6 +3,7 @@ import type { Committer } from "./committer.ts";
 import type { PipelineEnvironment } from "./environment.ts";
 import { Lane } from "./lane.ts";
 import type { Input, PlannedSink, PlannedTransform } from "./open-stage.ts";
+import type { SinkPart } from "./parts.ts";
 import { SinkRunner } from "./sink-runner.ts";
 import type { PipelineSourcePositions } from "./source-positions.ts";
 import { ThreadedRunner } from "./threaded-runner.ts";
@@ -65,11 +66,12 @@ export function newLane(
   committer: Committer,
   positions: PipelineSourcePositions,
   lane: { readonly source: string; readonly sink: string; readonly way: string; readonly id: string },
-  sink: Sink,
+  { sink, backlog }: Pick<SinkPart, "sink" | "backlog">,
 ): Lane {
   return new Lane({
     ...lane,
     checkpoint,
+    backlog,
     keepsRecent: sink.prepare !== undefined,
     onDirty: () => {
       committer.onDirty();

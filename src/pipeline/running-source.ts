@@ -1,4 +1,7 @@
 import { toError } from "../errors.ts";
+import type { Batch } from "../record/batch.ts";
+import type { Origin } from "../record/origin.ts";
+import type { Range } from "../record/position.ts";
 import { untilWoken } from "../runtime/until-woken.ts";
 import type { Source } from "../stage/contract.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -23,7 +26,8 @@ export interface RunningSourceOptions {
 /** A source at work, and the single consumer of its channel: counts, and hands on to every reader of the source. */
 export class RunningSource {
   readonly name: string;
-  readonly planned: PlannedSource;
+  /** A reload may have given it other options since. */
+  planned: PlannedSource;
   readonly source: Source;
   readonly positions: PipelineSourcePositions;
   wires: Wires;
@@ -35,6 +39,11 @@ export class RunningSource {
   readonly #stop = new AbortController();
   #ended: Promise<void> = Promise.resolve();
   #isForwarding = false;
+  /** What comes out of the source is thrown away: it is read again by whoever comes after it. */
+  #isDiscarding = false;
+  /** Of acknowledged origins: what was handed on and not told upstream, once for each way. */
+  #owed = 0;
+  readonly #origins = new WeakMap<Origin, Origin>();
   readonly #holds = new Set<Promise<void>>();
 
   constructor(options: RunningSourceOptions) {
@@ -61,8 +70,12 @@ export class RunningSource {
     return this.#ended;
   }
 
-  /** Ends this source only; resolves when it has, and what it had sent is handed on. It closes no route: others may follow. */
-  async stop(): Promise<void> {
+  /**
+   * Ends this source only; resolves when it has, and what it had sent is handed on, or, with `discards`, thrown away. It
+   * closes no route: others may follow.
+   */
+  async stop({ discards = false } = {}): Promise<void> {
+    this.#isDiscarding = discards;
     this.#stop.abort();
     await this.#ended;
   }
@@ -85,6 +98,29 @@ export class RunningSource {
     return this.#isForwarding;
   }
 
+  /** Everything that it handed on, and that somebody upstream is to be told of, has been told. */
+  get owesNothing(): boolean {
+    return this.#owed === 0;
+  }
+
+  /** The same batch, of which it is noted what is told upstream. */
+  #watched(batch: Batch, ways: number): Batch {
+    const { origin } = batch;
+    let watched = this.#origins.get(origin);
+    if (watched === undefined) {
+      watched = {
+        ...origin,
+        onSettled: (ranges) => {
+          this.#owed -= lengthOf(ranges);
+          origin.onSettled?.(ranges);
+        },
+      };
+      this.#origins.set(origin, watched);
+    }
+    this.#owed += ways * lengthOf(batch.ranges);
+    return batch.withOrigin(watched);
+  }
+
   #onRelease(wake: () => void): void {
     for (const hold of this.#holds) void hold.then(wake);
   }
@@ -94,18 +130,25 @@ export class RunningSource {
     // Who ends hands on what it has, held or not.
     const ending = AbortSignal.any([signal, this.#stop.signal]);
     for await (const batch of this.source.output) {
+      while (this.#holds.size > 0 && !ending.aborted) await untilWoken(ending, (wake) => this.#onRelease(wake));
+      if (this.#isDiscarding) {
+        batch.memory.release();
+        continue;
+      }
       this.records += batch.count;
       this.bytes += batch.byteLength;
-      while (this.#holds.size > 0 && !ending.aborted) await untilWoken(ending, (wake) => this.#onRelease(wake));
       this.#isForwarding = true;
       if (!committer.hasRoom) await committer.room(signal);
       const { origin, ranges } = batch;
       if (origin.kind === "replayable" && ranges.length > 0)
         this.positions.forwarded.set(origin.key, ranges.at(-1)!.end);
-      origin.onForwarded?.(this.wires.lanes.length);
+      const ways = this.wires.lanes.length;
+      origin.onForwarded?.(ways);
       this.tap?.(batch);
-      await forward(batch, this.wires.routes, log);
+      await forward(origin.onSettled === undefined ? batch : this.#watched(batch, ways), this.wires.routes, log);
       this.#isForwarding = false;
     }
   }
 }
+
+const lengthOf = (ranges: readonly Range[]): number => ranges.reduce((sum, { start, end }) => sum + end - start, 0);

@@ -53,7 +53,7 @@ async function bench(concurrency: number, order: "file" | "none" = "file", gathe
     keepsRecent: false,
     onDirty: () => {},
   });
-  runner.lanes = [lane];
+  runner.setLanes([lane]);
   const route: Route = {
     component: "out",
     input: sender,
@@ -245,7 +245,7 @@ async function partly(options: {
     commitNow: async () => {},
     onUncommitted: () => {},
   });
-  runner.lanes = [lane];
+  runner.setLanes([lane]);
   const route: Route = {
     component: "out",
     input: sender,

@@ -75,9 +75,10 @@ export interface Prepared {
 
 export class SinkRunner {
   readonly name: string;
-  /** Every way into this sink. */
-  lanes: readonly Lane[] = [];
-  readonly #options: SinkRunnerOptions;
+  #lanes: readonly Lane[] = [];
+  /** Of ways that are gone. */
+  readonly #pastEndings: { [ending in Ending]: number } = { delivered: 0, filtered: 0, dropped: 0, dead_lettered: 0 };
+  readonly #options: Omit<SinkRunnerOptions, "sink">;
   readonly #keepsMarks: boolean;
   #sink: Sink;
   #retry: RetryPlan;
@@ -105,15 +106,35 @@ export class SinkRunner {
 
   constructor(options: SinkRunnerOptions) {
     this.name = options.name;
-    this.#options = options;
-    this.#sink = options.sink;
+    const { sink, ...rest } = options;
+    // Not the sink itself: another may take its place.
+    this.#options = rest;
+    this.#sink = sink;
     this.#retry = options.retry;
-    this.#keepsMarks = options.sink.prepare !== undefined;
+    this.#keepsMarks = sink.prepare !== undefined;
     this.#input = new Gathering(options.input, this.#keepsMarks ? 0 : (options.gatherBytes ?? 0));
     this.#written = new WrittenBatches(options.onUncommitted);
     this.#gate = new WriteGate(options.clock, () => this.#wake());
     this.#health = new SinkHealth(options.name, options.events);
-    this.#recovery = new SinkRecovery({ ...options, health: this.#health });
+    this.#recovery = new SinkRecovery({ ...rest, health: this.#health });
+  }
+
+  /** Every way into this sink. */
+  get lanes(): readonly Lane[] {
+    return this.#lanes;
+  }
+
+  /** Ways that are left out get nothing any more, and have nothing left to commit. */
+  setLanes(lanes: readonly Lane[]): void {
+    for (const lane of this.#lanes) if (!lanes.includes(lane)) addEndings(this.#pastEndings, lane.endings);
+    this.#lanes = lanes;
+  }
+
+  /** Records since the start, by how they ended here. */
+  get endings(): { readonly [ending in Ending]: number } {
+    const sum = { ...this.#pastEndings };
+    for (const lane of this.#lanes) addEndings(sum, lane.endings);
+    return sum;
   }
 
   /** Batches taken from the input and not settled yet. */
@@ -195,6 +216,11 @@ export class SinkRunner {
     this.#writing.abort();
     this.#wake();
     this.#options.input.close();
+  }
+
+  /** What has not settled is left to the next start. */
+  get isAbandoned(): boolean {
+    return this.#abort.signal.aborted;
   }
 
   /** It failed for good: what it wrote since the last commit is left to the next start. */
@@ -546,4 +572,8 @@ export class SinkRunner {
     }
     this.#health.isUp();
   }
+}
+
+function addEndings(into: { [ending in Ending]: number }, more: { readonly [ending in Ending]: number }): void {
+  for (const ending of Object.keys(into) as Ending[]) into[ending] += more[ending];
 }

@@ -1,7 +1,6 @@
 import { StageError, toError } from "../errors.ts";
 import type { Batch } from "../record/batch.ts";
 import { PackedEvents } from "../record/packed-events.ts";
-import type { Transform } from "../stage/contract.ts";
 import type { Route } from "./route.ts";
 import type { Made, ThreadedTransform } from "./threaded-transform.ts";
 import { TransformRunner } from "./transform-runner.ts";
@@ -36,11 +35,8 @@ export class ThreadedRunner extends TransformRunner {
     return this.#pending.length === 0 && super.isIdle;
   }
 
-  override replace(transform: Transform): Transform {
-    const before = super.replace(transform);
-    // Its threads are no use to anybody once it has answered; who owns it may close it again.
-    void Promise.allSettled(this.#pending.map(({ made }) => made)).then(() => before[Symbol.asyncDispose]?.());
-    return before;
+  protected override async whenFree(): Promise<void> {
+    await Promise.all([super.whenFree(), Promise.allSettled(this.#pending.map(({ made }) => made))]);
   }
 
   override async run(): Promise<void> {

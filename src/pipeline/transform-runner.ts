@@ -41,7 +41,7 @@ const MAX_BYTES = 64 * 1024;
 /** Drains its input through one transform, in order; what is left out or refused is settled here. */
 export class TransformRunner {
   readonly name: string;
-  protected readonly options: TransformRunnerOptions;
+  protected readonly options: Omit<TransformRunnerOptions, "transform">;
   protected transform: Transform;
   protected readonly made: MadeEvents;
   protected isWorking = false;
@@ -53,12 +53,18 @@ export class TransformRunner {
   /** Batches that the transform has given back. */
   applied = 0;
   tap: Tap | undefined;
+  /** `run` is through. */
+  hasEnded = false;
+  #isInUse = false;
+  readonly #freeWaiters: (() => void)[] = [];
 
   constructor(options: TransformRunnerOptions) {
     this.name = options.name;
-    this.options = options;
-    this.transform = options.transform;
-    this.made = new MadeEvents({ threads: isThreaded(options.transform) ? options.transform.threads : 0 });
+    const { transform, ...rest } = options;
+    // Not the transform itself: another may take its place.
+    this.options = rest;
+    this.transform = transform;
+    this.made = new MadeEvents({ threads: isThreaded(transform) ? transform.threads : 0 });
   }
 
   /** Nothing waits in its input, and nothing is on its way through it. */
@@ -66,11 +72,30 @@ export class TransformRunner {
     return !this.isWorking && this.options.input.counters().messages === 0;
   }
 
-  /** From the next batch on, another does the work; the one before is given back, for its owner to close. */
-  replace(transform: Transform): Transform {
+  /** From the next batch on, another does the work; resolves once the one before has done its last and is closed. */
+  async replace(transform: Transform): Promise<void> {
     const before = this.transform;
     this.transform = transform;
-    return before;
+    await this.whenFree();
+    await this.#close(before);
+  }
+
+  /** Closes the transform, once `run` is through or was never begun. */
+  async close(): Promise<void> {
+    await this.#close(this.transform);
+  }
+
+  async #close(transform: Transform): Promise<void> {
+    try {
+      await transform[Symbol.asyncDispose]?.();
+    } catch (error) {
+      this.options.log.warn({ error: toError(error).message }, "a stage did not close cleanly");
+    }
+  }
+
+  /** Resolves when what the present transform works on now is done. */
+  protected async whenFree(): Promise<void> {
+    if (this.#isInUse) await new Promise<void>((resolve) => this.#freeWaiters.push(resolve));
   }
 
   /** Resolves when the input has ended and all of it went on. */
@@ -93,7 +118,9 @@ export class TransformRunner {
     }
   }
 
+  /** Nothing comes, and nothing goes, through it any more. */
   protected closeRoutes(): void {
+    this.hasEnded = true;
     for (const route of this.routes) for (const next of route.next) next.input.close();
   }
 
@@ -104,13 +131,16 @@ export class TransformRunner {
     const records = batch.records;
     let result: Awaited<ReturnType<Transform["apply"]>>;
     this.isApplying = true;
+    this.#isInUse = true;
     try {
       result = await this.transform.apply(records);
     } catch (error) {
       throw new StageError("TR_STAGE_FAILED", name, toError(error).message, { cause: error });
     } finally {
       this.isApplying = false;
+      this.#isInUse = false;
       this.applied += 1;
+      for (const wake of this.#freeWaiters.splice(0)) wake();
     }
     const { kept, rejected = [] } = result;
     // Events that a split added are new records; the ledger counts the ones that came in.

@@ -1,5 +1,6 @@
 import type { Sender } from "../channel/index.ts";
 import type { ChannelSize } from "../config/plan.ts";
+import type { Backlog } from "./backlog.ts";
 import { laneId, type Node, type Ways, wayOf } from "./graph.ts";
 import type { Lane } from "./lane.ts";
 import type { Route, Routed } from "./route.ts";
@@ -14,7 +15,11 @@ export interface WiringOptions {
   readonly source: Node;
   readonly ways: Ways;
   /** A sender to clone, and what its channel does when it is full. */
-  inputOf(component: string): { readonly sender: Sender<Routed>; readonly size: ChannelSize };
+  inputOf(component: string): {
+    readonly sender: Sender<Routed>;
+    readonly size: ChannelSize;
+    readonly backlog: Backlog | undefined;
+  };
   laneOf(lane: { readonly sink: string; readonly way: string; readonly id: string }): Lane;
 }
 
@@ -29,11 +34,12 @@ export function wire({ source, ways, inputOf, laneOf }: WiringOptions): Wires {
       own.push(laneOf({ sink: node.name, way, id: laneId(node.name, way, ways.get(node.name)!.get(source.name)!) }));
       lanes.push(...own);
     }
-    const { sender, size } = inputOf(node.name);
+    const { sender, size, backlog } = inputOf(node.name);
     return {
       component: node.name,
       input: sender.clone(),
       overflow: size.overflow,
+      backlog,
       sendTimeoutMs: size.sendTimeoutMs,
       lanes: [...own, ...next.flatMap((route) => route.lanes)],
       next,

@@ -122,6 +122,25 @@ export class Batch {
     return batch;
   }
 
+  /** The same, which tells another origin of its end; as a source made it. */
+  withOrigin(origin: Origin): Batch {
+    return new Batch(origin, this.ranges, this.memory, this.lines, this.#records, this.#byteLength);
+  }
+
+  /** The same ranges and records, which stand somewhere else: of `lines`, `records` and `packed` exactly one. */
+  copied(copy: {
+    readonly origin: Origin;
+    readonly memory: Memory;
+    readonly lines?: Lines;
+    readonly records?: readonly DataRecord[];
+    readonly packed?: { readonly events: PackedEvents; readonly json: Buffer };
+  }): Batch {
+    const batch = new Batch(copy.origin, this.ranges, copy.memory, copy.lines, copy.records, this.#byteLength);
+    batch.#packed = copy.packed?.events;
+    batch.#json = copy.packed?.json;
+    return batch;
+  }
+
   /** Records in it. */
   get count(): number {
     return (

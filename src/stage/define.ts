@@ -50,6 +50,13 @@ export interface SourceDefinition<Options extends z.ZodType = z.ZodType, Type ex
    */
   check?(options: z.infer<Options>): Promise<readonly OptionMistake[]>;
   open(options: z.infer<Options>, context: SourceContext): Promise<Source>;
+  /**
+   * At a reload: goes on with other options from the next look and the next read on, and resolves once it does. Everything
+   * that the source holds (positions of this process, open descriptors, what it knows of what it saw) stays, and nothing has
+   * to settle before. Must not fail. Without this a source with other options is stopped, once everything that it has
+   * handed on is committed, and another is opened, which begins at what is committed.
+   */
+  reconfigure?(source: Source, options: z.infer<Options>): Promise<void>;
   /** `validate --live`: tries the upstream, or what else it needs, and changes nothing. Rejects with what is wrong. */
   probe?(options: z.infer<Options>, context: StageContext): Promise<void>;
   /** `Source.why` while no agent runs: from what is stored. */

@@ -57,6 +57,17 @@ export const EVENTS = {
     meaning: "A file or folder that could not be read can be read again.",
     facts: { file: "text?", folder: "text?" },
   },
+  file_limit_reached: {
+    level: "warn",
+    meaning:
+      "More files match than `max_files`; `left_out` of them are not read. Those that are read already go on being read.",
+    facts: { source: "text", max_files: "number", left_out: "number" },
+  },
+  file_limit_over: {
+    level: "info",
+    meaning: "All files that match are read again, after `file_limit_reached`.",
+    facts: { source: "text", max_files: "number" },
+  },
   hole_skipped: {
     level: "warn",
     meaning: "A hole at the start after a truncation was skipped (a writer without O_APPEND).",

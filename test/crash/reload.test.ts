@@ -1,6 +1,7 @@
-import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { HttpReceiver } from "../../src/testing/http-receiver.ts";
 import { CrashMachine, until } from "./machine.ts";
 
 const lines = (from: number, to: number) =>
@@ -133,4 +134,47 @@ export default defineConfig({
     expect(last.code, last.stderr).toBe(0);
     expect(textOf(machine.output)).toBe(lines(1, 6000));
   });
+
+  it.each([
+    ["how it reads", "max_batch_bytes = 65536", ["*.log"]],
+    ["what it reads", "", ["*.log", "more/*.txt"]],
+  ])(
+    "holds what it finds while a sink is away, whatever is changed in %s: short-lived files come whole",
+    async (_, key, include) => {
+      await using machine = new CrashMachine();
+      const receiver = new HttpReceiver();
+      await receiver.start();
+      receiver.answer = () => ({ status: 503 });
+      machine.folderOfLogs("more");
+      const sink = `type = "http"\nencoding = "raw"\nurl = ${JSON.stringify(receiver.url)}\n[sinks.out.retry]\nmax_ms = 200`;
+      const agent = machine.agent(machine.configure({ sink }));
+      const short = (name: string) => join(machine.logs, `${name}.log`);
+      writeFileSync(short("first"), "first\n");
+      await until(() => agent.isOver || receiver.requests.length > 0, "the first request");
+      const config = machine.configure({ sink, include });
+      writeFileSync(config, readFileSync(config, "utf8").replace("scan_interval_ms", `${key}\nscan_interval_ms`));
+      agent.signal("SIGHUP");
+      await until(() => agent.isOver || agent.stderr.includes("app has changed"), "the reload");
+      const wanted = ["first"];
+      for (let round = 0; round < 5; round += 1) {
+        writeFileSync(short(`short-${round}`), `short ${round}\n`);
+        wanted.push(`short ${round}`);
+        await new Promise((resolve) => setTimeout(resolve, 400));
+        rmSync(short(`short-${round}`));
+      }
+      if (include.length > 1) {
+        writeFileSync(join(machine.logs, "more", "a.txt"), "more\n");
+        wanted.push("more");
+      }
+      await new Promise((resolve) => setTimeout(resolve, 400));
+      receiver.answer = () => ({ status: 204 });
+      await until(() => agent.isOver || receiver.lines.length >= wanted.length, "all lines");
+      agent.signal("SIGTERM");
+      const exit = await agent.end();
+      expect(exit.code, exit.stderr).toBe(0);
+      expect([...receiver.lines].sort()).toEqual(wanted.sort());
+      expect(exit.stderr).not.toMatch(/is gone, and with it/);
+      await receiver.kill();
+    },
+  );
 });
