@@ -178,6 +178,7 @@ export class Discovery {
     }
     await this.#recogniseTouched();
     for (const sighting of waiting) this.#grow(sighting);
+    this.#unsettled.tellReadable();
     if (this.#isFirstPass) {
       this.#isFirstPass = false;
       this.#dropOrphanedCopies();
@@ -244,7 +245,7 @@ export class Discovery {
       this.#unsettled.unreadable(path, error);
       return true;
     }
-    if (use?.kind === "unreadable") this.#unsettled.readable(path);
+    this.#unsettled.lookedAt(path);
     if (stat === undefined) {
       this.#open.delete(path);
       if (use?.kind === "file") this.#whereabouts.lose(use.state, path);
@@ -379,9 +380,10 @@ export class Discovery {
       }
       for (const candidate of candidates) {
         const finding = findings.get(candidate)!;
-        if (finding.kind === "undecided") {
+        if (finding.kind === "undecided" || finding.kind === "unreadable") {
           canTell = false;
-          this.#undecided.add(base);
+          // A run that ends with what is there now does not wait until somebody lets it look.
+          if (finding.kind === "undecided" || !this.#options.isOnce) this.#undecided.add(base);
         }
         await this.#applyTo(candidate, finding);
       }

@@ -86,6 +86,8 @@ export class FileState {
   tombstoneSinceMs: number | undefined;
   /** See FileEntry: this only stands for a copy of that file. */
   copyOf: string | undefined;
+  /** Its reading was told of, or need not be. */
+  isAnnounced = true;
   /** See FileEntry. */
   archive: ArchiveMark | undefined;
   /** The damage of its archive was met in this process. */

@@ -126,12 +126,14 @@ class Round {
       const answer = isUntouched(known, candidate) ? "yes" : await this.#isStill(known, candidate);
       if (answer === "yes") return this.#asKnown(known, candidate);
       if (answer === "unknown") return { kind: "undecided" };
+      if (answer instanceof Error) return { kind: "unreadable", error: answer };
       await readers.stop(known);
       this.#displace(known, candidate.id);
     }
     for (const claimant of fileRegistry.claimants(candidate.id)) {
       const answer = await this.#isStill(claimant, candidate);
       if (answer === "unknown") return { kind: "undecided" };
+      if (answer instanceof Error) return { kind: "unreadable", error: answer };
       if (answer === "yes") {
         this.#recalled.add(claimant);
         return this.#asKnown(claimant, candidate);
@@ -164,9 +166,12 @@ class Round {
   }
 
   /** Whether the inode of a file still holds it. */
-  async #isStill(state: FileState, candidate: Candidate): Promise<"yes" | "no" | "unknown"> {
+  async #isStill(state: FileState, candidate: Candidate): Promise<"yes" | "no" | "unknown" | Error> {
     if (isSameLook(state.rejected, candidate)) return "no";
     const isPlain = candidate.format === undefined;
+    // One of which nothing could be decompressed: whatever is in it now is to be read.
+    if (!isPlain && state.archive !== undefined && state.given === 0)
+      return state.newestName === candidate.path ? "yes" : "no";
     if (!isPlain && !state.isKnownByContent) return "no";
     const comparison = await this.#options.evidence.compare(candidate, state);
     switch (comparison.verdict) {
@@ -177,7 +182,7 @@ class Round {
         return (await this.#isUnread(state, candidate, comparison.stat.size)) ? "yes" : "no";
       case "unreadable":
         // Whoever opens it proves it; of a tombstone nobody does.
-        if (state.phase === "finished" || state.copyOf !== undefined) return "unknown";
+        if (state.phase === "finished" || state.copyOf !== undefined) return comparison.error;
         state.isUnproven = true;
         return "yes";
       case "gone":
@@ -283,8 +288,9 @@ class Round {
       .slice(0, MAX_TOMBSTONES);
     const states = [...known.filter(({ phase }) => phase !== "finished"), ...tombstones];
     const verdicts = await this.#options.evidence.compareAll(candidate, states);
-    if (verdicts === "unreadable" || verdicts === "gone") {
-      this.#findings.set(candidate, { kind: "undecided" });
+    if (verdicts === "gone" || verdicts instanceof Error) {
+      const isGone = verdicts === "gone";
+      this.#findings.set(candidate, isGone ? { kind: "undecided" } : { kind: "unreadable", error: verdicts });
       return undefined;
     }
     this.#verdicts.set(candidate, verdicts);

@@ -344,6 +344,13 @@ export class TailerPool implements Readers {
       counters,
       notices,
       open: (state) => contents.openAs(state),
+      onOpened: (state) => {
+        if (state.isAnnounced) return;
+        state.isAnnounced = true;
+        const file = pathToText(state.path);
+        const { offset, generation } = state;
+        events.emit("file_opened", `${file} is read from byte ${offset} on`, { file, offset, generation });
+      },
       onCaughtUp: (state) => {
         state.isCaughtUp = true;
         this.startReady();
@@ -410,7 +417,14 @@ export class TailerPool implements Readers {
       size: state.offset,
     });
     // What is finished in memory is soon so for everybody who asks the store.
-    if (state.isSaved) this.#context.positions.save(new Map([[state.key, state.toEntry()]])).catch(() => undefined);
+    if (!state.isSaved && state.archive?.damage === undefined) return;
+    const saved = this.#context.positions.save(new Map([[state.key, state.toEntry()]]));
+    saved.then(
+      () => {
+        state.isSaved = true;
+      },
+      () => undefined,
+    );
   }
 
   /** Tried again, ever more rarely; the position stays. */

@@ -139,6 +139,7 @@ export class Tailer {
     try {
       const opened = await this.#open();
       if (opened !== "ready") return { kind: opened };
+      this.#options.onOpened(this.state);
       while (!this.#isReleased && !this.#signal.aborted) await this.#wakes.wait(undefined);
       // It may have grown, or shrunk, while it was held.
       this.#size = undefined;
