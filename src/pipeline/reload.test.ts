@@ -100,19 +100,21 @@ interface World {
   readonly pipeline: Pipeline;
   readonly failures: string[];
   readonly checkpoint: Checkpoint;
+  readonly events: string[];
   stop(): Promise<void>;
 }
 
 async function start(plan: Plan, store = new MemoryCheckpointStore()): Promise<World> {
   const checkpoint = await Checkpoint.load(store);
   const failures: string[] = [];
+  const events: string[] = [];
   const pipeline = await openPipeline({
     plan,
     clock: systemClock,
     random: systemRandom,
     fileSystem: {} as FileSystem,
     log: silentLogger,
-    events: () => ({ emit() {} }),
+    events: (component) => ({ emit: (name, message) => void events.push(`${component} ${name}: ${message}`) }),
     host: "test",
     channels: new ChannelRegistry(),
     checkpoint,
@@ -128,6 +130,7 @@ async function start(plan: Plan, store = new MemoryCheckpointStore()): Promise<W
     pipeline,
     failures,
     checkpoint,
+    events,
     async stop() {
       stopping.abort();
       await running;
@@ -346,6 +349,32 @@ describe("Pipeline.reload", () => {
     await until(() => well.texts.length === 3, "the rest goes on");
     await world.stop();
     expect(world.failures).toEqual([]);
+  });
+
+  it("reads nothing again for a new sink that is not required where that is more than it may be behind", async () => {
+    const files = new GrowingFiles();
+    const [well, late, later] = [target(), target(), target()];
+    const source = planned("in", files.source);
+    const good = planned("good", memorySink(well), ["in"]);
+    const more = (name: string, out: MemoryTarget, maxLagBytes: number) => ({
+      ...planned(name, memorySink(out), ["in"]),
+      backfill: true,
+      maxLagBytes,
+    });
+    const within = more("within", late, 10_000);
+    const world = await start(memoryPlan({ sources: [source], sinks: [good] }));
+    files.grow("x", 100);
+    await until(() => well.texts.length === 100, "the first");
+    await world.pipeline.reload(memoryPlan({ sources: [source], sinks: [good, within] }));
+    await until(() => late.texts.length === 100, "all that there was");
+    await world.pipeline.reload(memoryPlan({ sources: [source], sinks: [good, within, more("beyond", later, 50)] }));
+    files.grow("x", 4);
+    await until(() => later.texts.length === 4, "what comes");
+    await world.stop();
+    expect(well.texts).toEqual(files.texts.get("x"));
+    expect(late.texts).toEqual(files.texts.get("x"));
+    expect(later.texts).toEqual(files.texts.get("x")!.slice(100));
+    expect(world.events).toEqual([expect.stringMatching(/^beyond gap: .*bytes 0 to 490 of/)]);
   });
 
   it("keeps nothing of what it replaced: sources, transforms and sinks of many reloads", async () => {

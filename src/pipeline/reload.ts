@@ -14,6 +14,7 @@ import { type Route, routesInto } from "./route.ts";
 import { newLane } from "./runners.ts";
 import { RunningSource } from "./running-source.ts";
 import type { SinkRunner } from "./sink-runner.ts";
+import { skipAtStart } from "./skipped-at-start.ts";
 import { PipelineSourcePositions } from "./source-positions.ts";
 import type { TransformRunner } from "./transform-runner.ts";
 import { unwire, type Wires, wire } from "./wiring.ts";
@@ -161,6 +162,7 @@ export class Reload {
       await this.#startHere(held, next, ways, difference);
       await clearCleanStop(sinks.added, checkpoint, groupCommit);
       opening.splice(0, Infinity, ...this.#changeWays(difference, next, fresh, gone));
+      await this.#skipBehind(opening);
       await this.#reconfigure(sources.changed.filter(({ name }) => !gone.has(name)));
     } finally {
       // Either with what they are to be, or with what they were.
@@ -245,6 +247,20 @@ export class Reload {
         return `room behind ${names.join(", ")}`;
       },
     );
+  }
+
+  /** A source that begins anew reads nothing again for a sink that is not required and too far behind. */
+  async #skipBehind(opening: readonly Opening[]): Promise<void> {
+    const { environment, committer, parts, signal } = this.#options;
+    const { checkpoint, events } = environment;
+    for (const { lanes } of opening.map(({ wires }) => wires)) {
+      for (const { runner, backlog } of parts.sinks.values()) {
+        const own = lanes.filter(({ sink }) => sink === runner.name);
+        const sink = { lanes: own, limitBytes: backlog.limitBytes };
+        skipAtStart(sink, lanes, { checkpoint, events: events(runner.name) });
+        if (backlog.mayDrop && runner.isDirty) await committer.commitNow(runner, signal);
+      }
+    }
   }
 
   async #reconfigure(changed: readonly PlannedSource[]): Promise<void> {
