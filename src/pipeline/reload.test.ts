@@ -8,6 +8,8 @@ import { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { GroupCommit } from "../checkpoint/group-commit.ts";
 import { MemoryCheckpointStore } from "../checkpoint/memory-store.ts";
 import type { Plan } from "../config/plan.ts";
+import { Batch } from "../record/batch.ts";
+import { fileOrigin } from "../record/origin.ts";
 import { systemClock } from "../runtime/clock.ts";
 import type { FileSystem } from "../runtime/file-system.ts";
 import { MemoryBudget } from "../runtime/memory-budget.ts";
@@ -375,6 +377,51 @@ describe("Pipeline.reload", () => {
     expect(late.texts).toEqual(files.texts.get("x"));
     expect(later.texts).toEqual(files.texts.get("x")!.slice(100));
     expect(world.events).toEqual([expect.stringMatching(/^beyond gap: .*bytes 0 to 490 of/)]);
+  });
+
+  it("closes a source that is acknowledged upstream once it has told the last of what it handed on, and not before", async () => {
+    const happened: string[] = [];
+    const out = target();
+    let isDown = true;
+    out.answer = () => (isDown ? { kind: "retry", reason: "down" } : undefined);
+    const queue = defineSource({
+      type: "queue",
+      summary: "test",
+      options: z.unknown(),
+      replay: "acknowledged",
+      open: async (options, context) => {
+        const { sender, receiver } = context.channel();
+        return {
+          output: receiver,
+          run: async ({ signal }) => {
+            using _closing = sender;
+            const { lines, ranges, memory } = linesBatch(context.name, `read ${options}`, 0, ["one", "two"]);
+            const origin = {
+              ...fileOrigin(context.name, `read ${options}`, 0, "/"),
+              kind: "acknowledged" as const,
+              onSettled: () => void happened.push(`told ${options}`),
+            };
+            await sender.send(Batch.ofLines(origin, lines!, memory, ranges[0]), { signal });
+            while (!signal.aborted) await pause(1);
+          },
+          [Symbol.asyncDispose]: async () => void happened.push(`closed ${options}`),
+        };
+      },
+    });
+    const sink = memorySink(out);
+    const plan = (options: unknown) =>
+      memoryPlan({ sources: [planned("in", queue, [], options)], sinks: [planned("out", sink, ["in"])] });
+    const world = await start(plan(1));
+    await until(() => world.pipeline.sinks[0]!.trouble !== undefined, "the sink is down");
+    await world.pipeline.reload(plan(2));
+    await pause(150);
+    expect(happened).toEqual([]);
+    isDown = false;
+    await until(() => happened.length === 3, "told and closed");
+    expect(happened.indexOf("closed 1")).toBeGreaterThan(happened.indexOf("told 1"));
+    await world.stop();
+    expect(happened.filter((what) => what.endsWith("1"))).toEqual(["told 1", "closed 1"]);
+    expect(happened.at(-1)).toBe("closed 2");
   });
 
   it("keeps nothing of what it replaced: sources, transforms and sinks of many reloads", async () => {

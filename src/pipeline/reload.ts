@@ -179,7 +179,7 @@ export class Reload {
    */
   async #stop(gone: ReadonlyMap<string, RunningSource>, anew: readonly string[]): Promise<void> {
     const running = [...gone.values()];
-    const replayable = running.filter(({ planned }) => planned.definition.replay === "replayable");
+    const replayable = running.filter(({ planned }) => isReplayable(planned));
     let releases: (() => void)[] = [];
     try {
       // While nothing is handed on all sinks go without; so not before the one that takes nothing is back.
@@ -212,7 +212,7 @@ export class Reload {
     for (const stopped of running) {
       const { name, planned, source, positions } = stopped;
       positions.forwarded.clear();
-      if (planned.definition.replay === "replayable") await source[Symbol.asyncDispose]();
+      if (isReplayable(planned)) await source[Symbol.asyncDispose]();
       // Somebody upstream may still have to be told about what ends later.
       else if (stopped.owesNothing) await source[Symbol.asyncDispose]();
       else this.#options.start(name, this.#closeOnceTold(stopped));
@@ -401,10 +401,13 @@ export class Reload {
       parts.sinks.set(name, part);
       committer.add(part.runner);
     }
+    // Of other sources, what the old ways still carry is told upstream as it ends.
+    const settled = new Set(next.sources.filter(isReplayable).map(({ name }) => name));
     for (const { runner } of parts.sinks.values()) {
       const lanes = wires.flatMap((each) => each.lanes.filter(({ sink }) => sink === runner.name));
       // A lane that nothing new comes on may still have endings to commit.
-      const isReplaced = (old: Lane) => lanes.some(({ id, source }) => id === old.id && source === old.source);
+      const isReplaced = (old: Lane) =>
+        settled.has(old.source) && lanes.some(({ id, source }) => id === old.id && source === old.source);
       const mayEnd = (old: Lane) => old.isDirty || !runner.isIdle;
       runner.setLanes([...lanes, ...runner.lanes.filter((lane) => !isReplaced(lane) && mayEnd(lane))]);
     }
@@ -529,6 +532,11 @@ function runningComponents(parts: Parts): Components {
     transforms: [...parts.transforms.values()].map(({ planned }) => planned),
     sinks: [...parts.sinks.values()].map(({ planned }) => planned),
   };
+}
+
+/** All that such a source handed on is committed before another takes its place. */
+function isReplayable({ definition }: PlannedSource): boolean {
+  return definition.replay === "replayable";
 }
 
 /** It cannot go on with other options. */
