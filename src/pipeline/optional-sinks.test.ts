@@ -109,10 +109,13 @@ describe("a sink with required = false", () => {
     const world = new MemoryWorld();
     const { open, answer } = gate();
     const held = gate();
-    const [well, stuck] = [{ ...target(), answer: held.answer }, { ...target(), answer }];
+    const [well, stuck] = [
+      { ...target(), answer: held.answer },
+      { ...target(), answer },
+    ];
     const plan = memoryPlan({
       sources: [planned("in", memorySource(new Map([["x", numbered("x", 2000)]]), 50))],
-      sinks: [planned("well", memorySink(well), ["in"]), optional(planned("stuck", memorySink(stuck), ["in"]), 1000)],
+      sinks: [planned("well", memorySink(well), ["in"]), optional(planned("stuck", memorySink(stuck), ["in"]), 400)],
     });
     const { pipeline } = await world.open(plan);
     const running = pipeline.run({ signal: new AbortController().signal, once: true });
