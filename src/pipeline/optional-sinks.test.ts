@@ -105,6 +105,31 @@ describe("a sink with required = false", () => {
     expect(slow.texts).toEqual(lines);
   });
 
+  it("has copies of its own: what it holds takes no room from a transform that others need, and is whole when it comes", async () => {
+    const world = new MemoryWorld();
+    const { open, answer } = gate();
+    const [well, slow] = [target(), { ...target(), answer }];
+    // As events many times what a transform may have made and nobody has taken.
+    const lines = numbered("x", 30_000);
+    const plan = memoryPlan({
+      sources: [planned("in", memorySource(new Map([["x", lines]]), 100))],
+      transforms: [planned("shout", shout, ["in"])],
+      sinks: [
+        planned("well", memorySink(well), ["shout"]),
+        optional(planned("slow", memorySink(slow), ["shout"]), 8 << 20),
+      ],
+    });
+    const { pipeline } = await world.open(plan);
+    const running = pipeline.run({ signal: new AbortController().signal, once: true });
+    await expect.poll(() => well.texts.length, { timeout: 10_000 }).toBe(30_000);
+    expect(slow.texts).toEqual([]);
+    open();
+    await running;
+    await pipeline.close();
+    expect(pipeline.sinks[1]!.endings).toMatchObject({ delivered: 30_000, dropped: 0 });
+    expect(slow.texts).toEqual(lines.map((line) => `${line}!`));
+  });
+
   it("drops no dead letter that is sent again, however far behind it is", async () => {
     const world = new MemoryWorld();
     const { open, answer } = gate();
