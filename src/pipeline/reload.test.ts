@@ -379,6 +379,32 @@ describe("Pipeline.reload", () => {
     expect(world.events).toEqual([expect.stringMatching(/^beyond gap: .*bytes 0 to 490 of/)]);
   });
 
+  it("changes how far a sink may be behind at once, and opens nothing for it; whether it may be is for the next start", async () => {
+    const files = new GrowingFiles();
+    const [well, slow] = [target(), target()];
+    let isDown = true;
+    slow.answer = () => (isDown ? { kind: "retry", reason: "down" } : undefined);
+    const [good, bad] = [memorySink(well), memorySink(slow)];
+    const plan = (maxLagBytes: number | undefined) =>
+      memoryPlan({
+        sources: [planned("in", files.source)],
+        sinks: [planned("good", good, ["in"]), { ...planned("bad", bad, ["in"]), maxLagBytes }],
+      });
+    const world = await start(plan(100_000));
+    const dropped = () => world.pipeline.sinks[1]!.endings.dropped;
+    files.grow("x", 20);
+    await until(() => well.texts.length === 20, "the first");
+    expect(dropped()).toBe(0);
+    expect(await world.pipeline.reload(plan(50))).toEqual(["bad may now be 50 bytes behind"]);
+    expect(await world.pipeline.reload(plan(undefined))).toEqual([]);
+    files.grow("x", 20);
+    await until(() => well.texts.length === 40, "the rest, at the other sink");
+    expect(dropped()).toBe(20);
+    isDown = false;
+    await until(() => slow.texts.length === 20, "what it held");
+    await world.stop();
+  });
+
   it("closes a source that is acknowledged upstream once it has told the last of what it handed on, and not before", async () => {
     const happened: string[] = [];
     const out = target();

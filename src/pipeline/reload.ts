@@ -71,7 +71,7 @@ export class Reload {
     const { parts } = this.#options;
     const now = runningComponents(parts);
     const difference = differenceOf(now, next);
-    if (isSame(difference)) return [];
+    if (isSame(difference)) return this.#changeLimits(next);
     const { environment, committer, abortTransforms } = this.#options;
     const fresh = await Fresh.open(difference, next, { environment, committer, abortTransforms });
     try {
@@ -92,7 +92,23 @@ export class Reload {
       if (!fresh.takesPart) await fresh.dispose();
       throw error;
     }
-    return sentencesOf(difference);
+    return [...sentencesOf(difference), ...this.#changeLimits(next)];
+  }
+
+  /**
+   * How far behind a sink may be. Whether it may be at all stays as it was at the start: what waits for a required sink lies
+   * where others need room.
+   */
+  #changeLimits(next: Plan): string[] {
+    const sentences: string[] = [];
+    for (const { name, maxLagBytes } of next.sinks) {
+      const part = this.#options.parts.sinks.get(name);
+      if (part === undefined || maxLagBytes === undefined || !part.backlog.mayDrop) continue;
+      if (part.backlog.limitBytes === maxLagBytes) continue;
+      part.backlog.limitBytes = maxLagBytes;
+      sentences.push(`${name} may now be ${maxLagBytes} bytes behind`);
+    }
+    return sentences;
   }
 
   /** One after the other; if one cannot be opened, those before get their old selves back. */
@@ -388,9 +404,7 @@ export class Reload {
     }
     for (const planned of next.sinks) {
       const part = parts.sinks.get(planned.name);
-      if (part === undefined) continue;
-      part.planned = planned;
-      part.backlog.limitBytes = planned.maxLagBytes;
+      if (part !== undefined) part.planned = planned;
     }
     for (const planned of next.transforms) {
       const part = parts.transforms.get(planned.name);
