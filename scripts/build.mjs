@@ -18,7 +18,6 @@ const BUNDLED = [
   "fzstd",
   "hono",
   "picocolors",
-  "picomatch",
   "toml-eslint-parser",
   "zod",
 ];

@@ -23,7 +23,6 @@ export const ERROR_CODES = {
   TR_STAGE_OPEN: "A source, transform or sink could not be opened.",
   TR_SINK_FENCED: "Another writer took over the target of a sink.",
   TR_OUTPUT_FOREIGN: "An output file was changed by somebody else.",
-  TR_ARCHIVE_DAMAGED: "A compressed file is damaged or incomplete.",
   TR_ARCHIVE_UNSUPPORTED:
     "A compressed file cannot be read here: a program is missing, or it uses a feature that is not supported.",
   TR_ADDRESS_IN_USE: "An address to listen on is taken.",

@@ -69,6 +69,10 @@ export function collectMetrics(origin: MetricsOrigin): MetricsSnapshot {
       labels: { component: name },
       value: source.status?.().cutLines ?? 0,
     })),
+    tailrace_source_files_left_out: sources.map(({ name, source }) => ({
+      labels: { component: name },
+      value: source.status?.().leftOutFiles ?? 0,
+    })),
     tailrace_sink_acknowledged_records_total: sinks.map(({ name, acknowledgedRecords }) => ({
       labels: { component: name },
       value: acknowledgedRecords,

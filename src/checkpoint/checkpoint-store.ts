@@ -66,6 +66,20 @@ export interface ContentMark {
   readonly hash: string;
 }
 
+/** An archive whose content was read to its end: whether it has changed since, and what was wrong with it. */
+export interface ArchiveMark {
+  /** Of the compressed file. */
+  readonly bytes: number;
+  readonly modifiedMs: number;
+  /** Its content ends where it cannot be decompressed further. */
+  readonly damage?: {
+    /** In plain words. */
+    readonly reason: string;
+    /** Byte of the archive; absent where that is not known. */
+    readonly at?: number;
+  };
+}
+
 /** The stored identity of one generation of a file (delivery contract, section 4). */
 export interface FileEntry {
   /** Rises at each truncation of the same path. */
@@ -78,9 +92,9 @@ export interface FileEntry {
   readonly birthNs: string;
   /** The first bytes: up to 1 KiB, grown while the file is shorter. */
   readonly fingerprint: ContentMark;
-  /** The up to 256 bytes that end at `guardEnd`. */
+  /** The up to 256 bytes that end at `guardEnd`; of length 0 where they tell nothing (a hole). */
   readonly guard: ContentMark;
-  /** Offset that the guard ends at: at most the lowest stored prefix. */
+  /** Offset that the guard ends at: at or above the furthest end that any sink has in the same transaction. */
   readonly guardEnd: number;
   /** All names it was seen under, newest last; byte paths (one character per byte). The first is what events say. */
   readonly names: readonly string[];
@@ -88,6 +102,8 @@ export interface FileEntry {
   readonly lastSize: number;
   /** When it was last seen to be the one at its path, wall clock milliseconds: what came after it there is younger. */
   readonly lastSeenMs: number;
+  /** When its content was last modified, as last seen, wall clock milliseconds: an archive of it keeps that time. */
+  readonly modifiedMs?: number;
   /** Offsets at which records must be cut on a replay, since a time-out cut them there; ascending. */
   readonly boundaries: readonly number[];
   /**
@@ -102,6 +118,8 @@ export interface FileEntry {
   readonly copyOf?: string;
   /** Place among the generations of its path: a higher one came later. Absent: not found out yet. */
   readonly order?: number;
+  /** Only for an archive that was read to its end: what it was then. */
+  readonly archive?: ArchiveMark;
   /** Set once the file is finished (rotated away, deleted, truncated): since when, wall clock milliseconds. */
   readonly tombstoneSinceMs?: number;
 }

@@ -9,6 +9,8 @@ import type { Change, CheckpointStore } from "./checkpoint-store.ts";
 export interface Contributor {
   /** What is pending now. It counts as handed over until `committed` or `failed` is called with it. */
   take(): readonly Change[];
+  /** What must be durable in one transaction with `submitted`, as of now; of changes of one row these win. */
+  accompany?(submitted: readonly Change[]): readonly Change[];
   /** The changes of the last `take` are durable. */
   committed?(changes: readonly Change[]): void;
   /** Nothing of them is durable: they are pending again, unless something newer has come meanwhile. */
@@ -111,8 +113,10 @@ export class GroupCommit {
     const start = this.#options.clock.monotonic();
     let isFlushed = false;
     try {
+      const submitted = submissions.flatMap((each) => each.changes);
       for (const contributor of this.#contributors) taken.push({ contributor, changes: contributor.take() });
-      const changes = [...taken, ...submissions].flatMap((each) => each.changes);
+      const accompanying = [...this.#contributors].flatMap((contributor) => contributor.accompany?.(submitted) ?? []);
+      const changes = [...taken.flatMap((each) => each.changes), ...submitted, ...accompanying];
       if (changes.length > 0) {
         await this.#store.commit(changes);
         isFlushed = true;

@@ -164,7 +164,15 @@ function checkFileEntry(value: unknown): void {
     last = boundary as number;
   }
   numberAt(entry["lastSeenMs"], "value.lastSeenMs");
+  if (entry["modifiedMs"] !== undefined) numberAt(entry["modifiedMs"], "value.modifiedMs");
   if (entry["order"] !== undefined) numberAt(entry["order"], "value.order");
+  if (entry["archive"] !== undefined) {
+    const archive = objectAt(entry["archive"], "value.archive");
+    wholeAt(archive["bytes"], "value.archive.bytes");
+    numberAt(archive["modifiedMs"], "value.archive.modifiedMs");
+    if (archive["damage"] !== undefined)
+      stringAt(objectAt(archive["damage"], "value.archive.damage")["reason"], "value.archive.damage.reason");
+  }
   if (entry["tombstoneSinceMs"] !== undefined) numberAt(entry["tombstoneSinceMs"], "value.tombstoneSinceMs");
 }
 

@@ -1,4 +1,16 @@
-import { TailraceError } from "../errors.ts";
+import {
+  type ArchivePiece,
+  cutEnd,
+  Damage,
+  damagedEnd,
+  endBetween,
+  type ReadAt,
+  readAhead,
+  readUpTo,
+  skipPadding,
+  trailingEnd,
+  unsupported,
+} from "./archive-end.ts";
 import { XxHash64 } from "./xxhash64.ts";
 
 /*
@@ -10,11 +22,9 @@ import { XxHash64 } from "./xxhash64.ts";
  *   skippable frame: | magic 4, 0x184D2A50 to 5F | size 4 | any bytes |
  */
 
-/** Bytes into `into[0, length)` from `offset` of the archive; 0 at its end. May be short. */
-export type ReadAt = (into: Buffer, length: number, offset: number) => Promise<number>;
-
 const MAGIC = 0xfd2fb528;
 const SKIPPABLE_MAGIC = 0x184d2a50;
+const SKIPPABLE_REST = Buffer.from([0x2a, 0x4d, 0x18]);
 /** Largest frame header: magic, descriptor, window, dictionary id, content size. */
 const HEADER_BYTES = 18;
 const BLOCK_HEADER_BYTES = 3;
@@ -22,6 +32,9 @@ const BLOCK_HEADER_BYTES = 3;
 const MAX_BLOCK_BYTES = 128 * 1024;
 /** What the `zstd` program accepts without being told more (`--long=27`); it bounds the memory held here. */
 const MAX_WINDOW_BYTES = 128 * 1024 * 1024;
+
+/** Stands for the checksum, which `fzstd` wants to see and does not verify. */
+const NO_CHECKSUM = Buffer.alloc(4);
 
 interface FrameHeader {
   readonly headerBytes: number;
@@ -31,32 +44,61 @@ interface FrameHeader {
 }
 
 /**
- * The content of a Zstandard archive; all its frames, one after the other.
+ * The content of a Zstandard archive; all its frames, one after the other. Ends only behind damage.
  *
- * @throws TailraceError `TR_ARCHIVE_DAMAGED`, `TR_ARCHIVE_UNSUPPORTED` (a dictionary, a window above 128 MiB)
+ * @throws TailraceError `TR_ARCHIVE_UNSUPPORTED` (a dictionary, a window above 128 MiB)
  */
-export async function* zstdContent(read: ReadAt): AsyncGenerator<Buffer> {
-  let offset = 0;
-  for (;;) {
-    const header = await readUpTo(read, HEADER_BYTES, offset);
-    if (header.length === 0) return;
-    if (header.length < 8) throw damaged("ends in the middle of a frame header");
-    const magic = header.readUInt32LE(0);
-    if ((magic & 0xfffffff0) >>> 0 === SKIPPABLE_MAGIC) {
-      offset += 8 + header.readUInt32LE(4);
-      if ((await readUpTo(read, 1, offset - 1)).length === 0) throw damaged("ends in the middle of a skippable frame");
-    } else if (magic === MAGIC) {
-      offset = yield* frameContent(read, offset, header);
-    } else {
-      throw damaged(`no frame starts at byte ${offset}`);
+export async function* zstdContent(readAt: ReadAt): AsyncGenerator<ArchivePiece> {
+  const read = readAhead(readAt);
+  try {
+    for (let offset = 0; ; ) {
+      const at = offset === 0 ? 0 : await skipPadding(read, offset);
+      const start = await readUpTo(read, HEADER_BYTES, at);
+      const kind = kindOfFrame(start);
+      if (start.length === 0) yield endBetween(at);
+      else if (kind === "none" && offset > 0) yield trailingEnd(at);
+      else if (kind === "none") throw new Damage(0, "it is no zstd archive: it does not begin as one");
+      else if (kind === "unknown") yield cutEnd(at + start.length, "in the header of a frame");
+      else if (kind === "skippable") {
+        const next = at + 8 + start.readUInt32LE(4);
+        if ((await readUpTo(read, 1, next - 1)).length > 0) offset = next;
+        else yield cutEnd(at + start.length, "in the middle of a skippable frame");
+      } else {
+        const header = parseHeader(start, at);
+        if (header === undefined) yield cutEnd(at + start.length, "in the header of a frame");
+        else offset = yield* frameContent(read, at, start, header);
+      }
     }
+  } catch (error) {
+    if (!(error instanceof Damage)) throw error;
+    yield damagedEnd(error);
   }
 }
 
+/** `unknown`: more bytes must be there to tell. */
+function kindOfFrame(start: Buffer): "frame" | "skippable" | "none" | "unknown" {
+  if (start.length >= 4) {
+    const magic = start.readUInt32LE(0);
+    if (magic === MAGIC) return "frame";
+    if ((magic & 0xfffffff0) >>> 0 !== SKIPPABLE_MAGIC) return "none";
+    return start.length < 8 ? "unknown" : "skippable";
+  }
+  const magic = Buffer.alloc(4);
+  magic.writeUInt32LE(MAGIC);
+  const isBeginning =
+    start.equals(magic.subarray(0, start.length)) ||
+    ((start[0]! & 0xf0) === 0x50 && start.subarray(1).equals(SKIPPABLE_REST.subarray(0, start.length - 1)));
+  return isBeginning ? "unknown" : "none";
+}
+
 /** @returns the offset behind the frame */
-async function* frameContent(read: ReadAt, frameOffset: number, start: Buffer): AsyncGenerator<Buffer, number> {
+async function* frameContent(
+  read: ReadAt,
+  frameOffset: number,
+  start: Buffer,
+  header: FrameHeader,
+): AsyncGenerator<ArchivePiece, number> {
   const { Decompress } = await import("fzstd");
-  const header = parseHeader(start);
   const hash = new XxHash64();
   let decoded: Uint8Array[] = [];
   const decoder = new Decompress((bytes) => decoded.push(bytes));
@@ -64,45 +106,52 @@ async function* frameContent(read: ReadAt, frameOffset: number, start: Buffer): 
   let offset = frameOffset + header.headerBytes;
   let prefix = start.subarray(0, header.headerBytes);
   for (let isLast = false; !isLast; ) {
-    const blockHeader = await readUpTo(read, BLOCK_HEADER_BYTES, offset);
-    if (blockHeader.length < BLOCK_HEADER_BYTES) throw damaged("ends in the middle of a frame");
+    const blockHeader = yield* readWhole(read, BLOCK_HEADER_BYTES, offset);
     const fields = blockHeader.readUIntLE(0, BLOCK_HEADER_BYTES);
     isLast = (fields & 1) === 1;
     const type = (fields >> 1) & 3;
     const size = fields >> 3;
-    if (type === 3 || size > MAX_BLOCK_BYTES) throw damaged(`the block at byte ${offset} is none`);
+    if (type === 3 || size > MAX_BLOCK_BYTES) throw new Damage(offset, "a block of it is none");
     const blockBytes = BLOCK_HEADER_BYTES + (type === 1 ? 1 : size);
-    const trailerBytes = isLast && header.hasChecksum ? 4 : 0;
-    const block = await readUpTo(read, blockBytes + trailerBytes, offset);
-    if (block.length < blockBytes + trailerBytes) throw damaged("ends in the middle of a block");
+    const block = yield* readWhole(read, blockBytes, offset);
     decoded = [];
     try {
-      decoder.push(prefix.length === 0 ? block : Buffer.concat([prefix, block]), isLast);
-    } catch (error) {
-      throw damaged(`the block at byte ${offset} cannot be decoded`, error);
+      decoder.push(prefix.length === 0 ? block : Buffer.concat([prefix, block]), isLast && !header.hasChecksum);
+      if (isLast && header.hasChecksum) decoder.push(NO_CHECKSUM, true);
+    } catch {
+      throw new Damage(offset, "a block of it cannot be decoded");
     }
     prefix = block.subarray(0, 0);
-    offset += blockBytes;
     for (const bytes of decoded) {
       contentBytes += bytes.length;
       hash.update(bytes);
       if (bytes.length > 0) yield Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     }
-    if (trailerBytes > 0) {
-      if (block.readUInt32LE(blockBytes) !== Number(hash.digest() & 0xffffffffn)) {
-        throw damaged("the content does not match its checksum");
-      }
-      offset += trailerBytes;
-    }
+    offset += blockBytes;
   }
-  if (header.contentBytes >= 0 && header.contentBytes !== contentBytes) {
-    throw damaged(`a frame holds ${contentBytes} bytes and not the ${header.contentBytes} it says`);
+  if (header.hasChecksum) {
+    const checksum = yield* readWhole(read, 4, offset);
+    if (checksum.readUInt32LE(0) !== Number(hash.digest() & 0xffffffffn))
+      throw new Damage(offset, "the content of a frame does not match its checksum");
+    offset += 4;
   }
+  if (header.contentBytes >= 0 && header.contentBytes !== contentBytes)
+    throw new Damage(offset, `a frame holds ${contentBytes} bytes and not the ${header.contentBytes} it says`);
   return offset;
 }
 
-/** RFC 8878, section 3.1.1.1. `bytes` may be shorter than a header where the archive ends. */
-function parseHeader(bytes: Buffer): FrameHeader {
+/** All `length` bytes from `offset` on, as soon as they are there. */
+async function* readWhole(read: ReadAt, length: number, offset: number): AsyncGenerator<ArchivePiece, Buffer> {
+  for (;;) {
+    const bytes = await readUpTo(read, length, offset);
+    if (bytes.length === length) return bytes;
+    yield cutEnd(offset + bytes.length, "in the middle of a frame");
+  }
+}
+
+/** RFC 8878, section 3.1.1.1, of the frame at `at`. Undefined: the archive ends before the header does. */
+function parseHeader(bytes: Buffer, at: number): FrameHeader | undefined {
+  if (bytes.length < 5) return undefined;
   const descriptor = bytes[4]!;
   const isSingleSegment = (descriptor & 0x20) !== 0;
   const dictionaryIdBytes = [0, 1, 2, 4][descriptor & 3]!;
@@ -111,10 +160,12 @@ function parseHeader(bytes: Buffer): FrameHeader {
   const dictionaryIdAt = isSingleSegment ? 5 : 6;
   const contentSizeAt = dictionaryIdAt + dictionaryIdBytes;
   const headerBytes = contentSizeAt + contentSizeBytes;
-  if (bytes.length < headerBytes) throw damaged("ends in the middle of a frame header");
-  if ((descriptor & 8) !== 0) throw damaged("the frame header has a reserved bit set");
+  if (bytes.length < headerBytes) return undefined;
+  if ((descriptor & 8) !== 0) throw new Damage(at + 4, "the header of a frame has a reserved bit set");
   if (dictionaryIdBytes > 0 && bytes.readUIntLE(dictionaryIdAt, dictionaryIdBytes) !== 0) {
-    throw unsupported("it was compressed with a dictionary; decompress it by hand, or exclude it");
+    throw unsupported(
+      "the zstd archive cannot be read: it was compressed with a dictionary; decompress it by hand, or exclude it",
+    );
   }
   let contentBytes = -1;
   if (contentSizeBytes === 8) contentBytes = Number(bytes.readBigUInt64LE(contentSizeAt));
@@ -128,28 +179,8 @@ function parseHeader(bytes: Buffer): FrameHeader {
   if (windowBytes > MAX_WINDOW_BYTES) {
     const mebibytes = Math.ceil(windowBytes / 2 ** 20);
     throw unsupported(
-      `it needs a window of ${mebibytes} MiB, above the 128 MiB that are read; compress it without --ultra --long`,
+      `the zstd archive cannot be read: it needs a window of ${mebibytes} MiB, above the 128 MiB that are read; compress it without --ultra --long`,
     );
   }
   return { headerBytes, hasChecksum: (descriptor & 4) !== 0, contentBytes };
-}
-
-/** A buffer of its own with `length` bytes, fewer only at the end. */
-async function readUpTo(read: ReadAt, length: number, offset: number): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafe(length);
-  let filled = 0;
-  while (filled < length) {
-    const count = await read(bytes.subarray(filled), length - filled, offset + filled);
-    if (count === 0) break;
-    filled += count;
-  }
-  return bytes.subarray(0, filled);
-}
-
-function damaged(what: string, cause?: unknown): TailraceError {
-  return new TailraceError("TR_ARCHIVE_DAMAGED", `the zstd archive is damaged: ${what}`, { cause });
-}
-
-function unsupported(what: string): TailraceError {
-  return new TailraceError("TR_ARCHIVE_UNSUPPORTED", `the zstd archive cannot be read: ${what}`);
 }

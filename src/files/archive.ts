@@ -1,4 +1,5 @@
-import { type CompressionFormat, decompress, formatOfName, isComplete } from "../codec/decompress.ts";
+import type { ArchiveMark } from "../checkpoint/checkpoint-store.ts";
+import { type ArchiveEnd, archiveEnd, type CompressionFormat, decompress, formatOfName } from "../codec/decompress.ts";
 import { type BytePath, baseName } from "../runtime/byte-path.ts";
 import type { FileHandle, FileStat } from "../runtime/file-system.ts";
 import { type Content, UNKNOWN_SIZE } from "./content.ts";
@@ -14,15 +15,24 @@ export function formatOf(path: BytePath): CompressionFormat | undefined {
  *
  *     content  0 ......... kept from ######## produced ......... (not yet decompressed)
  *                          ^ offset of the last read
+ *
+ * Everything that can be decompressed is given, whatever is wrong behind it; then the content ends, and `archive.damage`
+ * says what is wrong. Once the archive has changed (members were appended, its writer went on) `stat` knows no size
+ * again, and reading goes on where it ended.
  */
 export class ArchiveContent implements Content {
   readonly #handle: FileHandle;
   readonly #format: CompressionFormat;
-  #bytes: AsyncGenerator<Buffer> | undefined;
+  #pieces: AsyncGenerator<Buffer | ArchiveEnd> | undefined;
   #kept: Buffer[] = [];
   #keptFrom = 0;
   #produced = 0;
-  #size = UNKNOWN_SIZE;
+  /** How the archive ends, once that was reached. */
+  #end: ArchiveEnd | undefined;
+  /** Of the archive, before what was read last: a change after it may have been missed. */
+  #lookedAt: FileStat | undefined;
+  /** It was not read from its beginning since it changed. */
+  #isContinued = false;
 
   constructor(handle: FileHandle, format: CompressionFormat) {
     this.#handle = handle;
@@ -34,10 +44,21 @@ export class ArchiveContent implements Content {
     return this.#kept.reduce((sum, chunk) => sum + chunk.length, 0);
   }
 
+  get archive(): ArchiveMark | undefined {
+    if (this.#end === undefined || this.#lookedAt === undefined) return undefined;
+    const { kind, reason, at } = this.#end;
+    const { size: bytes, modifiedMs } = this.#lookedAt;
+    if (kind !== "cut" && kind !== "damaged") return { bytes, modifiedMs };
+    return { bytes, modifiedMs, damage: { reason, ...(at === undefined ? {} : { at }) } };
+  }
+
+  get trailing(): string | undefined {
+    return this.#end?.kind === "trailing" ? this.#end.reason : undefined;
+  }
+
   async read(into: Buffer, intoOffset: number, length: number, offset: number): Promise<number> {
-    if (length === 0 || offset >= this.#size) return 0;
+    if (length === 0) return 0;
     if (offset < this.#keptFrom) await this.#restart();
-    this.#bytes ??= this.#open();
     do this.#forgetBefore(offset);
     while (this.#produced < offset + length && (await this.#produce()));
     let done = 0;
@@ -55,43 +76,60 @@ export class ArchiveContent implements Content {
   /** Of the archive, but with the size of the content. */
   async stat(): Promise<FileStat> {
     const stat = await this.#handle.stat();
-    return { ...stat, size: this.#size };
+    if (this.#end !== undefined && this.#hasChanged(stat)) {
+      // What follows damage can only be told from the beginning.
+      if (this.#end.kind === "damaged" || stat.size < this.#lookedAt!.size) await this.#restart();
+      else this.#isContinued = true;
+      this.#end = undefined;
+      this.#lookedAt = stat;
+    }
+    return { ...stat, size: this.#end === undefined ? UNKNOWN_SIZE : this.#produced };
   }
 
   async close(): Promise<void> {
-    await this.#bytes?.return(undefined).catch(() => undefined);
+    await this.#pieces?.return(undefined).catch(() => undefined);
     await this.#handle.close();
   }
 
-  /** Decompresses to the end; the size of the content. */
-  async measure(): Promise<number> {
-    const byte = Buffer.alloc(1);
-    while (this.#size === UNKNOWN_SIZE) await this.read(byte, 0, 1, this.#produced);
-    return this.#size;
-  }
-
-  #open(): AsyncGenerator<Buffer> {
-    return decompress(this.#format, (into, length, offset) => this.#handle.read(into, 0, length, offset));
+  #hasChanged(stat: FileStat): boolean {
+    const before = this.#lookedAt;
+    return before === undefined || stat.size !== before.size || stat.modifiedMs !== before.modifiedMs;
   }
 
   async #restart(): Promise<void> {
-    await this.#bytes?.return(undefined);
-    this.#bytes = undefined;
+    await this.#pieces?.return(undefined);
+    this.#pieces = undefined;
     this.#kept = [];
     this.#keptFrom = 0;
     this.#produced = 0;
+    this.#end = undefined;
+    this.#lookedAt = undefined;
+    this.#isContinued = false;
   }
 
   async #produce(): Promise<boolean> {
-    if (this.#size !== UNKNOWN_SIZE && this.#produced >= this.#size) return false;
-    const next = await this.#bytes!.next();
-    if (next.done === true) {
-      this.#size = this.#produced;
-      return false;
+    if (this.#end !== undefined) return false;
+    this.#lookedAt ??= await this.#handle.stat();
+    this.#pieces ??= decompress(this.#format, (into, length, offset) => this.#handle.read(into, 0, length, offset));
+    const { value, done } = await this.#pieces.next();
+    if (done === true) {
+      // An error of the reading has ended it before.
+      await this.#restart();
+      return true;
     }
-    this.#kept.push(next.value);
-    this.#produced += next.value.length;
-    return true;
+    if (Buffer.isBuffer(value)) {
+      this.#kept.push(value);
+      this.#produced += value.length;
+      return true;
+    }
+    const isWrong = value.kind === "damaged" || value.kind === "trailing";
+    if (isWrong && this.#isContinued) {
+      // Perhaps nothing was appended, and another archive was written in its place.
+      await this.#restart();
+      return true;
+    }
+    this.#end = value;
+    return false;
   }
 
   #forgetBefore(offset: number): void {
@@ -104,5 +142,6 @@ export class ArchiveContent implements Content {
 /** Whether the archive is whole: each trailer checks. A damaged one or one that is still being written is not. */
 export async function isWholeArchive(handle: FileHandle, format: CompressionFormat): Promise<boolean> {
   const { size } = await handle.stat();
-  return isComplete(format, (into, length, offset) => handle.read(into, 0, length, offset), size);
+  const end = await archiveEnd(format, (into, length, offset) => handle.read(into, 0, length, offset), size);
+  return end.kind === "whole" || end.kind === "trailing";
 }

@@ -73,17 +73,17 @@ describe("TailerManager › bounds", () => {
 
 describe("FileState", () => {
   it("remembers the first name and the newest eleven of a file that is renamed for ever", () => {
-    const state = new FileState("in", "key", entry(), 0, true);
+    const state = new FileState("in", "key", entry(), { offset: 0, furthest: 0 });
     for (let day = 0; day < 100; day += 1) state.addName(`/log/app.log.${day}` as BytePath);
     expect(state.names).toHaveLength(12);
     expect([state.names[0], state.names.at(-1)]).toEqual(["/log/app.log", "/log/app.log.99"]);
   });
 
   it("keeps at most 128 guards of what no commit covers", () => {
-    const state = new FileState("in", "key", entry(), 0, true);
-    for (let end = 1; end <= 10_000; end += 1) state.noteMark(end, { length: 1, hash: String(end) });
+    const { guards } = new FileState("in", "key", entry(), { offset: 0, furthest: 0 });
+    for (let end = 1; end <= 10_000; end += 1) guards.note({ end, mark: { length: 1, hash: String(end) } });
     const kept = new Set<number>();
-    for (let size = 1; size <= 10_000; size += 1) kept.add(state.identityWithin(size)?.guardEnd ?? 0);
+    for (let size = 1; size <= 10_000; size += 1) kept.add(guards.within(size)?.end ?? 0);
     kept.delete(0);
     expect(kept.size).toBeLessThanOrEqual(128);
     expect(kept.size).toBeGreaterThanOrEqual(64);
@@ -103,7 +103,10 @@ describe("Tombstones", () => {
       for (let file = 0; file < 5; file += 1) {
         const key = `${day}/${file}`;
         fileRegistry.add(
-          new FileState("in", key, entry({ tombstoneSinceMs: clock.now(), names: [`/log/${key}`] }), 0, true),
+          new FileState("in", key, entry({ tombstoneSinceMs: clock.now(), names: [`/log/${key}`] }), {
+            offset: 0,
+            furthest: 0,
+          }),
         );
       }
       await clock.advance(86_400_000);
@@ -133,6 +136,7 @@ describe("Watcher", () => {
     };
     const clock = new ManualClock();
     const watcher = new Watcher({
+      source: "app",
       patterns: new PathPatterns([`${bench.folder}/*.log`], []),
       fileSystem,
       clock,
@@ -141,6 +145,8 @@ describe("Watcher", () => {
       log: silentLogger,
       scanIntervalMs: 1000,
       idleScanIntervalMs: 10_000,
+      maxFiles: 100_000,
+      isKnown: () => false,
       onHint: () => {},
     });
     expect(await watcher.look()).toHaveLength(1500);

@@ -1,7 +1,8 @@
 import type { FileStat } from "../runtime/file-system.ts";
 import { type Content, readFully } from "./content.ts";
 import type { FileState } from "./file-state.ts";
-import { contentMark, FINGERPRINT_BYTES, GUARD_BYTES, marksMatch } from "./fingerprint.ts";
+import { contentMark, FINGERPRINT_BYTES, GUARD_BYTES, readStretch, tellingMark } from "./fingerprint.ts";
+import { judge } from "./judge.ts";
 
 /**
  * The most that was seen of a file, to be asked for before a `stat` that is compared with it: while that is under way,
@@ -16,17 +17,25 @@ export function hasShrunk(state: FileState, stat: FileStat, seen: number): boole
   return state.offset === 0 && stat.size < seen;
 }
 
-/** Proves that what was read before is still there, and takes the guard bytes of this process. */
-export async function proveContent(state: FileState, content: Content): Promise<boolean> {
+/**
+ * Proves that what was read before is still there, by the judge whom discovery asks too, and takes the guard bytes of this
+ * process. @param size of the content; undefined: not known (an archive)
+ */
+export async function proveContent(state: FileState, content: Content, size: number | undefined): Promise<boolean> {
   const length = Math.min(GUARD_BYTES, state.offset);
   const guard = Buffer.alloc(length);
   // Before the marks: if the content is right after this read, it was right during it.
   if ((await readFully(content, guard, 0, length, state.offset - length)) < length) return false;
   if (state.guard.length > 0 && !state.guard.equals(guard)) return false;
-  const { identity } = state;
-  if (identity.fingerprint.length > 0 && (await marksMatch(content, identity)) !== "match") return false;
+  const verdict = await judge(content, size, state);
+  if (verdict === "other" || verdict === "shorter") return false;
   state.guard = guard;
   state.isUnproven = false;
+  if (state.guards.newest.end < state.given) {
+    // A target knows of more than the store (it was killed in between), or reading begins in the middle.
+    const from = Math.max(0, state.given - GUARD_BYTES);
+    state.guards.note({ end: state.given, mark: tellingMark(await readStretch(content, from, state.given - from)) });
+  }
   return true;
 }
 
@@ -51,7 +60,7 @@ export async function learnFingerprint(
   bufferStart: number,
 ): Promise<boolean> {
   const known = state.fingerprint.length;
-  if (known >= FINGERPRINT_BYTES || known >= state.readEnd) return true;
+  if (known >= FINGERPRINT_BYTES || known >= state.readEnd || state.start >= FINGERPRINT_BYTES) return true;
   if (bufferStart > 0) return growFingerprint(state, content);
   return count <= known || takeFingerprint(state, buffer.subarray(0, Math.min(count, FINGERPRINT_BYTES)));
 }
@@ -66,7 +75,7 @@ export async function growFingerprint(state: FileState, content: Content): Promi
 function takeFingerprint(state: FileState, first: Buffer): boolean {
   const { length, hash } = state.fingerprint;
   if (length > 0 && contentMark(first.subarray(0, length)).hash !== hash) return false;
-  state.fingerprint = contentMark(first);
+  state.fingerprint = tellingMark(first);
   return true;
 }
 

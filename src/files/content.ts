@@ -1,3 +1,4 @@
+import type { ArchiveMark } from "../checkpoint/checkpoint-store.ts";
 import type { FileHandle, FileStat } from "../runtime/file-system.ts";
 
 /**
@@ -7,6 +8,10 @@ export interface Content {
   read(into: Buffer, intoOffset: number, length: number, offset: number): Promise<number>;
   /** `size` is that of the content; for an archive not read to its end it is `UNKNOWN_SIZE`. */
   stat(): Promise<FileStat>;
+  /** Only of an archive whose end was reached; undefined again once it has changed. */
+  readonly archive?: ArchiveMark | undefined;
+  /** What stands behind an archive, is no part of it, and is passed over; in plain words. */
+  readonly trailing?: string | undefined;
   close(): Promise<void>;
 }
 

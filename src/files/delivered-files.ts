@@ -4,14 +4,14 @@ import type { Clock } from "../runtime/clock.ts";
 import type { FileStat, FileSystem } from "../runtime/file-system.ts";
 import type { SourcePositions } from "../stage/contract.ts";
 import type { Logger } from "../telemetry/log.ts";
+import type { Contents } from "./contents.ts";
 import type { FileIds } from "./file-id.ts";
 import type { FileRegistry } from "./file-registry.ts";
 import type { FileState } from "./file-state.ts";
-import type { Rotation } from "./rotation.ts";
 
 interface DeliveredFilesOptions {
   readonly fileRegistry: FileRegistry;
-  readonly rotation: Rotation;
+  readonly contents: Contents;
   readonly ids: FileIds;
   readonly positions: SourcePositions;
   readonly clock: Clock;
@@ -44,11 +44,13 @@ export class DeliveredFiles {
   }
 
   #isDelivered(path: BytePath, state: FileState, stat: FileStat): boolean {
-    const { positions, rotation } = this.#options;
+    const { positions, contents } = this.#options;
     if (state.lagBytes > 0) return false;
     const committed = Math.max(positions.committedOf(state.key), state.start);
-    if (rotation.formatOf(path) === undefined) return committed >= stat.size;
-    return state.phase === "finished" && committed >= state.size;
+    if (contents.formatOf(path) === undefined) return committed >= stat.size;
+    const { archive } = state;
+    const isWhole = archive === undefined || (archive.damage === undefined && archive.bytes === stat.size);
+    return state.phase === "finished" && committed >= state.size && isWhole;
   }
 
   /** Only exactly what was read; a name that leads elsewhere by now is none of ours. */

@@ -1,152 +1,149 @@
 import { toError } from "../errors.ts";
-import type { FileStat } from "../runtime/file-system.ts";
-import { Agenda } from "./agenda.ts";
-import { Evidence } from "./content-evidence.ts";
+import { type BytePath, pathToText } from "../runtime/byte-path.ts";
 import { Copies } from "./copies.ts";
 import type { DiscoveryOptions } from "./discovery-options.ts";
+import { Evidence } from "./evidence.ts";
 import { FamilyLine } from "./family-line.ts";
+import type { FileId } from "./file-id.ts";
 import { FileState } from "./file-state.ts";
-import { LateBytes } from "./late-bytes.ts";
+import { Missing } from "./missing.ts";
 import { NewFiles } from "./new-files.ts";
-import { Recogniser } from "./recogniser.ts";
-import { Search } from "./search.ts";
-import { type Group, inOrder, lookAt, preferredPath, type Sighting } from "./sighting.ts";
+import { type Finding, Recogniser, type Recognition } from "./recogniser.ts";
+import { lookAt, type Sighting } from "./sighting.ts";
+import { type Candidate, Survey } from "./survey.ts";
 import { UnsettledPaths } from "./unsettled-paths.ts";
 import { Whereabouts } from "./whereabouts.ts";
 
+/** Families that meet in one file (a hard link, a symbolic link's two names) are recognised together, up to so many. */
+const MAX_BASES = 32;
+
+/** How often one family is recognised in one pass. */
+const MAX_ROUNDS = 3;
+
+/** The survey of families that meet. */
+interface Cluster {
+  /** Oldest first, what lies at the base last; undefined: it cannot be told what is there. */
+  readonly candidates: ReadonlyMap<BytePath, readonly Candidate[] | undefined>;
+  readonly members: readonly FileState[];
+}
+
 /**
- * Which file is this? One pass at a time turns what the watcher saw into files, in five steps:
+ * Which file is this? One pass at a time turns what the watcher saw, and what tailers found out, into files:
  *
- *     sightings -> sort      known path, same inode: read on. Path gone, or another inode: its file is *detached*
- *               -> attach    an inode that is known: the same file under a new name (proved by content)
- *               -> settle    a file without a path: held open, renamed, copied, archived, or missing
- *               -> identify  an unknown inode: the content of a known file, a copy, or a new file
- *               -> line up   a new file waits for the one before it; generations never seen are read in between
+ *     sightings -> sort       known path, same inode: read on. Anything else touches the families of that path
+ *     families  -> survey     what lies at the path and under the names that rotation gives, in one instant
+ *               -> recognise  which of it is which file that is known; what is a copy, what is unknown, what is lost
+ *               -> apply      files are placed, copies set aside, new ones taken up, lost ones looked for
+ *               -> line up    each waits for the one before it; generations never seen are read in between
  *
- * The same steps run after a downtime: what is stored then stands for what was seen.
+ * The same steps run after a downtime: what is stored is a claim then, until its content was compared. Nobody else changes
+ * where a file is: tailers say that theirs was cut off or moved, and the next pass finds out.
  * Wherever the evidence is ambiguous bytes are repeated, never skipped, and an event says so.
  */
 export class Discovery {
   readonly #options: DiscoveryOptions;
-  readonly #agenda = new Agenda();
-  readonly #evidence: Evidence;
   readonly #whereabouts: Whereabouts;
   readonly #unsettled: UnsettledPaths;
   readonly #recogniser: Recogniser;
   readonly #newFiles: NewFiles;
   readonly #copies: Copies;
-  readonly #lateBytes: LateBytes;
-  readonly #search: Search;
+  readonly #missing: Missing;
   readonly #line: FamilyLine;
+  /** Paths of which it is to be found out what they are. */
+  readonly #open = new Map<BytePath, Sighting>();
+  /** Families of which something could not be told: looked at again at the pace of the scan. */
+  readonly #undecided = new Set<BytePath>();
+  /** Nobody opens them before this pass has lined them up. */
+  readonly #inDoubt = new Set<FileState>();
+  /** With the inode in which that was found. */
+  readonly #cutOff = new Map<FileState, FileId | undefined>();
+  readonly #moved = new Map<FileState, FileId | undefined>();
   #idsForgottenMs: number;
   #lastSearchMs = Number.NEGATIVE_INFINITY;
+  #isFirstPass = true;
 
   constructor(options: DiscoveryOptions) {
     this.#options = options;
     this.#idsForgottenMs = options.clock.monotonic();
-    const agenda = this.#agenda;
-    this.#evidence = new Evidence(options);
-    this.#whereabouts = new Whereabouts(options, agenda);
-    this.#unsettled = new UnsettledPaths(options, agenda);
-    this.#recogniser = new Recogniser(options, agenda, this.#evidence, this.#unsettled, this.#whereabouts);
-    this.#newFiles = new NewFiles(options, agenda, this.#whereabouts);
-    this.#copies = new Copies(options, agenda, this.#evidence, this.#whereabouts, this.#newFiles);
-    this.#lateBytes = new LateBytes(options, agenda, this.#evidence, this.#recogniser, this.#whereabouts);
-    this.#search = new Search(options, agenda, this.#whereabouts, this.#copies, this.#lateBytes);
-    this.#line = new FamilyLine(options, agenda, this.#recogniser, this.#newFiles);
+    const { fileRegistry, readers, contents, ids, fileSystem } = options;
+    const evidence = new Evidence(contents, ids);
+    this.#whereabouts = new Whereabouts(options);
+    this.#unsettled = new UnsettledPaths(options);
+    this.#recogniser = new Recogniser({ fileRegistry, readers, evidence, contents, fileSystem, ids });
+    this.#newFiles = new NewFiles(options, this.#whereabouts);
+    this.#copies = new Copies(options, this.#whereabouts, this.#newFiles);
+    this.#missing = new Missing(options, this.#whereabouts);
+    this.#line = new FamilyLine(options, this.#newFiles);
   }
 
   /** True while something is still to be found out that another pass may settle. */
   get isUnsettled(): boolean {
-    const { again, detached, missingSince, doubted } = this.#agenda;
-    if (again.size > 0 || detached.size > 0 || missingSince.size > 0 || doubted.size > 0) return true;
+    if (this.#whereabouts.touched.size > 0 || this.#undecided.size > 0 || this.#missing.size > 0) return true;
+    if (this.#open.size > 0 || this.#cutOff.size > 0 || this.#moved.size > 0) return true;
     for (const use of this.#options.fileRegistry.paths.values()) if (use.kind === "waiting") return true;
     return false;
   }
 
-  /** Takes up what the store says. */
+  /** Takes up what the store says: claims, each to be proved. */
   load(): void {
-    const { positions, source, patterns } = this.#options;
-    const states = [...positions.files()].map(
-      ([key, entry]) => new FileState(source, key, entry, positions.startOf(key), true),
-    );
-    // Of several that claim a path or an inode the latest wins, and an unfinished one over a tombstone.
-    states.sort(
-      (a, b) => Number(b.phase === "finished") - Number(a.phase === "finished") || a.lastSeenMs - b.lastSeenMs,
-    );
-    for (const state of states) {
-      this.#options.fileRegistry.add(state);
-      if (state.id !== undefined) this.#options.fileRegistry.setId(state, state.id);
-    }
-    // An inode number leads to one file only: the others have lost it to a truncation or to reuse.
-    for (const state of states)
-      if (state.id !== undefined && this.#options.fileRegistry.byId(state.id) !== state) state.id = undefined;
-    const byAge = [...states].sort((a, b) => (a.order ?? 0) - (b.order ?? 0) || a.lastSeenMs - b.lastSeenMs);
-    for (const state of byAge) {
-      if (state.copyOf === undefined) for (const name of state.names) this.#options.fileRegistry.setOwner(name, state);
-    }
+    const { positions, source, fileRegistry } = this.#options;
+    const states = [...positions.files()].map(([key, entry]) => {
+      const position = { offset: positions.startOf(key), furthest: positions.furthestOf(key) };
+      return new FileState(source, key, entry, position);
+    });
+    const byAge = states.sort((a, b) => (a.order ?? 0) - (b.order ?? 0) || a.lastSeenMs - b.lastSeenMs);
+    for (const state of byAge) fileRegistry.add(state);
+    const originals = byAge.filter(({ copyOf }) => copyOf === undefined);
     // The newest name is the surest: who was last seen there is its owner, whoever had it before.
-    for (const state of byAge) {
-      if (state.copyOf === undefined) this.#options.fileRegistry.setOwner(state.names[state.names.length - 1]!, state);
-    }
-    for (const state of states) {
-      if (state.copyOf !== undefined) {
-        state.location = state.names[state.names.length - 1]!;
-        if (patterns.judge(state.location).kind !== "included") this.#whereabouts.lookAfter(state, state.location);
-        this.#agenda.copies.add(state);
-        continue;
-      }
-      const isWanted = state.names.some((name) => patterns.judge(name).kind === "included");
-      if (!isWanted) continue;
-      this.#agenda.detached.add(state);
-      this.#agenda.touchAll(state);
+    for (const state of originals) for (const name of state.names) fileRegistry.setOwner(name, state);
+    for (const state of originals) fileRegistry.setOwner(state.newestName, state);
+    for (const state of originals) {
+      if (this.#isWanted(state)) this.#whereabouts.touchAll(state);
     }
   }
 
-  /** A tailer found the content before its offset changed: cut, replaced or rewritten. */
+  // ------------------------------------------------------------ what tailers found out
+
+  /** The content before its offset is not what was read; its tailer has ended. */
   truncated(state: FileState): void {
-    this.#whereabouts.truncated(state);
+    state.isInDoubt = true;
+    this.#cutOff.set(state, state.id);
+  }
+
+  /** Something else lies where the file was expected, or nothing. */
+  moved(state: FileState): void {
+    this.#moved.set(state, state.id);
   }
 
   /** The file is as if it had never been seen; not to be called during a pass. */
   forget(state: FileState): void {
     const { fileRegistry } = this.#options;
-    for (const path of fileRegistry.copiesOf(state)) fileRegistry.removePath(path);
-    for (const copy of [...fileRegistry.states]) {
-      if (copy.copyOf === state.key && copy.id !== undefined) this.#whereabouts.forgetCopy(copy.id);
-    }
-    this.#whereabouts.unfollow(state);
-    fileRegistry.remove(state);
-    for (const path of state.paths) {
-      fileRegistry.removePath(path);
-      this.#agenda.again.add(path);
-    }
-    this.#agenda.drop(state);
+    for (const path of fileRegistry.copiesOf(state)) this.#reopen(path);
+    for (const copy of [...fileRegistry.states]) if (copy.copyOf === state.key) this.#whereabouts.forgetCopy(copy);
+    const paths = [...state.paths];
+    this.#whereabouts.drop(state);
+    for (const path of paths) this.#reopen(path);
+    this.#cutOff.delete(state);
+    this.#moved.delete(state);
+    this.#missing.forget(state);
     // Whoever waits for it goes on.
-    state.phase = "finished";
-    state.isCaughtUp = true;
+    state.finish(this.#options.clock.now());
   }
 
   /** No path that matches leads to it any more, since others match now: it is as at a start, and keeps its position. */
   letGo(state: FileState): void {
-    this.#agenda.drop(state);
-    this.#whereabouts.unfollow(state);
+    this.#whereabouts.letGo(state);
+    this.#missing.forget(state);
+    this.#cutOff.delete(state);
+    this.#moved.delete(state);
   }
 
   /** See `Copies.settle`. */
-  settleCopies(): Promise<void> {
-    return this.#copies.settle();
+  settleCopies(): void {
+    this.#copies.settle();
   }
 
-  /** Something else lies where the file was expected, or nothing. */
-  moved(state: FileState): void {
-    for (const path of state.paths) this.#agenda.again.add(path);
-    if (state.paths.size === 0) {
-      this.#whereabouts.unfollow(state);
-      state.location = undefined;
-      this.#agenda.detached.add(state);
-    }
-  }
+  // ------------------------------------------------------------ a pass
 
   /**
    * One pass. Never rejects: what fails (a file that vanished in between, a commit that does not get through) is looked
@@ -159,200 +156,313 @@ export class Discovery {
       ids.forget();
       this.#idsForgottenMs = clock.monotonic();
     }
-    // What was not to be told last time is tried again at the pace of the scan, not at that of notifications.
-    const isSearch = clock.monotonic() - this.#lastSearchMs >= scanIntervalMs;
-    if (isSearch) this.#lastSearchMs = clock.monotonic();
-    this.#agenda.lookedAtMs = clock.now();
+    await this.#options.places.refresh();
+    this.#newFiles.startPass();
     const sightings = await watcher.look();
-    // Before anything is read: a copy that appeared may be the only sign of a truncation.
-    const unmatched = watcher.takeUnmatched();
-    for (const path of [...sightings.map((sighting) => sighting.path), ...unmatched]) await this.#copies.consider(path);
-    this.#agenda.startPass();
-    for (const sighting of sightings) {
-      this.#sort(sighting);
-      // Together with what its path is now: a rotation changes both, and each may be noticed first.
-      if (sighting.stat !== undefined) this.#agenda.lookAtBase(sighting.path);
+    for (const path of watcher.takeUnmatched()) if (this.#isBesideKnown(path)) this.#whereabouts.touch(path);
+    const grown = sightings.filter((sighting) => !this.#sort(sighting));
+    // What was not to be told last time is tried again at the pace of the scan, not at that of notifications.
+    if (clock.monotonic() - this.#lastSearchMs >= scanIntervalMs) {
+      this.#lastSearchMs = clock.monotonic();
+      this.#missing.searchAgain();
+      for (const base of this.#undecided) this.#whereabouts.touched.add(base);
+      for (const path of this.#unsettled.reconsider()) this.#reopen(path);
     }
-    this.#sortAgain();
-    await this.#lookAtAllDoubted();
-    this.#sortAgain();
-    if (isSearch) this.#unsettled.reconsider();
-    for (const group of [...this.#agenda.groups.values()]) {
-      await this.#attempt(
-        () => this.#attach(group),
-        () => {
-          this.#agenda.groups.delete(group.id);
-          for (const path of group.paths) this.#agenda.again.add(path);
-        },
-      );
+    this.#takeReports();
+    // Nothing is read of a family before it was looked at: a copy that appeared may be the only sign of a truncation.
+    const { touched } = this.#whereabouts;
+    const waiting: Sighting[] = [];
+    for (const sighting of grown) {
+      if (touched.has(this.#whereabouts.homeOf(sighting.path))) waiting.push(sighting);
+      else this.#grow(sighting);
     }
-    if (isSearch) for (const state of this.#agenda.missingSince.keys()) this.#agenda.detached.add(state);
-    for (const copy of [...this.#agenda.copies]) {
-      await this.#attempt(
-        () => this.#copies.lookAt(copy),
-        () => this.#agenda.copies.add(copy),
-      );
-    }
-    for (const state of [...this.#agenda.detached]) {
-      this.#agenda.detached.delete(state);
-      await this.#attempt(
-        () => this.#search.settleDetached(state),
-        () => this.#agenda.detached.add(state),
-      );
-    }
-    await this.#lookAtAllDoubted();
-    const found: FileState[] = [];
-    for (const group of inOrder(this.#agenda.groups.values())) {
-      const state = await this.#identify(group);
-      if (state !== undefined) found.push(state);
-    }
-    await this.#lookAtAllDoubted();
-    for (const path of unmatched) this.#agenda.touch(path);
-    await this.#attempt(
-      () => this.#line.arrange(),
-      () => {},
-    );
-    this.#agenda.isFirstPass = false;
-    this.#lateBytes.endFirstPass();
-    for (const state of found) this.#options.readers.read(state);
-  }
-
-  async #attempt(step: () => Promise<void>, onFailure: () => void): Promise<void> {
-    try {
-      await step();
-    } catch (error) {
-      onFailure();
-      this.#options.log.debug({ error: toError(error).message }, "discovery could not tell; the next pass looks again");
+    await this.#recogniseTouched();
+    for (const sighting of waiting) this.#grow(sighting);
+    if (this.#isFirstPass) {
+      this.#isFirstPass = false;
+      this.#dropOrphanedCopies();
+      this.#newFiles.endPass();
+      this.#options.positions.started();
     }
   }
 
-  #sortAgain(): void {
-    const paths = [...this.#agenda.again];
-    this.#agenda.again.clear();
-    for (const path of paths) this.#sort(lookAt(this.#options.fileSystem, path));
+  #isBesideKnown(path: BytePath): boolean {
+    return this.#options.fileRegistry.family(path).size > 0;
   }
 
-  async #lookAtAllDoubted(): Promise<void> {
-    for (const state of [...this.#agenda.doubted]) {
-      await this.#attempt(
-        () => this.#lateBytes.lookAt(state),
-        () => this.#agenda.doubted.add(state),
-      );
+  /** A tailer that ended says what it found; where its file is now is for this pass to tell. */
+  #takeReports(): void {
+    const { readers } = this.#options;
+    for (const [state, id] of this.#cutOff) {
+      state.isInDoubt = false;
+      // One that was found elsewhere, or opened anew, proved its content.
+      if (state.id !== id || readers.holds(state)) continue;
+      const paths = [...state.paths];
+      this.#whereabouts.cutOff(state);
+      for (const path of paths) this.#reopen(path);
     }
+    this.#cutOff.clear();
+    for (const [state, id] of this.#moved) {
+      if (state.id !== id) continue;
+      for (const path of state.paths) this.#reopen(path);
+      if (state.paths.size === 0) this.#whereabouts.strayed(state);
+      this.#whereabouts.touchAll(state);
+    }
+    this.#moved.clear();
   }
 
-  #sort(sighting: Sighting): void {
-    const { ids } = this.#options;
+  /** It is to be found out what lies there. */
+  #reopen(path: BytePath): void {
+    const sighting = { ...lookAt(this.#options.fileSystem, path), isLink: this.#options.watcher.isLink(path) };
+    if (!this.#sort(sighting)) this.#grow(sighting);
+  }
+
+  /** A known file is where it was, and may have grown. */
+  #grow({ path, stat }: Sighting): void {
+    const use = this.#options.fileRegistry.paths.get(path);
+    const state = this.#whereabouts.followedAt(path) ?? (use?.kind === "file" ? use.state : undefined);
+    if (stat === undefined || state === undefined || this.#options.ids.idOf(stat) !== state.id) return;
+    const hasChanged = use?.kind !== "file" || use.stat.size !== stat.size || use.stat.modifiedMs !== stat.modifiedMs;
+    if (use?.kind === "file") use.stat = stat;
+    if (hasChanged || state.phase !== "finished") this.#whereabouts.changed(state, stat);
+  }
+
+  /** False: a known file is still where it was (`#grow`). */
+  #sort(sighting: Sighting): boolean {
+    const { ids, fileRegistry } = this.#options;
     const { path, stat, error } = sighting;
-    this.#agenda.withdraw(path);
     const followed = this.#whereabouts.followedAt(path);
     if (followed !== undefined) {
-      this.#sortFollowed(followed, stat);
-      return;
+      if (stat === undefined || ids.idOf(stat) !== followed.id) this.#whereabouts.strayed(followed);
+      else if (followed.copyOf === undefined) return false;
+      else this.#whereabouts.touchAll(followed);
+      return true;
     }
-    const use = this.#options.fileRegistry.paths.get(path);
-    // Looked at for the sake of a file that is no longer there.
-    if (use === undefined && this.#options.patterns.judge(path).kind !== "included") return;
+    if (!this.#whereabouts.isIncluded(path)) return true;
+    const use = fileRegistry.paths.get(path);
     if (error !== undefined) {
       this.#unsettled.unreadable(path, error);
-      return;
-    }
-    if (stat === undefined) {
-      if (use?.kind === "file") this.#whereabouts.lose(use.state, path);
-      if (use?.kind === "copy") this.#whereabouts.forgetCopy(use.id);
-      this.#options.fileRegistry.removePath(path);
-      return;
-    }
-    const id = ids.idOf(stat);
-    if (use?.kind === "file" && use.id === id) {
-      const hasChanged = use.stat.size !== stat.size || use.stat.modifiedMs !== stat.modifiedMs;
-      use.stat = stat;
-      if (hasChanged || use.state.phase !== "finished") this.#whereabouts.changed(use.state, stat);
-      return;
+      return true;
     }
     if (use?.kind === "unreadable") this.#unsettled.readable(path);
+    if (stat === undefined) {
+      this.#open.delete(path);
+      if (use?.kind === "file") this.#whereabouts.lose(use.state, path);
+      else if (use !== undefined) fileRegistry.removePath(path);
+      this.#whereabouts.touch(path);
+      return true;
+    }
+    const id = ids.idOf(stat);
+    if (use?.kind === "file" && use.id === id && use.state.id === id) return false;
     if (use?.kind === "file") this.#whereabouts.lose(use.state, path);
-    this.#agenda.enter(path, id, stat, sighting.isLink);
-    if (use !== undefined && use.kind !== "file") this.#options.fileRegistry.removePath(path);
+    this.#open.set(path, sighting);
+    this.#whereabouts.touch(path);
+    return true;
   }
 
-  #sortFollowed(state: FileState, stat: FileStat | undefined): void {
-    const { ids, readers } = this.#options;
-    if (state.copyOf !== undefined) {
-      this.#agenda.copies.add(state);
-      return;
+  async #recogniseTouched(): Promise<void> {
+    const { fileSystem, ids, contents, clock, places } = this.#options;
+    const survey = new Survey({ fileSystem, ids, contents, clock, places });
+    const { touched } = this.#whereabouts;
+    const seen = new Map<BytePath, number>();
+    while (touched.size > 0) {
+      const base = touched.values().next().value!;
+      touched.delete(base);
+      // What one family leads to in another is found out in this pass; what goes round in circles, in the next one.
+      const times = (seen.get(base) ?? 0) + 1;
+      seen.set(base, times);
+      if (times > MAX_ROUNDS) {
+        this.#undecided.add(base);
+        continue;
+      }
+      try {
+        await this.#recognise(base, survey);
+      } catch (error) {
+        this.#undecided.add(base);
+        this.#options.log.debug(
+          { error: toError(error).message },
+          "discovery could not tell; the next pass looks again",
+        );
+      }
     }
-    if (stat !== undefined && ids.idOf(stat) === state.id) {
-      if (state.phase !== "finished") readers.read(state);
-      else this.#whereabouts.changed(state, stat);
-      return;
+    for (const state of this.#inDoubt) {
+      state.isInDoubt = false;
+      this.#options.readers.read(state);
     }
-    this.#whereabouts.unfollow(state);
-    if (!readers.holds(state)) state.location = undefined;
-    this.#agenda.detached.add(state);
+    this.#inDoubt.clear();
   }
 
-  /** If the inode is known and the content is right, its paths are names of that file. */
-  async #attach(group: Group): Promise<void> {
+  #doubt(state: FileState): void {
+    state.isInDoubt = true;
+    this.#inDoubt.add(state);
+  }
+
+  async #recognise(base: BytePath, survey: Survey): Promise<void> {
+    const { touched } = this.#whereabouts;
+    const cluster = await this.#survey(base, survey);
+    for (const each of cluster.candidates.keys()) {
+      touched.delete(each);
+      this.#undecided.delete(each);
+    }
+    for (const state of cluster.members) if (!this.#options.readers.holds(state)) this.#doubt(state);
+    const candidates = [...cluster.candidates.values()].flatMap((each) => each ?? []);
+    const recognition = await this.#recogniser.recognise(cluster.members, candidates);
+    await this.#apply(cluster, recognition);
+  }
+
+  /** Everything that may be of the families that meet in a member of `base`. */
+  async #survey(base: BytePath, survey: Survey): Promise<Cluster> {
+    const { fileRegistry } = this.#options;
+    const candidates = new Map<BytePath, readonly Candidate[] | undefined>();
+    const members = new Set<FileState>();
+    const bases = [base];
+    for (const each of bases) {
+      if (candidates.has(each) || candidates.size >= MAX_BASES) continue;
+      candidates.set(each, await survey.family(each));
+      for (const state of fileRegistry.family(each)) {
+        if (state.copyOf !== undefined || members.has(state) || !this.#isWanted(state)) continue;
+        members.add(state);
+        for (const name of state.names) bases.push(this.#whereabouts.homeOf(name));
+      }
+    }
+    return { candidates, members: [...members] };
+  }
+
+  /** Some path that it was at matches. */
+  #isWanted({ names }: FileState): boolean {
+    return names.some((name) => this.#whereabouts.isIncluded(name));
+  }
+
+  // ------------------------------------------------------------ what was found out
+
+  async #apply(cluster: Cluster, recognition: Recognition): Promise<void> {
     const { readers } = this.#options;
-    const state = this.#options.fileRegistry.byId(group.id);
-    if (state === undefined) return;
-    if (state.copyOf !== undefined) {
-      if (group.stat.size === state.size && this.#copies.recall(state, group)) this.#agenda.groups.delete(group.id);
-      else this.#whereabouts.forgetCopy(group.id);
-      return;
-    }
-    // One that is held has the same content as long as it is where it was: its tailer verifies that.
-    const isInPlace = readers.holds(state) && group.paths.some((path) => path === state.location);
-    if (!isInPlace && !(await this.#recogniser.isStill(state, group))) {
+    const { findings, displaced, lost, reborn } = recognition;
+    for (const state of displaced) {
+      // Its tailer reads what it was displaced from.
       await readers.stop(state);
-      // The inode number was given to another file, or the file was rewritten.
-      this.#agenda.reborn(group.id);
-      this.#agenda.touchAll(state);
-      this.#options.fileRegistry.setId(state, undefined);
-      this.#whereabouts.unfollow(state);
-      state.location = undefined;
-      if (state.phase !== "finished") {
-        if (state.names.some((name) => group.paths.includes(name))) this.#whereabouts.tellTruncation(state);
-        this.#agenda.detached.add(state);
-      }
-      return;
+      const paths = [...state.paths];
+      if (state.phase === "finished" || !this.#isAtItsName(state, findings)) this.#whereabouts.displace(state);
+      else this.#whereabouts.cutOff(state);
+      for (const path of paths) this.#open.set(path, { ...lookAt(this.#options.fileSystem, path), isLink: false });
     }
-    this.#agenda.groups.delete(group.id);
-    for (const path of group.paths) this.#whereabouts.adopt(state, path, group);
+    this.#leavePaths(cluster, findings);
+    let canTell = true;
+    for (const [base, candidates] of cluster.candidates) {
+      if (candidates === undefined) {
+        canTell = false;
+        this.#undecided.add(base);
+        continue;
+      }
+      for (const candidate of candidates) {
+        const finding = findings.get(candidate)!;
+        if (finding.kind === "undecided") {
+          canTell = false;
+          this.#undecided.add(base);
+        }
+        await this.#applyTo(candidate, finding);
+      }
+    }
+    for (const state of cluster.members) {
+      if (!readers.holds(state) || state.paths.size > 0 || state.location !== undefined) continue;
+      // Its descriptor reaches the content, whatever became of its name.
+      if (state.phase === "live" || state.phase === "missing") this.#whereabouts.rotated(state, "deleted");
+    }
+    for (const state of lost) {
+      if (readers.holds(state) || this.#isPlaced(state)) continue;
+      if (state.paths.size > 0) for (const path of [...state.paths]) this.#whereabouts.lose(state, path);
+      this.#missing.lost(state, { canTell, isCut: displaced.has(state) });
+    }
+    for (const [base, candidates] of cluster.candidates) {
+      this.#whereabouts.touched.delete(base);
+      if (candidates === undefined) this.#line.hold(base);
+      else this.#line.arrange({ base, candidates, findings, reborn });
+    }
   }
 
-  /** What an unknown inode is; the state if there is something new to read. */
-  async #identify(group: Group): Promise<FileState | undefined> {
-    const path = preferredPath(group.paths);
-    const { readers } = this.#options;
-    const known = this.#options.fileRegistry.byId(group.id);
+  /** Paths at which something else lies by now, or nothing, before anything is placed: a file has no place but its own. */
+  #leavePaths({ candidates, members }: Cluster, findings: Recognition["findings"]): void {
+    const states = new Map<BytePath, FileState | undefined>();
+    for (const [{ path }, finding] of findings) states.set(path, finding.kind === "file" ? finding.state : undefined);
+    for (const state of members) {
+      for (const path of [...state.paths]) {
+        const canTell = candidates.get(this.#whereabouts.homeOf(path)) !== undefined;
+        if (canTell && states.get(path) !== state) this.#whereabouts.lose(state, path);
+      }
+    }
+  }
+
+  /** What lies at one of its names now is what was displaced: it was cut where it was, not given to another file. */
+  #isAtItsName(state: FileState, findings: Recognition["findings"]): boolean {
+    for (const { path, id } of findings.keys()) {
+      if (state.names.includes(path) && (state.id === id || `${state.fileSystem}\0${state.inode}` === id)) return true;
+    }
+    return false;
+  }
+
+  /** It was found in this very pass. */
+  #isPlaced(state: FileState): boolean {
+    return state.id !== undefined && (state.paths.size > 0 || state.location !== undefined);
+  }
+
+  async #applyTo(candidate: Candidate, finding: Finding): Promise<void> {
+    const { path } = candidate;
+    const isIncluded = this.#whereabouts.isIncluded(path);
+    const sighting = this.#open.get(path);
+    this.#open.delete(path);
+    switch (finding.kind) {
+      case "file":
+        await this.#whereabouts.place(finding.state, candidate);
+        return;
+      case "copy":
+        await this.#copies.setAside(candidate, finding);
+        return;
+      case "twin":
+        if (isIncluded) this.#unsettled.twin(candidate);
+        return;
+      case "undecided":
+        if (isIncluded) this.#unsettled.wait(candidate, "it cannot be told yet what it holds");
+        return;
+      case "unreadable":
+        if (isIncluded) this.#unsettled.unreadable(path, finding.error);
+        return;
+      case "unknown":
+        if (isIncluded) await this.#takeUp(candidate, finding, sighting?.isLink ?? this.#options.watcher.isLink(path));
+    }
+  }
+
+  async #takeUp(candidate: Candidate, finding: Finding & { kind: "unknown" }, isLink: boolean): Promise<void> {
+    const { fileRegistry } = this.#options;
+    const known = fileRegistry.byId(candidate.id);
     if (known !== undefined && known.copyOf === undefined) {
-      // Found by another way in this very pass.
-      for (const each of group.paths) this.#whereabouts.adopt(known, each, group);
-      return undefined;
+      // Another name of what was taken up in this very pass.
+      await this.#whereabouts.place(known, candidate);
+      return;
     }
+    if (known !== undefined) this.#whereabouts.forgetCopy(known);
     try {
-      if (!(await this.#unsettled.isReady(path, group))) return undefined;
-      const verdict = await this.#recogniser.recognise(path, group);
-      if (verdict.kind === "file") {
-        for (const each of group.paths) this.#whereabouts.adopt(verdict.state, each, group);
-        readers.read(verdict.state);
-        return undefined;
-      }
-      if (verdict.kind === "copy") {
-        this.#copies.setAside(group, verdict.of, verdict);
-        await this.#copies.remember(path, group, verdict.of, verdict.common);
-        return undefined;
-      }
-      if (verdict.kind === "waiting") {
-        this.#unsettled.wait(group, verdict.reason);
-        return undefined;
-      }
+      if (!(await this.#unsettled.isReady(candidate))) return;
     } catch (error) {
-      for (const each of group.paths) this.#unsettled.unreadable(each, toError(error));
-      return undefined;
+      this.#unsettled.unreadable(candidate.path, toError(error));
+      return;
     }
-    return this.#newFiles.found(path, group);
+    if (finding.like !== undefined) {
+      const file = pathToText(candidate.path);
+      const message = `${file} may hold some of what was read as ${pathToText(finding.like.path)}; it is read`;
+      this.#options.events.emit("repeat", message, { file, bytes: candidate.stat.size });
+    }
+    const state = await this.#newFiles.found(candidate, isLink);
+    if (state === undefined) return;
+    this.#doubt(state);
+    this.#whereabouts.touchAll(state);
+  }
+
+  /** Copies whose original is not known any more stand for nothing. */
+  #dropOrphanedCopies(): void {
+    const { fileRegistry } = this.#options;
+    for (const state of [...fileRegistry.states]) {
+      if (state.copyOf !== undefined && fileRegistry.get(state.copyOf) === undefined)
+        this.#whereabouts.forgetCopy(state);
+    }
   }
 }

@@ -1,17 +1,26 @@
-import type { BytePath } from "../runtime/byte-path.ts";
-import type { Agenda } from "./agenda.ts";
+import { type BytePath, folderOf, pathToText } from "../runtime/byte-path.ts";
 import type { DiscoveryOptions } from "./discovery-options.ts";
+import type { FileId } from "./file-id.ts";
 import type { FileState } from "./file-state.ts";
 import type { NewFiles } from "./new-files.ts";
-import type { Recogniser } from "./recogniser.ts";
-import type { SiblingFile } from "./rotation.ts";
-import { lookAt } from "./sighting.ts";
+import type { Finding } from "./recogniser.ts";
+import type { Candidate } from "./survey.ts";
 
 /** Time stamps of files are as coarse as 2 s on some file systems, and the kernel's clock for them lags behind. */
 const COARSE_TIME_MS = 2_100;
 
-/** Where a member of the family stands on disk: its index among the siblings, oldest first; the path itself is behind them. */
+/** Where a member of the family stands on disk: its index among the candidates, oldest first; NaN: nowhere. */
 type Ranks = ReadonlyMap<FileState, number>;
+
+/** A family as it was recognised. */
+export interface RecognisedFamily {
+  readonly base: BytePath;
+  /** Oldest first, what lies at the base itself last. */
+  readonly candidates: readonly Candidate[];
+  readonly findings: ReadonlyMap<Candidate, Finding>;
+  /** Inode numbers that belonged to a known file and hold something else now. */
+  readonly reborn: ReadonlySet<FileId>;
+}
 
 /**
  * The generations of one path in the order in which they were there, so that they are read in that order:
@@ -22,127 +31,119 @@ type Ranks = ReadonlyMap<FileState, number>;
  *     read one behind the other:  K1 <- new <- K2 <- K3 <- new
  *
  * A generation's number (`FileState.order`) is given once and stored; one that is found later goes between its
- * neighbours. Each one that has not begun waits for the nearest older one that is not finished.
+ * neighbours. Each one that has not begun waits for the nearest older one that is not finished, and none begins while an
+ * older candidate is undecided.
  *
- * A sibling that no pattern matches is read where it is younger than anything known of this path: by its place among
- * the siblings, by its time of modification against the last look at what is gone, or since its inode number was that
+ * A candidate that no pattern matches is read where it is younger than anything known of this path: by its place among
+ * the candidates, by its time of modification against the last look at what is gone, or since its inode number was that
  * of a known file when last seen. What is older was there before anybody wanted it.
  */
 export class FamilyLine {
   readonly #options: DiscoveryOptions;
-  readonly #agenda: Agenda;
-  readonly #recogniser: Recogniser;
   readonly #newFiles: NewFiles;
+  /** Families in which something is undecided -> who waits for that. */
+  readonly #blocked = new Map<BytePath, readonly FileState[]>();
 
-  constructor(options: DiscoveryOptions, agenda: Agenda, recogniser: Recogniser, newFiles: NewFiles) {
+  constructor(options: DiscoveryOptions, newFiles: NewFiles) {
     this.#options = options;
-    this.#agenda = agenda;
-    this.#recogniser = recogniser;
     this.#newFiles = newFiles;
   }
 
-  /** Puts every family that has changed in order; what cannot be told now is tried again the next time. */
-  async arrange(): Promise<void> {
-    const { families } = this.#agenda;
-    for (const home of [...families]) {
-      families.delete(home);
-      if (!(await this.#arrange(home))) families.add(home);
-    }
+  /** Whom a family that could not be looked at holds back: all that have not begun. */
+  hold(base: BytePath): void {
+    this.#block(
+      base,
+      this.#membersOf(base).filter((state) => !state.isReleased),
+    );
   }
 
-  async #arrange(home: BytePath): Promise<boolean> {
-    const { fileRegistry, rotation } = this.#options;
-    const members = this.#membersOf(home);
-    const only = members.length === 1 ? members[0] : undefined;
-    if (members.length === 0 || only?.paths.has(home)) {
-      // What is at the path is all that was ever there.
-      if (only !== undefined) only.order ??= 1;
-      return true;
-    }
-    const siblings = await rotation.siblings(home);
-    if (siblings === undefined) return false;
-    if (this.#hasUnknown(home)) {
-      // A sibling may be a copy of what is there now, so that is found out first; until then nothing new has its place.
-      this.#agenda.again.add(home);
-      for (const member of members) member.isBlocked ||= member.order === undefined;
-      return false;
-    }
-    for (const member of members) member.isBlocked = false;
-    const ranks = this.#ranksOf(home, members, siblings);
-    const isWanted = members.some((member) => member.names.includes(home));
-    let isSettled = true;
-    let isBlocked = false;
-    for (const [rank, sibling] of siblings.entries()) {
-      const known = fileRegistry.byId(sibling.id);
-      // What cannot be told yet may be a generation of its own: what is younger waits.
-      isBlocked ||= fileRegistry.paths.get(sibling.path)?.kind === "waiting";
+  /** Takes up the generations that were missed, numbers all, and lines up those that have not begun. */
+  arrange(family: RecognisedFamily): void {
+    const { base, candidates, findings } = family;
+    const { fileRegistry } = this.#options;
+    const members = this.#membersOf(base);
+    if (members.length === 0) return;
+    const ranks = this.#ranksOf(candidates, members);
+    const isWanted = members.some((member) => member.names.includes(base));
+    const blocked: FileState[] = [];
+    let isUndecided = false;
+    for (const [rank, candidate] of candidates.entries()) {
+      const finding = findings.get(candidate)!;
+      isUndecided ||= finding.kind === "undecided" || this.#isWaiting(candidate);
+      const known = fileRegistry.byId(candidate.id);
       if (known !== undefined) {
-        known.isBlocked = isBlocked && ranks.has(known);
-        if (ranks.has(known) && known.order === undefined) this.#number(known, rank, sibling.stat.modifiedMs, ranks);
+        if (!ranks.has(known)) continue;
+        if (isUndecided && !known.isReleased) blocked.push(known);
+        if (known.order === undefined) this.#number(known, rank, candidate.stat.modifiedMs, ranks);
         continue;
       }
-      const isMissed = isWanted && (await this.#isMissed(sibling, rank, home, ranks));
-      if (isMissed === undefined) {
-        // Read first, what is younger would be out of order.
-        isBlocked = true;
-        isSettled = false;
-      }
-      if (isMissed !== true) continue;
-      const missed = this.#newFiles.takeUp(sibling, home);
+      if (finding.kind !== "unknown" || !isWanted || !this.#isMissed(candidate, rank, family, ranks)) continue;
+      if (finding.like !== undefined) this.#tellRepeat(candidate, finding.like);
+      const missed = this.#newFiles.missed(candidate);
       ranks.set(missed, rank);
-      this.#agenda.rebornIds.delete(sibling.id);
-      this.#number(missed, rank, sibling.stat.modifiedMs, ranks);
+      this.#number(missed, rank, candidate.stat.modifiedMs, ranks);
       this.#settleUnread(missed);
+      if (isUndecided) blocked.push(missed);
     }
-    const current = fileRegistry.ownerOf(home);
-    if (current?.paths.has(home)) current.isBlocked = isBlocked;
     for (const member of members) {
-      if (member.order === undefined) this.#number(member, ranks.get(member) ?? siblings.length, undefined, ranks);
+      if (member.order === undefined) this.#number(member, ranks.get(member) ?? candidates.length, undefined, ranks);
     }
-    this.#link(this.#membersOf(home));
-    return isSettled && !isBlocked;
+    this.#block(base, blocked);
+    this.#link(this.#membersOf(base));
   }
 
-  /** A file lies at the path that was not there when this pass began. */
-  #hasUnknown(home: BytePath): boolean {
-    const { fileRegistry, patterns, fileSystem, ids } = this.#options;
-    if (patterns.judge(home).kind !== "included") return false;
-    const { stat } = lookAt(fileSystem, home);
-    const use = fileRegistry.paths.get(home);
-    return stat !== undefined && (use === undefined || (use.kind !== "unreadable" && use.id !== ids.idOf(stat)));
+  #tellRepeat(candidate: Candidate, like: FileState): void {
+    const file = pathToText(candidate.path);
+    const message = `${file} may hold some of what was read as ${pathToText(like.path)}; it is read`;
+    this.#options.events.emit("repeat", message, { file, bytes: candidate.stat.size });
   }
 
-  #membersOf(home: BytePath): FileState[] {
-    return [...this.#options.fileRegistry.family(home)].filter((state) => state.copyOf === undefined);
+  #block(base: BytePath, blocked: readonly FileState[]): void {
+    const before = this.#blocked.get(base) ?? [];
+    if (blocked.length > 0) this.#blocked.set(base, blocked);
+    else this.#blocked.delete(base);
+    for (const state of blocked) state.isBlocked = true;
+    for (const state of before) {
+      if (blocked.includes(state)) continue;
+      state.isBlocked = [...this.#blocked.values()].some((others) => others.includes(state));
+      if (!state.isBlocked) this.#options.readers.read(state);
+    }
   }
 
-  #ranksOf(home: BytePath, members: readonly FileState[], siblings: readonly SiblingFile[]): Map<FileState, number> {
+  /** Of an archive that is still written it cannot be told what it is. */
+  #isWaiting({ path, id }: Candidate): boolean {
+    const use = this.#options.fileRegistry.paths.get(path);
+    return use?.kind === "waiting" && use.id === id;
+  }
+
+  #membersOf(base: BytePath): FileState[] {
+    return [...this.#options.fileRegistry.family(base)].filter((state) => state.copyOf === undefined);
+  }
+
+  #ranksOf(candidates: readonly Candidate[], members: readonly FileState[]): Map<FileState, number> {
     const { fileRegistry } = this.#options;
-    // A number of undefined rank: nothing on disk says where it stands.
     const ranks = new Map<FileState, number>();
-    for (const [rank, sibling] of siblings.entries()) {
-      const state = fileRegistry.byId(sibling.id);
+    for (const [rank, candidate] of candidates.entries()) {
+      const state = fileRegistry.byId(candidate.id);
       if (state !== undefined && members.includes(state)) ranks.set(state, rank);
     }
-    const owner = fileRegistry.ownerOf(home);
-    if (owner?.paths.has(home)) ranks.set(owner, siblings.length);
     for (const member of members) if (!ranks.has(member)) ranks.set(member, Number.NaN);
     return ranks;
   }
 
-  /** Whether a sibling that nobody knows is a generation that came and went unseen; undefined: cannot be told now. */
-  async #isMissed(sibling: SiblingFile, rank: number, home: BytePath, ranks: Ranks): Promise<boolean | undefined> {
-    const { fileRegistry, patterns } = this.#options;
-    // What matches is found by itself.
-    if (patterns.judge(sibling.path).kind === "included") return false;
-    const isYounger =
-      this.#agenda.rebornIds.has(sibling.id) ||
-      [...ranks].some(([member, at]) => isBefore(member, at, rank, sibling.stat.modifiedMs));
-    if (!isYounger) return false;
-    const owner = fileRegistry.ownerOf(home);
-    const current = owner?.paths.has(home) ? owner : undefined;
-    const isKnown = await this.#recogniser.isKnownContent(sibling, current);
-    return isKnown === undefined ? undefined : !isKnown;
+  /** Whether a candidate of which nothing is known is a generation that came and went unseen. */
+  #isMissed(candidate: Candidate, rank: number, family: RecognisedFamily, ranks: Ranks): boolean {
+    // What lies at a path is wanted where it matches, and is found by that.
+    if (
+      candidate.isGuess &&
+      !family.candidates.some(
+        (c) => folderOf(c.path) === folderOf(candidate.path) && family.findings.get(c)!.kind === "file",
+      )
+    )
+      return false;
+    if (candidate.isHome || this.#options.patterns.judge(candidate.path).kind === "included") return false;
+    if (family.reborn.has(candidate.id)) return true;
+    return [...ranks].some(([member, at]) => isBefore(member, at, rank, candidate.stat.modifiedMs));
   }
 
   /** Gives a generation its number, between those of its neighbours. */
@@ -166,7 +167,7 @@ export class FamilyLine {
   #settleUnread(found: FileState): void {
     for (const home of found.names) {
       for (const state of this.#membersOf(home)) {
-        if (state.phase !== "missing" || state.offset > 0 || state.fingerprint.length > 0) continue;
+        if (state.phase !== "missing" || state.given > 0) continue;
         if (state.order !== undefined && found.order !== undefined && state.size <= found.size) state.size = 0;
       }
     }
@@ -179,8 +180,8 @@ export class FamilyLine {
       .sort((a, b) => (a.order ?? 0) - (b.order ?? 0));
     for (const [index, state] of unfinished.entries()) {
       const before = unfinished[index - 1];
-      if (before === undefined || state.isReleased || state.linkedTo === before) continue;
-      state.linkedTo = before;
+      if (before === undefined || state.isReleased || state.waitedFor === before.key) continue;
+      state.waitedFor = before.key;
       state.predecessor = before;
       readers.markEnd(before);
       readers.read(before);

@@ -1,5 +1,6 @@
 import { type CompressionFormat, formatOfName, withoutFormatEnding } from "../codec/decompress.ts";
 import { type BytePath, baseName } from "../runtime/byte-path.ts";
+import { oldestFirst } from "./rotation-places/oldest-first.ts";
 
 /*
  * Names that rotation gives to what was once at a path (delivery contract, section 4). With the path's last name `app.log`:
@@ -19,12 +20,17 @@ import { type BytePath, baseName } from "../runtime/byte-path.ts";
 
 /**
  * Where a name stands in the rotation. `number`: larger is older. `date`: the day as YYYYMMDD and then whatever numbers
- * follow it, compared one by one; larger is younger. `none`: the untouched name.
+ * follow it, compared one by one; larger is younger. `modified`: the name does not tell its age, the time of its last
+ * modification does. `none`: the untouched name.
  */
-type Rank =
+export type Rank =
   | { readonly kind: "number"; readonly number: number }
   | { readonly kind: "date"; readonly key: readonly number[] }
+  | { readonly kind: "modified" }
   | { readonly kind: "none" };
+
+/** Of a folder that rotation named. */
+export type FolderRank = Extract<Rank, { readonly kind: "number" | "date" }>;
 
 export interface FamilyMember {
   /** The path that was rotated; the given one where it is no rotated name. */
@@ -39,6 +45,10 @@ export interface Sibling {
   /** Without the ending of its compression: equal for `app.log.1` and the `app.log.1.gz` that is being made of it. */
   readonly plainName: BytePath;
   readonly rank: Rank;
+  /** Where its folder stands, if old generations lie in folders of their own: everything in an older one is older. */
+  readonly folderRank?: FolderRank;
+  /** It lies where nobody said that it would: it is of the family only if its content shows that. */
+  readonly isGuess?: true;
   readonly compression?: CompressionFormat;
 }
 
@@ -57,6 +67,20 @@ export function familyOf(path: BytePath): FamilyMember {
   return { base, rank: rotated?.rank ?? { kind: "none" }, ...(compression === undefined ? {} : { compression }) };
 }
 
+/** Every last name that rotation may have made `name` (a last name) of: `app.log` for `app.log.1.gz`. */
+export function basesOf(name: BytePath): BytePath[] {
+  const plain = withoutFormatEnding(name);
+  const bases = new Set<string>(plain === name ? [] : [plain]);
+  for (const extension of new Set(["", extensionOf(plain)])) {
+    const end = plain.length - extension.length;
+    for (let at = 1; at < end; at += 1) {
+      if (SEPARATORS.has(plain[at]!) && parseTag(plain.slice(at, end)) !== undefined)
+        bases.add(plain.slice(0, at) + extension);
+    }
+  }
+  return [...bases] as BytePath[];
+}
+
 /**
  * Those of `names` (of the folder of `base`) that were rotated from it, oldest first; `base` itself is left out. Where
  * a plain and a compressed name have the same rank, the plain one comes first.
@@ -69,24 +93,27 @@ export function siblingsOf(
   names: readonly BytePath[],
   modifiedMs: (name: BytePath) => number | undefined = () => undefined,
 ): Sibling[] {
+  const parse = siblingParser(base);
+  return oldestFirst(
+    names.flatMap((name) => parse(name) ?? []),
+    modifiedMs,
+  );
+}
+
+/** Tells of one name after the other whether it was rotated from `base`, and how; undefined for `base` itself. */
+export function siblingParser(base: BytePath): (name: BytePath) => Sibling | undefined {
   const own = baseName(base);
   const extension = extensionOf(own);
   const stem = own.slice(0, own.length - extension.length);
-  const dated: Sibling[] = [];
-  const numbered: Sibling[] = [];
-  const untouched: Sibling[] = [];
-  for (const name of names) {
+  return (name) => {
     const last = baseName(name);
-    if (last === own) continue;
+    if (last === own) return undefined;
     const compression = formatOfName(last);
-    const plainName = withoutFormatEnding(last) as BytePath;
-    const rank = rankAgainst(plainName, own, stem, extension);
-    if (rank === undefined) continue;
-    const list = rank.kind === "date" ? dated : rank.kind === "number" ? numbered : untouched;
-    list.push({ name, plainName, rank, ...(compression === undefined ? {} : { compression }) });
-  }
-  const inOrder = (a: Sibling, b: Sibling) => compareRanks(a.rank, b.rank) || compareTies(a, b, modifiedMs);
-  return [...merge(dated.sort(inOrder), numbered.sort(inOrder), modifiedMs), ...untouched.sort(inOrder)];
+    const rank = rankAgainst(withoutFormatEnding(last), own, stem, extension);
+    if (rank === undefined) return undefined;
+    const plainName = withoutFormatEnding(name) as BytePath;
+    return { name, plainName, rank, ...(compression === undefined ? {} : { compression }) };
+  };
 }
 
 function rankAgainst(name: string, own: string, stem: string, extension: string): Rank | undefined {
@@ -99,7 +126,7 @@ function rankAgainst(name: string, own: string, stem: string, extension: string)
 }
 
 /** `.log` of `app.log`; empty where there is none, or where it is all of the name. Digits are no extension. */
-function extensionOf(name: string): string {
+export function extensionOf(name: string): string {
   return /(?<=.)\.[A-Za-z][A-Za-z0-9]{0,9}$/s.exec(name)?.[0] ?? "";
 }
 
@@ -113,8 +140,11 @@ function splitTag(name: string, extension: string): { base: string; rank: Rank }
   return undefined;
 }
 
+/** What a tag begins with. */
+const SEPARATORS: ReadonlySet<string> = new Set(["-", ".", "_"]);
+
 /** What stands between a base and the end (or the extension): a separator, then a number or a date. */
-function parseTag(tag: string): Rank | undefined {
+export function parseTag(tag: string): Rank | undefined {
   if (tag === ".old") return { kind: "number", number: 1 };
   if (/^\.\d{1,4}$/.test(tag)) return { kind: "number", number: Number(tag.slice(1)) };
   if (!/^[-._]\d/.test(tag)) return undefined;
@@ -130,7 +160,7 @@ const REST = /^(?:[-._T:]\d{1,13}){0,4}$/;
 /** Behind a day without separators the time may follow at once: `20260131153000`. */
 const COMPACT_REST = /^(?:\d\d){1,3}(?=$|[-._T:])/;
 
-function parseDate(text: string): readonly number[] | undefined {
+export function parseDate(text: string): readonly number[] | undefined {
   for (const pattern of [YEAR_FIRST, DAY_FIRST]) {
     const groups = pattern.exec(text)?.groups;
     if (groups === undefined) continue;
@@ -157,45 +187,9 @@ function parseDate(text: string): readonly number[] | undefined {
 }
 
 /** YYYYMMDD, where that is a day of the calendar within a log file's lifetime. */
-function dayNumber(year: number, month: number, day: number): number | undefined {
+export function dayNumber(year: number, month: number, day: number): number | undefined {
   if (year < 1970 || year > 2199) return undefined;
   const date = new Date(Date.UTC(year, month - 1, day));
   const isDay = date.getUTCMonth() === month - 1 && date.getUTCDate() === day;
   return isDay ? year * 10000 + month * 100 + day : undefined;
-}
-
-/** Of two ranks of one kind: negative where `a` is older. */
-function compareRanks(a: Rank, b: Rank): number {
-  if (a.kind === "number" && b.kind === "number") return b.number - a.number;
-  if (a.kind !== "date" || b.kind !== "date") return 0;
-  for (let index = 0; index < Math.max(a.key.length, b.key.length); index += 1) {
-    const difference = (a.key[index] ?? -1) - (b.key[index] ?? -1);
-    if (difference !== 0) return difference;
-  }
-  return 0;
-}
-
-function compareTies(a: Sibling, b: Sibling, modifiedMs: (name: BytePath) => number | undefined): number {
-  if (a.plainName === b.plainName) return Number(a.compression !== undefined) - Number(b.compression !== undefined);
-  const difference = (modifiedMs(a.name) ?? 0) - (modifiedMs(b.name) ?? 0);
-  return difference || (a.name < b.name ? -1 : 1);
-}
-
-/** Two lists, each in its own order, into one by time of modification. */
-function merge(
-  dated: readonly Sibling[],
-  numbered: readonly Sibling[],
-  modifiedMs: (name: BytePath) => number | undefined,
-): Sibling[] {
-  const merged: Sibling[] = [];
-  let next = 0;
-  for (const sibling of numbered) {
-    const time = modifiedMs(sibling.name) ?? Number.POSITIVE_INFINITY;
-    while (next < dated.length && (modifiedMs(dated[next]!.name) ?? Number.NEGATIVE_INFINITY) <= time) {
-      merged.push(dated[next]!);
-      next += 1;
-    }
-    merged.push(sibling);
-  }
-  return [...merged, ...dated.slice(next)];
 }

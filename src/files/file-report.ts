@@ -2,13 +2,16 @@ import { type BytePath, folderOf, pathFromText, pathToText } from "../runtime/by
 import type { Clock } from "../runtime/clock.ts";
 import type { FileSystem } from "../runtime/file-system.ts";
 import type { SourcePositions } from "../stage/contract.ts";
+import type { Contents } from "./contents.ts";
 import type { FileIds } from "./file-id.ts";
 import type { FileRegistry, PathUse } from "./file-registry.ts";
 import type { FileState } from "./file-state.ts";
 import type { PathPatterns } from "./glob.ts";
-import type { Rotation } from "./rotation.ts";
+import { damageText, mendOf, whatElseItIs } from "./plain-words.ts";
 import { lookAt } from "./sighting.ts";
 import type { Tailer } from "./tailer.ts";
+
+const EMPTY = "data: it is empty";
 
 /** Where one file stands. */
 export interface FileStatus {
@@ -54,8 +57,8 @@ export interface FileFacts {
 
 interface FileReportOptions {
   readonly fileRegistry: FileRegistry;
-  readonly rotation: Rotation;
   readonly ids: FileIds;
+  readonly contents: Contents;
   readonly patterns: PathPatterns;
   readonly positions: SourcePositions;
   readonly fileSystem: FileSystem;
@@ -99,7 +102,7 @@ export class FileReport {
     return path;
   }
 
-  why(text: string): FileFacts {
+  async why(text: string): Promise<FileFacts> {
     const { fileRegistry, patterns } = this.#options;
     const path = this.pathOf(text);
     const verdict = patterns.judge(path);
@@ -107,7 +110,9 @@ export class FileReport {
     const state = use?.kind === "file" ? use.state : this.#stateAt(path, use);
     const by = verdict.kind === "unmatched" ? {} : { pattern_by: verdict.by };
     const facts = state === undefined ? {} : this.#factsOf(state);
-    const answer = this.#answer(path, use, state, verdict);
+    const isKnown = state !== undefined || (use !== undefined && use.kind !== "unreadable");
+    const other = isKnown ? undefined : await whatElseItIs(this.#options.fileSystem, path);
+    const answer = other === undefined ? this.#answer(path, use, state, verdict) : `not read: ${other}`;
     return { path: pathToText(path), answer, pattern: verdict.kind, ...by, ...facts };
   }
 
@@ -141,6 +146,21 @@ export class FileReport {
     };
   }
 
+  /** What cannot be read now, and archives that were found damaged by this process. */
+  unreadable(folders: ReadonlyMap<BytePath, Error>): { readonly path: string; readonly reason: string }[] {
+    const { fileRegistry } = this.#options;
+    const found = new Map<string, string>();
+    for (const [folder, error] of folders) found.set(pathToText(folder), error.message);
+    for (const [path, use] of fileRegistry.paths)
+      if (use.kind === "unreadable") found.set(pathToText(path), use.error.message);
+    for (const state of fileRegistry.states) {
+      const path = pathToText(state.location ?? state.path);
+      if (state.trouble !== undefined && state.phase !== "finished") found.set(path, state.trouble.error.message);
+      else if (state.isDamageNew && state.archive?.damage !== undefined) found.set(path, damageText(state.archive)!);
+    }
+    return [...found].map(([path, reason]) => ({ path, reason }));
+  }
+
   #answer(
     path: BytePath,
     use: PathUse | undefined,
@@ -156,7 +176,7 @@ export class FileReport {
       case "ignored":
         return `not read: ${use.reason}`;
       case "unreadable":
-        return `cannot be looked at (${use.error.message}); it is tried again`;
+        return `cannot be looked at (${use.error.message}); it needs ${mendOf(use.error, path) ?? "patience"}; it is tried again`;
       case "file":
       case undefined:
         break;
@@ -173,12 +193,13 @@ export class FileReport {
     if (trouble !== undefined)
       return `not read: its folder cannot be looked into (${trouble.message}); it is tried again`;
     if (stat !== undefined) return "not read yet: it is there, and the next scan finds it";
-    return "not found: nothing is there, or it is no regular file";
+    return "not found: nothing is there; it is read once it is";
   }
 
   #answerFor(path: BytePath, state: FileState): string {
     const name = pathToText(state.location ?? state.path);
-    const at = `at byte ${state.offset} of ${state.size}`;
+    const at = `at byte ${state.offset} of ${this.#isArchive(state) ? "its content" : state.size}`;
+    const damage = damageText(state.archive);
     const alias = this.#aliasOf(path, state);
     if (alias !== undefined) return `read once, as ${alias}: both names lead to the same file (${at})`;
     if (state.trouble !== undefined && state.phase !== "finished") {
@@ -187,6 +208,8 @@ export class FileReport {
     }
     switch (state.phase) {
       case "finished":
+        if (damage !== undefined)
+          return `read as far as it can be decompressed, to byte ${state.offset} of its content: ${damage}; what follows is not read, unless the file changes`;
         return state.location === undefined
           ? `read to its end at byte ${state.offset}, and gone`
           : `read to its end at byte ${state.offset}; nothing more is expected, and what is appended is read`;
@@ -197,6 +220,10 @@ export class FileReport {
       case "live":
         return `being read, ${at}${this.#because(state)}`;
     }
+  }
+
+  #isArchive(state: FileState): boolean {
+    return this.#options.contents.formatOf(state.location ?? state.path) !== undefined;
   }
 
   /** The name that stands for the file, where `path` is another one of it. */
@@ -214,9 +241,13 @@ export class FileReport {
   #waitsFor(state: FileState): string | undefined {
     const { positions, maxOpenFiles, tailerOf } = this.#options;
     if (state.phase === "finished" || state.phase === "missing") return undefined;
+    if (state.trouble !== undefined) return mendOf(state.trouble.error, state.location ?? state.path) ?? "the next try";
     const partialBytes = state.readEnd - state.offset;
     const tailer = tailerOf(state);
+    if (tailer?.isIdle && this.#isArchive(state))
+      return "more of the archive, or that nobody has written it for rotate_wait_ms";
     if (tailer?.isIdle && partialBytes > 0) return `the end of an unfinished line of ${partialBytes} bytes`;
+    if (tailer?.isIdle && state.size === 0) return EMPTY;
     if (tailer !== undefined) return tailer.waitsFor;
     if (state.predecessor !== undefined)
       return `${pathToText(state.predecessor.location ?? state.predecessor.path)}, which is older`;
@@ -224,6 +255,6 @@ export class FileReport {
     if (!positions.hasRoom(state.key)) return "sinks: too many of its batches have ended out of order or not at all";
     if (state.lagBytes > 0 || state.phase === "rotated")
       return `a free descriptor (${maxOpenFiles()} files may be open)`;
-    return "more data: it is read to its end";
+    return state.size === 0 ? EMPTY : "more data: it is read to its end";
   }
 }

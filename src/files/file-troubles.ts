@@ -1,10 +1,12 @@
-import { errnoOf } from "../errors.ts";
+import { errnoOf, TailraceError } from "../errors.ts";
 import { Backoff } from "../runtime/backoff.ts";
 import { pathToText } from "../runtime/byte-path.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Random } from "../runtime/random.ts";
 import type { EventSink } from "../telemetry/events.ts";
 import type { FileState } from "./file-state.ts";
+
+const LASTING = new Set(["EACCES", "EPERM", "ELOOP", "TR_ARCHIVE_UNSUPPORTED"]);
 
 interface FileTroublesOptions {
   readonly clock: Clock;
@@ -36,6 +38,14 @@ export class FileTroubles {
     const file = pathToText(state.location ?? state.path);
     const message = `${file} cannot be read (${error.message}); its position ${state.offset} is kept`;
     events.emit("file_unreadable", message, { file, offset: state.offset, error: error.message });
+  }
+
+  /** It will not pass while one waits: permissions and broken archives do not mend themselves, anything else has had its time. */
+  isLasting({ trouble }: FileState, waitMs: number): boolean {
+    if (trouble === undefined) return false;
+    const code = errnoOf(trouble.error) ?? (trouble.error instanceof TailraceError ? trouble.error.code : "");
+    if (LASTING.has(code)) return true;
+    return this.#options.clock.monotonic() - trouble.sinceMs >= waitMs;
   }
 
   /** It was read. */

@@ -8,28 +8,34 @@ import type { Logger } from "../telemetry/log.ts";
  * missed, doubled or late, and where none can be had (inotify's limits, a network file system) the scan alone finds
  * everything.
  */
-export class FolderWatches {
+export class FolderWatches<Folder extends object> {
   readonly #fileSystem: FileSystem;
   readonly #log: Logger;
-  readonly #onHint: (folder: BytePath, name: BytePath | undefined, change: FolderChange) => void;
-  readonly #watches = new Map<BytePath, FolderWatch>();
+  readonly #onHint: (folder: Folder, name: BytePath | undefined, change: FolderChange) => void;
+  readonly #watches = new Map<Folder, FolderWatch>();
   #isOutOfBudget = false;
 
   constructor(
     fileSystem: FileSystem,
     log: Logger,
-    onHint: (folder: BytePath, name: BytePath | undefined, change: FolderChange) => void,
+    onHint: (folder: Folder, name: BytePath | undefined, change: FolderChange) => void,
   ) {
     this.#fileSystem = fileSystem;
     this.#log = log;
     this.#onHint = onHint;
   }
 
-  add(folder: BytePath): void {
+  /** Kernel watches that are held. */
+  get count(): number {
+    return this.#watches.size;
+  }
+
+  /** @param path any that leads to the folder now */
+  add(folder: Folder, path: BytePath): void {
     if (this.#watches.has(folder) || this.#isOutOfBudget) return;
     try {
       const watch = this.#fileSystem.watchFolder(
-        folder,
+        path,
         (name, change) => this.#onHint(folder, name, change),
         (error) => this.#lose(folder, error),
       );
@@ -39,7 +45,7 @@ export class FolderWatches {
     }
   }
 
-  remove(folder: BytePath): void {
+  remove(folder: Folder): void {
     this.#watches.get(folder)?.close();
     this.#watches.delete(folder);
   }
@@ -49,7 +55,7 @@ export class FolderWatches {
     this.#watches.clear();
   }
 
-  #lose(folder: BytePath, error: Error): void {
+  #lose(folder: Folder, error: Error): void {
     this.remove(folder);
     const code = errnoOf(error);
     if (code !== "ENOSPC" && code !== "EMFILE" && code !== "ENFILE") return;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { type BytePath, pathFromText } from "../runtime/byte-path.ts";
-import { PathPatterns } from "./glob.ts";
+import { PathPatterns, patternMistake } from "./glob.ts";
 
 const judge = (patterns: PathPatterns, path: string) => patterns.judge(pathFromText(path)).kind;
 
@@ -49,18 +49,89 @@ describe("PathPatterns", () => {
 
   it("walks from the longest folder without a wildcard and only where something can match", () => {
     const patterns = new PathPatterns(["/var/log/*/app/*.log", "/var/log/sys.log"], []);
-    const places = patterns.roots.get(pathFromText("/var/log"))!;
-    expect([...patterns.roots.keys()]).toEqual(["/var/log"]);
-    const below = patterns.below(places, pathFromText("web"));
-    expect(below).toHaveLength(1);
-    expect(patterns.below(below, pathFromText("other"))).toHaveLength(0);
-    expect(patterns.below(below, pathFromText("app"))).toHaveLength(1);
+    expect([...patterns.roots]).toEqual(["/var/log"]);
+    const below = patterns.standingOf(pathFromText("/var/log/web"))!;
+    expect(below).toBeDefined();
+    expect(patterns.below(below, pathFromText("other"))).toBeUndefined();
+    expect(patterns.below(below, pathFromText("app"))).toBeDefined();
   });
 
-  it("walks everything below a brace or group that holds a slash", () => {
+  it("walks only the folders that a brace with slashes stands for", () => {
     const patterns = new PathPatterns(["/srv/{a/b,c}/*.log"], []);
     expect(judge(patterns, "/srv/a/b/x.log")).toBe("included");
-    const places = patterns.roots.get(pathFromText("/srv"))!;
-    expect(patterns.below(places, pathFromText("a")).length).toBeGreaterThan(0);
+    expect([...patterns.roots]).toEqual(["/srv/a/b", "/srv/c"]);
+    expect(new PathPatterns(["/srv/*/{a/b,c}/*.log"], []).standingOf(pathFromText("/srv/x/b"))).toBeUndefined();
+  });
+
+  it("begins in several folders where alternatives are absolute paths", () => {
+    const patterns = new PathPatterns(["{/a,/b/c,d}/*.log"], [], "/home");
+    for (const path of ["/a/x.log", "/b/c/x.log", "/home/d/x.log"]) expect(judge(patterns, path)).toBe("included");
+    expect(patterns.judge(pathFromText("/a/x.log"))).toEqual({ kind: "included", by: "{/a,/b/c,d}/*.log" });
+  });
+
+  it("does not enter a folder of which everything is excluded, and still names the exclude", () => {
+    const patterns = new PathPatterns(["/logs/**"], ["/logs/secret/**"]);
+    expect(patterns.standingOf(pathFromText("/logs/secret"))).toBeUndefined();
+    expect(patterns.judge(pathFromText("/logs/secret/deep/a"))).toEqual({ kind: "excluded", by: "/logs/secret/**" });
+  });
+
+  it("takes no part of the working folder's name for a wildcard", () => {
+    const patterns = new PathPatterns(["*.log"], [], "/srv/[old]*{a,b}");
+    expect(judge(patterns, "/srv/[old]*{a,b}/x.log")).toBe("included");
+    expect(judge(patterns, "/srv/o*{a,b}/x.log")).toBe("unmatched");
+  });
+
+  it("compares any pattern with any name in a time that does not explode", () => {
+    const patterns = new PathPatterns([`/a/${"*a".repeat(40)}*b`], []);
+    expect(judge(patterns, `/a/${"a".repeat(200)}`)).toBe("unmatched");
+  });
+
+  it("gives equal folders the same standing, so that a walk can tell that it was there before", () => {
+    const patterns = new PathPatterns(["/logs/**/*.log"], ["/logs/tmp/*"]);
+    const once = patterns.standingOf(pathFromText("/logs/a"));
+    expect(patterns.standingOf(pathFromText("/logs/b/c"))).toBe(once);
+    expect(patterns.standingOf(pathFromText("/logs/tmp"))).not.toBe(once);
+  });
+});
+
+describe("patternMistake", () => {
+  it.each([
+    ["/logs/a[b.log", "no closing ]"],
+    ["/logs/a[b/c].log", "no closing ]"],
+    ["/logs/[]", "no closing ]"],
+    ["/logs/[!]", "no closing ]"],
+    ["/logs/[[:alpha:]", "no closing ]"],
+    ["/logs/{[,x}", "no closing ]"],
+    ["/logs/{a,b.log", "no closing }"],
+    ["/logs/[z-a].log", "z-a is empty"],
+    ["/logs/[[:letter:]].log", "[:letter:] is no class"],
+    ["/logs/[[.hyphen.]].log", "no single character"],
+    ["/logs/a\\\\\\", "escapes nothing"],
+    ["/logs/", "means a folder"],
+    ["/logs/.", "means a folder"],
+    ["{/a,/b/}", "means a folder"],
+    ["/", "means a folder"],
+    ["/logs/*/../a.log", "goes up"],
+    ["/logs/@(a|b).log", "extended patterns"],
+    ["/logs/!(a).log", "extended patterns"],
+    ["/logs/(a|b).log", "extended patterns"],
+    ["/logs/{1..99999}.log", "more than"],
+    ["{,}", "no path at all"],
+    ["/logs/a\0b", "NUL"],
+  ])("refuses %s, which cannot mean what it says", (text, why) => {
+    expect(patternMistake(text)).toContain(why);
+  });
+
+  it.each([
+    "/a/[]x].log",
+    "/a/[[:digit:]!].log",
+    "/a/x].log",
+    "/a/}.log",
+    "/a/{q}.log",
+    "/a/[{]",
+    "/a/\\[b",
+    "/a/f(1).log",
+  ])("takes %s, which means something", (text) => {
+    expect(patternMistake(text)).toBeUndefined();
   });
 });

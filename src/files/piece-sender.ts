@@ -6,7 +6,7 @@ import { Backoff } from "../runtime/backoff.ts";
 import { pathToText } from "../runtime/byte-path.ts";
 import type { Lease } from "../runtime/memory-budget.ts";
 import type { FileState } from "./file-state.ts";
-import { contentMark } from "./fingerprint.ts";
+import { tellingMark } from "./fingerprint.ts";
 import type { TailerOptions, TailerPayload } from "./tailer-options.ts";
 import type { WaitReason } from "./wait-reason.ts";
 
@@ -42,6 +42,8 @@ export class PieceSender {
   async send(pieces: readonly Lines[], lease: Lease, guard: Buffer): Promise<void> {
     const state = this.#state;
     const { counters, clock } = this.#options;
+    // Before any of it is out: whatever of it is committed first, the guard covers it.
+    state.guards.note({ end: endOf(pieces), mark: tellingMark(guard) });
     // Each batch gives back its own reference.
     for (let extra = 1; extra < pieces.length; extra += 1) lease.retain();
     for (let index = 0; index < pieces.length; index += 1) {
@@ -68,8 +70,15 @@ export class PieceSender {
       counters.records += piece.count;
     }
     state.guard = guard;
-    state.noteMark(state.offset, contentMark(guard));
     state.changedAtMs = clock.monotonic();
+  }
+
+  /** Makes the entry durable with the guard of the pieces that come first, so that they are known by it from the start. */
+  async saveWith(pieces: readonly Lines[], guard: Buffer): Promise<boolean> {
+    const end = endOf(pieces);
+    this.#state.guards.note({ end, mark: tellingMark(guard) });
+    this.#state.guards.settle(end);
+    return this.save();
   }
 
   /** Makes the entry durable; tries until it is, or false when stopped. Dying before it: the file is new again. */
@@ -95,6 +104,11 @@ export class PieceSender {
   close(): void {
     this.#sender.close();
   }
+}
+
+function endOf(pieces: readonly Lines[]): number {
+  const last = pieces[pieces.length - 1]!;
+  return last.offset + last.bytes.length;
 }
 
 function resumesAfter(piece: Lines): "line" | "cut" | "partial" {

@@ -1,7 +1,7 @@
 import { LineFramer } from "../codec/line-framer.ts";
 import { pathToText } from "../runtime/byte-path.ts";
 import type { FileStat } from "../runtime/file-system.ts";
-import type { Content } from "./content.ts";
+import { type Content, UNKNOWN_SIZE } from "./content.ts";
 import { growFingerprint, hasShrunk, holeLength, proveContent, sizeSeen } from "./content-proof.ts";
 import type { FileState } from "./file-state.ts";
 import { GUARD_BYTES } from "./fingerprint.ts";
@@ -19,35 +19,58 @@ export async function provenStat(state: FileState, content: Content): Promise<Fi
     state.startAt = undefined;
   }
   if (stat.size < state.offset || hasShrunk(state, stat, seen)) return undefined;
-  return (await proveContent(state, content)) ? stat : undefined;
+  const size = stat.size === UNKNOWN_SIZE ? undefined : stat.size;
+  if (!(await proveContent(state, content, size))) return undefined;
+  // What the last one read and did not give out is read again.
+  state.readEnd = state.offset;
+  return stat;
 }
 
+/** Fewer NUL bytes than this at the start of a file that nobody saw truncated are its own. */
+const LEAST_HOLE_BYTES = 16;
+
 /**
- * A writer that does not append goes on at its old offset after a truncation: the file then begins with a hole, which
- * reads as NUL bytes that nobody wrote. Reading begins behind it.
+ * Where the content begins to be somebody's: behind the NUL bytes at its start that nobody wrote. A writer that does not
+ * append goes on at its old offset after a truncation, whoever saw that, and the file then begins with a hole.
+ *
+ * @returns 0: no hole; `size`: nothing but NUL bytes so far, what comes is yet to be written
  */
-export async function skipHole(
+export async function holeAtStart(
   state: FileState,
   content: Content,
   size: number,
-  save: () => Promise<boolean>,
-  { events, counters, maxBatchBytes }: TailerOptions,
-): Promise<void> {
+  { maxBatchBytes, delimiter, encoding }: TailerOptions,
+): Promise<number> {
+  // Where a NUL byte ends a record, it is one.
+  if (state.offset > 0 || delimiter.every((byte) => byte === 0)) return 0;
   const bytes = await holeLength(content, size, maxBatchBytes);
-  // Nothing but NUL bytes: perhaps the data is yet to come. It is looked at again when there is more.
-  if (bytes === 0 || bytes >= size) return;
+  if (bytes === size) return bytes;
+  const isHole = state.generation > 0 || bytes >= LEAST_HOLE_BYTES;
+  // Letters of two or four bytes begin where such a letter can.
+  const width = /^utf-?(16|32)/i.test(encoding) ? 4 : 1;
+  return isHole ? bytes - (bytes % width) : 0;
+}
+
+/** Reading begins behind the hole. Durable first, so that a replay skips the same bytes. False: stopped. */
+export async function skipHole(
+  state: FileState,
+  content: Content,
+  bytes: number,
+  save: () => Promise<boolean>,
+  { events, counters }: TailerOptions,
+): Promise<boolean> {
   state.start = bytes;
   state.offset = bytes;
   state.readEnd = bytes;
   state.rangeFrom = 0;
   state.guard = Buffer.alloc(Math.min(GUARD_BYTES, bytes));
   await growFingerprint(state, content);
-  // Durable first, so that a replay skips the same bytes.
-  await save();
+  if (!(await save())) return false;
   counters.holeBytes += bytes;
   const file = pathToText(state.path);
   const message = `${file} starts with a hole of ${bytes} bytes after its truncation; skipped`;
   events.emit("hole_skipped", message, { file, bytes });
+  return true;
 }
 
 /** Frames what follows `state.offset`, as it was framed before. */

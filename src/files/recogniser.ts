@@ -1,178 +1,405 @@
-import { type BytePath, pathToText } from "../runtime/byte-path.ts";
-import type { Agenda } from "./agenda.ts";
+import type { FileSystem } from "../runtime/file-system.ts";
 import type { Content } from "./content.ts";
-import type { Common, Evidence } from "./content-evidence.ts";
-import type { DiscoveryOptions } from "./discovery-options.ts";
+import type { Contents } from "./contents.ts";
+import type { Evidence } from "./evidence.ts";
 import { familyOf } from "./family.ts";
-import { isRotatedName } from "./file-registry.ts";
-import { type FileState, leastSize } from "./file-state.ts";
-import type { SiblingFile } from "./rotation.ts";
-import type { Group } from "./sighting.ts";
-import type { UnsettledPaths } from "./unsettled-paths.ts";
-import type { Whereabouts } from "./whereabouts.ts";
+import type { FileId, FileIds } from "./file-id.ts";
+import type { FileRegistry } from "./file-registry.ts";
+import type { FileState } from "./file-state.ts";
+import type { Verdict } from "./judge.ts";
+import type { Readers } from "./readers.ts";
+import { lookAt } from "./sighting.ts";
+import type { Candidate } from "./survey.ts";
 
-/** Says which file is in an inode that nobody knows: one that is known, a copy of one, or a new one. */
+/** What a candidate is. */
+export type Finding =
+  /** It holds the content of a file that is known; `isSaved`: under a new inode, as an editor saves it. */
+  | { readonly kind: "file"; readonly state: FileState; readonly isSaved: boolean }
+  /** It holds what another gives already, `common` bytes of it at least. */
+  | { readonly kind: "copy"; readonly of: FileState; readonly common: number; readonly isProven: boolean }
+  /** An archive whose plain file is still there, which holds the content. */
+  | { readonly kind: "twin" }
+  /** It cannot be told now; the next look may tell. */
+  | { readonly kind: "undecided" }
+  | { readonly kind: "unreadable"; readonly error: Error }
+  /** No content that is known. `like`: equal as far as can be told, but that proves nothing. */
+  | { readonly kind: "unknown"; readonly like: FileState | undefined };
+
+export interface Recognition {
+  readonly findings: ReadonlyMap<Candidate, Finding>;
+  /** Files of the family whose content is in none of the candidates, and that nobody holds open. */
+  readonly lost: readonly FileState[];
+  /** Files whose path holds something else by now, or what they were was cut off: they are at no path any more. */
+  readonly displaced: ReadonlySet<FileState>;
+  /** Inode numbers that belonged to a known file and hold something else now: surely younger than that. */
+  readonly reborn: ReadonlySet<FileId>;
+}
+
+/** Tombstones that a candidate is compared with, the newest; older ones are long gone from any disk. */
+const MAX_TOMBSTONES = 64;
+/** An archive keeps the modification time of what is in it, to the second. */
+const ARCHIVE_TIME_MS = 2_100;
+
+interface RecogniserOptions {
+  readonly fileSystem: FileSystem;
+  readonly ids: FileIds;
+  readonly fileRegistry: FileRegistry;
+  readonly readers: Readers;
+  readonly evidence: Evidence;
+  readonly contents: Contents;
+}
+
+/**
+ * Says of all files of one family at once which of them is which file that is known (ADR 0016). It changes nothing but what
+ * is proved: claims that are refuted, and looks at which content was compared.
+ *
+ *     1 by number   the inode is known: held open (sure), untouched since it was proved, or its content is right
+ *     2 by content  a file that is at none of its inodes: renamed across file systems, copied, compressed, restored
+ *     3 saved       the path's own file, held open and without a name: an editor put the same content into a new inode
+ *     4 copies      what a file that is there gives already: made to truncate it, or an archive of it
+ *
+ * What is left is unknown; what was looked for in vain is lost.
+ */
 export class Recogniser {
-  readonly #options: DiscoveryOptions;
-  readonly #agenda: Agenda;
-  readonly #evidence: Evidence;
-  readonly #unsettled: UnsettledPaths;
-  readonly #whereabouts: Whereabouts;
+  readonly #options: RecogniserOptions;
 
-  constructor(
-    options: DiscoveryOptions,
-    agenda: Agenda,
-    evidence: Evidence,
-    unsettled: UnsettledPaths,
-    whereabouts: Whereabouts,
-  ) {
+  constructor(options: RecogniserOptions) {
     this.#options = options;
-    this.#agenda = agenda;
-    this.#evidence = evidence;
-    this.#unsettled = unsettled;
-    this.#whereabouts = whereabouts;
   }
 
-  async isStill(state: FileState, group: Group): Promise<boolean> {
-    const path = group.paths[0]!;
-    const isPlain = this.#options.rotation.formatOf(path) === undefined;
-    if (state.fingerprint.length === 0) {
-      // An archive is never the file it was made of, and a tombstone of no bytes is worth nothing once it was moved.
-      if (!isPlain || group.stat.size < leastSize(state) || !isOfFamily(path, state)) return false;
-      if (state.phase === "finished" && state.location !== path) return false;
-      const { base } = familyOf(path);
-      const sibling = { path, stat: group.stat, id: group.id, format: undefined, hasPlainTwin: false };
-      return base === path || (await this.isKnownContent(sibling, this.#options.fileRegistry.ownerOf(base))) === false;
+  /** @param candidates oldest first, what lies at the path itself last */
+  async recognise(members: readonly FileState[], candidates: readonly Candidate[]): Promise<Recognition> {
+    const round = new Round(this.#options, members, candidates);
+    await round.byNumber();
+    await round.byContent();
+    await round.saved();
+    await round.copies();
+    return round.result();
+  }
+}
+
+/** One recognition. */
+class Round {
+  readonly #options: RecogniserOptions;
+  readonly #members: readonly FileState[];
+  /** One for each inode: the path itself, or else the youngest name. */
+  readonly #candidates: readonly Candidate[];
+  readonly #aliases: readonly Candidate[];
+  readonly #findings = new Map<Candidate, Finding>();
+  readonly #found = new Map<FileState, Candidate>();
+  readonly #displaced = new Set<FileState>();
+  readonly #reborn = new Set<FileId>();
+  readonly #verdicts = new Map<Candidate, ReadonlyMap<FileState, Verdict>>();
+  readonly #like = new Map<Candidate, FileState>();
+  /** Had no proof in this run before: what happened to their paths meanwhile was not seen. */
+  readonly #recalled = new Set<FileState>();
+
+  constructor(options: RecogniserOptions, members: readonly FileState[], candidates: readonly Candidate[]) {
+    this.#options = options;
+    this.#members = members;
+    const byId = new Map<FileId, Candidate>();
+    for (const candidate of candidates) {
+      const before = byId.get(candidate.id);
+      if (before === undefined || !before.isHome) byId.set(candidate.id, candidate);
     }
-    if (isPlain && group.stat.size < leastSize(state)) return false;
-    // Not touched since it was last seen: not worth a look inside.
-    if (isPlain) {
-      const isUntouched = group.stat.size === state.size && group.stat.modifiedMs < state.lastSeenMs - 2000;
-      if (isUntouched && state.names.includes(path)) return true;
-    } else if (state.names[state.names.length - 1] === path && group.stat.modifiedMs <= state.lastSeenMs) {
-      // An archive has the time of what is in it; one of a younger generation would be younger.
-      return true;
-    }
-    const comparison = await this.#evidence.compare(path, state);
-    // What cannot be opened now is proved by the tailer that opens it, a tombstone by whoever looks at it again.
-    state.isUnproven = comparison === "unreadable";
-    return comparison === "match" || comparison === "unreadable";
+    this.#candidates = [...byId.values()];
+    this.#aliases = candidates.filter((candidate) => byId.get(candidate.id) !== candidate);
   }
 
-  async recognise(
-    path: BytePath,
-    group: Group,
-  ): Promise<
-    | { kind: "file"; state: FileState }
-    | ({ kind: "copy"; of: FileState } & Common)
-    | { kind: "waiting"; reason: string }
-    | { kind: "new" }
-  > {
-    const { rotateWaitMs, isOnce } = this.#options;
-    const candidates = this.#candidates(path);
-    const unread = await this.#unreadOriginal(path, group);
-    if (unread !== undefined) return { kind: "copy", of: unread, common: group.stat.size, isProven: true };
-    if (candidates.length === 0) return { kind: "new" };
-    const isPlain = this.#options.rotation.formatOf(path) === undefined;
-    let isShorterThan: FileState | undefined;
-    const content = await this.#options.rotation.open(path);
-    try {
-      for (const state of candidates) {
-        const comparison = await this.#evidence.compareContent(content, group.stat.size, isPlain, state);
-        if (comparison === "match") {
-          if (this.#isOtherThatBeginsAlike(state, isPlain, group.stat.size)) {
-            this.#tellRepeat(path, state, state.size);
-            continue;
-          }
-          if (this.#whereabouts.isHomeless(state) && !this.#options.readers.holds(state))
-            return { kind: "file", state };
-          const shared = await this.#evidence.commonLength(content, isPlain ? group.stat.size : undefined, state);
-          return { kind: "copy", of: state, ...shared };
-        }
-        if (comparison === "shorter" && isRotatedName(path, state.names)) {
-          const isPrefix = isPlain ? await this.#evidence.isPrefix(content, group.stat.size, state) : undefined;
-          if (isPrefix === true) return { kind: "copy", of: state, common: group.stat.size, isProven: true };
-          if (isPrefix === undefined) isShorterThan = state;
-        }
+  // ------------------------------------------------------------ 1 by number
+
+  async byNumber(): Promise<void> {
+    for (const candidate of this.#candidates) {
+      const finding = await this.#byNumber(candidate);
+      if (finding === undefined) continue;
+      this.#findings.set(candidate, finding);
+      if (finding.kind === "file") this.#found.set(finding.state, candidate);
+    }
+  }
+
+  async #byNumber(candidate: Candidate): Promise<Finding | undefined> {
+    const { fileRegistry, readers } = this.#options;
+    const known = fileRegistry.byId(candidate.id);
+    if (known !== undefined) {
+      if (known.copyOf === undefined && (readers.holds(known) || this.#isStillThere(known, candidate)))
+        return { kind: "file", state: known, isSaved: false };
+      const answer = isUntouched(known, candidate) ? "yes" : await this.#isStill(known, candidate);
+      if (answer === "yes") return this.#asKnown(known, candidate);
+      if (answer === "unknown") return { kind: "undecided" };
+      await readers.stop(known);
+      this.#displace(known, candidate.id);
+    }
+    for (const claimant of fileRegistry.claimants(candidate.id)) {
+      const answer = await this.#isStill(claimant, candidate);
+      if (answer === "unknown") return { kind: "undecided" };
+      if (answer === "yes") {
+        this.#recalled.add(claimant);
+        return this.#asKnown(claimant, candidate);
       }
-    } finally {
-      await content.close().catch(() => undefined);
+      fileRegistry.dropClaim(claimant);
+      this.#displace(claimant, candidate.id);
     }
-    if (isShorterThan === undefined || group.stat.size === 0) return { kind: "new" };
-    if (!isOnce && this.#unsettled.quietMs(path, group) < rotateWaitMs) {
-      return { kind: "waiting", reason: `it may become a copy of ${pathToText(isShorterThan.path)}` };
-    }
-    this.#tellRepeat(path, isShorterThan, group.stat.size);
-    return { kind: "new" };
+    return undefined;
   }
 
-  #tellRepeat(path: BytePath, state: FileState, bytes: number): void {
-    const text = pathToText(path);
-    const message = `${text} may hold some of what was read as ${pathToText(state.path)}; it is read`;
-    this.#options.events.emit("repeat", message, { file: text, bytes });
+  /** Its own path leads to that very inode at this instant, which so has two names: no number was given to another file. */
+  #isStillThere(state: FileState, { path, id }: Candidate): boolean {
+    const { location } = state;
+    if (location === undefined || location === path || state.given > 0) return false;
+    const { stat } = lookAt(this.#options.fileSystem, location);
+    return stat !== undefined && this.#options.ids.idOf(stat) === id && stat.size >= state.size;
   }
 
-  /** The live file that this is a copy of, where nothing of it has been read yet that could be compared. */
-  async #unreadOriginal(path: BytePath, group: Group): Promise<FileState | undefined> {
-    const { base } = familyOf(path);
-    const state = base === path ? undefined : this.#options.fileRegistry.ownerOf(base);
-    if (state === undefined || !state.paths.has(base) || state.fingerprint.length > 0) return undefined;
-    const { stat } = group;
-    const content = await this.#options.rotation.open(path);
-    try {
-      const sibling = { path, stat, id: group.id, format: this.#options.rotation.formatOf(path), hasPlainTwin: false };
-      return (await this.#evidence.isCopyOfNew(content, sibling, state)) ? state : undefined;
-    } finally {
-      await content.close().catch(() => undefined);
+  #displace(state: FileState, id: FileId): void {
+    this.#displaced.add(state);
+    this.#reborn.add(id);
+  }
+
+  #asKnown(state: FileState, candidate: Candidate): Finding | undefined {
+    if (state.copyOf === undefined) return { kind: "file", state, isSaved: false };
+    const original = this.#options.fileRegistry.get(state.copyOf);
+    // A copy that grew is looked at anew; one whose original is forgotten stands for itself.
+    if (original === undefined || candidate.stat.size !== state.size) return undefined;
+    return { kind: "copy", of: original, common: state.start, isProven: true };
+  }
+
+  /** Whether the inode of a file still holds it. */
+  async #isStill(state: FileState, candidate: Candidate): Promise<"yes" | "no" | "unknown"> {
+    if (isSameLook(state.rejected, candidate)) return "no";
+    const isPlain = candidate.format === undefined;
+    if (!isPlain && !state.isKnownByContent) return "no";
+    const comparison = await this.#options.evidence.compare(candidate, state);
+    switch (comparison.verdict) {
+      case "same":
+        state.proved = { id: candidate.id, ...comparison.stat };
+        return "yes";
+      case "alike":
+        return (await this.#isUnread(state, candidate, comparison.stat.size)) ? "yes" : "no";
+      case "unreadable":
+        // Whoever opens it proves it; of a tombstone nobody does.
+        if (state.phase === "finished" || state.copyOf !== undefined) return "unknown";
+        state.isUnproven = true;
+        return "yes";
+      case "gone":
+        return "unknown";
+      case "shorter":
+      case "other":
+        return "no";
     }
   }
 
   /**
-   * Files whose content this path may hold, those that look for their content first:
-   * - at a path itself: what was there and is nowhere else (restored, or saved by an editor). What was rotated away and
-   *   still exists is another file, however equal the first bytes are.
-   * - at a rotated name: what is live at the path it was rotated from (a copy before the truncation), what is nowhere
-   *   else, and for an archive whatever there was
+   * Nothing tells its content from any other. Nothing was given out of it either, so whatever its inode holds is read from
+   * its start, as this file or as another: what must not happen is that it takes a copy of something that is known.
    */
-  #candidates(path: BytePath): FileState[] {
-    const { base } = familyOf(path);
-    const twin = this.#options.rotation.formatOf(path) === undefined ? undefined : path.slice(0, path.lastIndexOf("."));
-    const family = [...this.#options.fileRegistry.family(path)].filter((state) => {
-      if (state.fingerprint.length === 0 || state.copyOf !== undefined || !isOfFamily(path, state)) return false;
-      // Nothing was given out of it: whoever holds the same is to be read.
-      if (state.phase === "finished" && state.offset === 0) return false;
-      if (base === path)
-        return this.#whereabouts.isHomeless(state) && !this.#options.readers.holds(state) && state.phase !== "finished";
-      return twin !== undefined || this.#whereabouts.isGone(state) || state.isUnproven || state.paths.has(base);
-    });
-    const urgency = (state: FileState) => (this.#whereabouts.isHomeless(state) && state.phase !== "finished" ? 1 : 0);
-    return family.sort(
-      (a, b) => urgency(b) - urgency(a) || b.identity.guardEnd - a.identity.guardEnd || b.lastSeenMs - a.lastSeenMs,
-    );
+  async #isUnread(state: FileState, candidate: Candidate, size: number): Promise<boolean> {
+    if (state.given > state.start) return size >= state.given;
+    if (size < state.size || !isOfFamily(candidate, state)) return false;
+    if (state.phase === "finished" && !state.names.includes(candidate.path)) return false;
+    const birthNs = String(candidate.stat.birthNs);
+    if (state.birthNs !== "0" && birthNs !== "0") return state.birthNs === birthNs;
+    if (candidate.isHome) return true;
+    const home = this.#candidates.find(({ isHome, base }) => isHome && base === candidate.base);
+    if (home === undefined || home.id === candidate.id) return true;
+    return (await this.#withContentAt(home, (content) => this.#options.evidence.isCopyOf(candidate, content))) !== true;
   }
 
-  /** Whether a file that is known gives (or gave) what is in this sibling; undefined: that cannot be told now. */
-  async isKnownContent(sibling: SiblingFile, current: FileState | undefined): Promise<boolean | undefined> {
-    if (sibling.hasPlainTwin) return true;
-    const isUnread = current?.fingerprint.length === 0;
+  // ------------------------------------------------------------ 2 by content
+
+  async byContent(): Promise<void> {
+    const lost = this.#lost();
+    if (lost.length === 0) return;
+    const urgency = (state: FileState) => Number(state.phase !== "finished");
+    const inOrder = lost
+      .filter((state) => state.isKnownByContent)
+      .sort(
+        (a, b) => urgency(b) - urgency(a) || b.evidence.guard.end - a.evidence.guard.end || b.lastSeenMs - a.lastSeenMs,
+      );
+    for (const state of lost) {
+      const copy = this.#candidates.find((candidate) => this.#isWholeCopy(candidate, state));
+      if (copy === undefined) continue;
+      this.#findings.set(copy, { kind: "file", state, isSaved: false });
+      this.#found.set(state, copy);
+    }
+    for (const state of inOrder) {
+      if (this.#found.has(state)) continue;
+      for (const candidate of this.#unknown()) {
+        if (candidate.hasPlainTwin || !(await this.#mayHold(candidate, state))) continue;
+        this.#findings.set(candidate, { kind: "file", state, isSaved: candidate.isHome });
+        this.#found.set(state, candidate);
+        break;
+      }
+    }
+  }
+
+  /** It was noted as a copy of this very file, and reaches as far as anything that was given out of that. */
+  #isWholeCopy(candidate: Candidate, state: FileState): boolean {
+    const finding = this.#findings.get(candidate);
+    if (finding?.kind !== "copy" || finding.of !== state || state.phase === "finished") return false;
+    return candidate.format !== undefined || candidate.stat.size >= state.given;
+  }
+
+  /** Whether a candidate on another inode holds the content of a file that is at none of its own. */
+  async #mayHold(candidate: Candidate, state: FileState): Promise<boolean> {
+    const { fileRegistry, evidence } = this.#options;
+    const isPlain = candidate.format === undefined;
+    if (isPlain && candidate.stat.size < state.given) return false;
+    if (isSameLook(state.rejected, candidate) || !isOfFamily(candidate, state)) return false;
+    if (candidate.isHome) {
+      // At the path itself lies what was there last and is nowhere else (restored, or saved by an editor); what was
+      // rotated away from there is another file, however equal it begins.
+      if (fileRegistry.ownerOf(candidate.path) !== state || state.newestName !== candidate.path) return false;
+      if (state.rotation === "copy_truncated") return false;
+    }
+    if (state.phase === "finished") {
+      // Nothing was given out of it: whoever holds the same is to be read.
+      if (state.given === 0) return false;
+      // It was a file of its own, read to its end: one that begins with all of it and is longer is more likely a younger
+      // one with the same header than a copy that went on.
+      if (isPlain && candidate.stat.size > state.size) {
+        if ((await this.#verdictsOf(candidate))?.get(state) === "same") this.#like.set(candidate, state);
+        return false;
+      }
+    }
+    const verdict = (await this.#verdictsOf(candidate))?.get(state);
+    if (verdict !== "same") return false;
+    if (!(await evidence.isRepetitive(candidate, state))) return true;
+    // All lines are equal: the times must agree, too.
+    const isLike = isPlain
+      ? state.phase !== "finished" && candidate.stat.modifiedMs >= state.modifiedMs - ARCHIVE_TIME_MS
+      : state.modifiedMs > 0 && Math.abs(candidate.stat.modifiedMs - state.modifiedMs) <= ARCHIVE_TIME_MS;
+    if (!isLike) this.#like.set(candidate, state);
+    return isLike;
+  }
+
+  /** What the judge says of a candidate and each file that it may be; undefined: it cannot be looked into now. */
+  async #verdictsOf(candidate: Candidate): Promise<ReadonlyMap<FileState, Verdict> | undefined> {
+    const before = this.#verdicts.get(candidate);
+    if (before !== undefined) return before;
+    const known = this.#members.filter((state) => state.isKnownByContent);
+    const tombstones = known
+      .filter(({ phase }) => phase === "finished")
+      .sort((a, b) => b.lastSeenMs - a.lastSeenMs)
+      .slice(0, MAX_TOMBSTONES);
+    const states = [...known.filter(({ phase }) => phase !== "finished"), ...tombstones];
+    const verdicts = await this.#options.evidence.compareAll(candidate, states);
+    if (verdicts === "unreadable" || verdicts === "gone") {
+      this.#findings.set(candidate, { kind: "undecided" });
+      return undefined;
+    }
+    this.#verdicts.set(candidate, verdicts);
+    return verdicts;
+  }
+
+  // ------------------------------------------------------------ 3 saved
+
+  /** What lies at a path holds all that its file gave, whose inode has no name of its family any more. */
+  async saved(): Promise<void> {
+    const { fileRegistry, readers, evidence } = this.#options;
+    for (const candidate of this.#unknown()) {
+      if (!candidate.isHome || candidate.format !== undefined) continue;
+      const state = fileRegistry.ownerOf(candidate.path);
+      if (state === undefined || this.#found.has(state) || !readers.holds(state) || !state.isKnownByContent) continue;
+      if (state.newestName !== candidate.path || isSameLook(state.rejected, candidate)) continue;
+      if ((await this.#verdictsOf(candidate))?.get(state) !== "same") continue;
+      const content = readers.contentOf(state);
+      if (content === undefined) continue;
+      // What its writer added to the old one after it was copied would be lost with it.
+      if ((await evidence.continues(candidate, content, state.offset)) !== true) continue;
+      this.#findings.set(candidate, { kind: "file", state, isSaved: true });
+      this.#found.set(state, candidate);
+    }
+  }
+
+  // ------------------------------------------------------------ 4 copies
+
+  async copies(): Promise<void> {
+    for (const candidate of this.#unknown()) {
+      if (candidate.hasPlainTwin) {
+        this.#findings.set(candidate, { kind: "twin" });
+        continue;
+      }
+      if (candidate.isHome) continue;
+      for (const state of this.#present(candidate)) {
+        const finding = await this.#copyOf(candidate, state);
+        if (finding === undefined) continue;
+        this.#findings.set(candidate, finding);
+        if (finding.kind === "file") this.#found.set(finding.state, candidate);
+        break;
+      }
+    }
+  }
+
+  /** Files that are there or held open: what is at the path first, then the youngest. */
+  #present(beside: Candidate): FileState[] {
+    const { readers } = this.#options;
+    const home = this.#candidates.find(({ isHome, base }) => isHome && base === beside.base);
+    const isAtHome = (state: FileState) => Number(home !== undefined && this.#found.get(state) === home);
+    return this.#members
+      .filter((state) => this.#found.has(state) || readers.holds(state))
+      .sort((a, b) => isAtHome(b) - isAtHome(a) || (b.order ?? 0) - (a.order ?? 0));
+  }
+
+  async #copyOf(candidate: Candidate, state: FileState): Promise<Finding | undefined> {
+    const { evidence } = this.#options;
+    if (!isOfFamily(candidate, state)) return undefined;
+    const verdict = state.isKnownByContent ? (await this.#verdictsOf(candidate))?.get(state) : "alike";
+    if (this.#findings.has(candidate)) return this.#findings.get(candidate);
+    if (verdict === undefined || verdict === "other") return undefined;
+    const isPlain = candidate.format === undefined;
+    if (verdict === "same") {
+      const place = this.#found.get(state);
+      if (place?.isHome === true && isPlain) {
+        const replaced = await this.#isReplaced(state, place, candidate);
+        if (replaced === undefined) return { kind: "undecided" };
+        if (replaced) {
+          this.#findings.delete(place);
+          this.#displace(state, place.id);
+          return { kind: "file", state, isSaved: false };
+        }
+      }
+      if (!isPlain) return { kind: "copy", of: state, common: state.offset, isProven: true };
+      const common = await this.#withContentOf(state, (content) => evidence.commonLength(candidate, content));
+      if (common !== undefined && common >= state.given) return { kind: "copy", of: state, common, isProven: true };
+      return { kind: "copy", of: state, common: state.offset, isProven: state.phase === "finished" };
+    }
+    // Shorter than what was given out, or nothing was given out yet: what is in it decides.
+    const isCopy = await this.#withContentOf(state, (content) => evidence.isCopyOf(candidate, content));
+    if (isCopy === true) {
+      const common = isPlain ? candidate.stat.size : state.offset;
+      return { kind: "copy", of: state, common, isProven: true };
+    }
+    if (isCopy === undefined && verdict === "alike") return { kind: "undecided" };
+    return undefined;
+  }
+
+  /**
+   * A copy of the file at a path is there, and the path goes on otherwise: it was truncated and filled again, and equal
+   * bytes around the position hid that. Where all lines are equal nothing but the times can tell; a copy that appeared
+   * since the last commit then counts as the sign of a truncation.
+   */
+  async #isReplaced(state: FileState, home: Candidate, copy: Candidate): Promise<boolean | undefined> {
+    const { evidence } = this.#options;
+    const agrees = await this.#withContentAt(home, (content) => evidence.agrees(copy, content));
+    if (agrees === undefined) return undefined;
+    if (!agrees) return true;
+    if (copy.stat.size > home.stat.size) return true;
+    if (!this.#recalled.has(state) || home.stat.modifiedMs <= copy.stat.modifiedMs) return false;
+    return evidence.isRepetitive(copy, state);
+  }
+
+  async #withContentOf<T>(state: FileState, use: (content: Content) => Promise<T>): Promise<T | undefined> {
+    const held = this.#options.readers.contentOf(state);
+    if (held !== undefined) return use(held).catch(() => undefined);
+    const place = this.#found.get(state);
+    return place === undefined ? undefined : this.#withContentAt(place, use);
+  }
+
+  async #withContentAt<T>(place: Candidate, use: (content: Content) => Promise<T>): Promise<T | undefined> {
     let content: Content | undefined;
     try {
-      content = await this.#options.rotation.open(sibling.path);
-      const isPlain = sibling.format === undefined;
-      for (const state of this.#candidates(sibling.path)) {
-        const comparison = await this.#evidence.compareContent(content, sibling.stat.size, isPlain, state);
-        if (comparison === "match") {
-          if (this.#isOtherThatBeginsAlike(state, isPlain, sibling.stat.size)) continue;
-          if (!isPlain && state.phase === "finished" && this.#whereabouts.isGone(state)) this.#takeOver(state, sibling);
-          return true;
-        }
-        if (comparison === "shorter" && isPlain && (await this.#evidence.isPrefix(content, sibling.stat.size, state)))
-          return true;
-      }
-      if (current === undefined) return false;
-      if (await this.#evidence.isCopyOfNew(content, sibling, current)) return true;
-      // Read, and perhaps truncated, in the meantime.
-      return isUnread && current.fingerprint.length > 0 ? undefined : false;
+      content = await this.#options.contents.open(place.path);
+      return await use(content);
     } catch {
       return undefined;
     } finally {
@@ -180,26 +407,45 @@ export class Recogniser {
     }
   }
 
-  /**
-   * A file that was read to its end was a file of its own, with another inode number; a plain one that begins with all
-   * of it and is longer is more likely a younger one (with the same header) than a copy that went on.
-   */
-  #isOtherThatBeginsAlike(state: FileState, isPlain: boolean, size: number): boolean {
-    return isPlain && state.phase === "finished" && size > state.size;
+  // ------------------------------------------------------------ what came out
+
+  #unknown(): Candidate[] {
+    return this.#candidates.filter((candidate) => !this.#findings.has(candidate));
   }
 
-  /** A tombstone was compressed, perhaps with bytes that came late. */
-  #takeOver(state: FileState, sibling: SiblingFile): void {
-    this.#options.fileRegistry.setId(state, sibling.id);
-    state.relocate(sibling.path);
-    this.#options.fileRegistry.addName(state, sibling.path);
-    this.#whereabouts.lookAfter(state, sibling.path);
-    this.#agenda.doubted.add(state);
+  #lost(): FileState[] {
+    const { readers } = this.#options;
+    return this.#members.filter((state) => !this.#found.has(state) && !readers.holds(state));
+  }
+
+  result(): Recognition {
+    for (const candidate of this.#unknown())
+      this.#findings.set(candidate, { kind: "unknown", like: this.#like.get(candidate) });
+    for (const alias of this.#aliases) {
+      const first = this.#candidates.find(({ id }) => id === alias.id)!;
+      this.#findings.set(alias, this.#findings.get(first)!);
+    }
+    return { findings: this.#findings, lost: this.#lost(), displaced: this.#displaced, reborn: this.#reborn };
   }
 }
 
-function isOfFamily(path: BytePath, state: FileState): boolean {
+/** Nothing has changed since its content was compared. */
+function isUntouched(state: FileState, candidate: Candidate): boolean {
+  return isSameLook(state.proved, candidate);
+}
+
+function isSameLook(look: FileState["proved"], { id, stat }: Candidate): boolean {
+  return (
+    look !== undefined &&
+    look.id === id &&
+    look.size === stat.size &&
+    look.modifiedMs === stat.modifiedMs &&
+    look.birthNs === stat.birthNs
+  );
+}
+
+function isOfFamily({ path, base: home }: Candidate, state: FileState): boolean {
+  if (state.names.includes(home)) return true;
   const { base } = familyOf(path);
-  if (base === path) return state.names.includes(path);
-  return state.names.some((name) => name === base || familyOf(name).base === base);
+  return state.names.some((name) => name === path || name === base || familyOf(name).base === base);
 }

@@ -261,7 +261,7 @@ describe("after a downtime", () => {
     expect(texts(lines).sort()).toEqual(["2", "3", "4"]);
   });
 
-  it("with a deletion and what was written before it, reports a gap", async () => {
+  it("with a deletion of all that was read, goes on with the new file, and no gap is told", async () => {
     const lines = await afterDowntime(
       () => writeFileSync(log(), "1\n"),
       () => {
@@ -270,7 +270,23 @@ describe("after a downtime", () => {
       },
     );
     expect(texts(lines)).toEqual(["2"]);
-    expect(bench.eventsNamed("gap")).toHaveLength(1);
+    expect(bench.eventsNamed("gap")).toEqual([]);
+    expect(await bench.once()).toEqual([]);
+  });
+
+  it("with a deletion of what was known and not read, tells the gap once, with its range", async () => {
+    writeFileSync(log(), "1\n2\n");
+    const run = bench.start({}, { settles: false });
+    await until(
+      () => run.lines.length === 2,
+      () => run.lines,
+    );
+    await run.kill();
+    unlinkSync(log());
+    writeFileSync(log(), "3\n");
+    bench.events.length = 0;
+    expect(texts(await bench.once())).toEqual(["3"]);
+    expect(bench.eventsNamed("gap").map(({ facts }) => facts)).toEqual([{ file: log(), offset: 0, bytes: 4 }]);
     bench.events.length = 0;
     expect(await bench.once()).toEqual([]);
     expect(bench.eventsNamed("gap")).toEqual([]);

@@ -130,9 +130,23 @@ describe("a live rotation", () => {
     const run = bench.start();
     await seen(run, 1);
     unlinkSync(log());
-    writeFileSync(log(), "1\n2\n");
+    writeFileSync(log(), "2\n3\n");
     await seen(run, 3);
-    expect(texts(run.lines)).toEqual(["1", "1", "2"]);
+    expect(texts(run.lines)).toEqual(["1", "2", "3"]);
+  });
+
+  it("that is none, since an editor saved the same content under a new inode, reads what was added once", async () => {
+    writeFileSync(log(), "1\n2\n");
+    const run = bench.start();
+    await seen(run, 2);
+    writeFileSync(bench.path("swap"), "1\n2\n3\n");
+    renameSync(bench.path("swap"), log());
+    await seen(run, 3);
+    appendFileSync(log(), "4\n");
+    await seen(run, 4);
+    await settled();
+    expect(texts(run.lines)).toEqual(["1", "2", "3", "4"]);
+    expect(new Set(run.lines.map((line) => line.key)).size).toBe(1);
   });
 
   it("by copy and truncation finishes from the copy, then starts again at 0", async () => {

@@ -83,6 +83,7 @@ export class SimBench {
         rotateWaitMs: 500,
         archives: true,
         maxOpenFiles: 100,
+        maxFiles: 100_000,
         tombstoneDays: 14,
         ignoreOlderMs: 0,
         removeAfterMs: 0,

@@ -10,7 +10,7 @@ import type { FileSystem } from "../runtime/file-system.ts";
 import { MemoryBudget } from "../runtime/memory-budget.ts";
 import { nodeFileSystem } from "../runtime/node-file-system.ts";
 import { systemRandom } from "../runtime/random.ts";
-import type { SourceContext, SourcePositions } from "../stage/contract.ts";
+import type { DescribeFile, SourceContext, SourcePositions } from "../stage/contract.ts";
 import { silentLogger } from "../telemetry/log.ts";
 import { memoryStageChannels } from "../testing/memory-stage-channels.ts";
 import { TailerManager } from "./tailer-manager.ts";
@@ -23,6 +23,8 @@ export class MemoryPositions implements SourcePositions {
   readonly stored = new Map<string, FileEntry>();
   readonly lazy = new Map<string, FileEntry>();
   saves = 0;
+  hasStarted = false;
+  describe: DescribeFile = () => undefined;
 
   startOf(key: string): number {
     return this.committedOf(key);
@@ -34,6 +36,22 @@ export class MemoryPositions implements SourcePositions {
 
   committedOf(key: string): number {
     return this.committed.get(key) ?? 0;
+  }
+
+  furthestOf(key: string): number {
+    return this.committedOf(key);
+  }
+
+  get isNew(): boolean {
+    return !this.hasStarted && this.stored.size === 0;
+  }
+
+  started(): void {
+    this.hasStarted = true;
+  }
+
+  describeBy(describe: DescribeFile): void {
+    this.describe = describe;
   }
 
   isCommitted(key: string, { end }: { readonly end: number }): boolean {
@@ -75,9 +93,16 @@ export class MemoryPositions implements SourcePositions {
   }
 
   commit(): void {
-    for (const [key, set] of this.sets) this.committed.set(key, set.prefix);
     for (const [key, entry] of this.lazy) this.stored.set(key, entry);
     this.lazy.clear();
+    for (const [key, set] of this.sets) {
+      if (this.committed.get(key) === set.prefix) continue;
+      this.committed.set(key, set.prefix);
+      const known = this.describe(key, set.prefix);
+      if (known === undefined) continue;
+      if (known.entry.guardEnd < Math.min(set.prefix, known.readEnd)) throw new Error(`no guard of ${key}`);
+      this.stored.set(key, known.entry);
+    }
   }
 
   /** What is in memory only is forgotten: a kill. */
@@ -159,6 +184,7 @@ export class TailBench {
         rotateWaitMs: 60,
         archives: true,
         maxOpenFiles: 100,
+        maxFiles: 100_000,
         tombstoneDays: 14,
         ignoreOlderMs: 0,
         removeAfterMs: 0,

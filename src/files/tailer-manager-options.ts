@@ -16,7 +16,13 @@ export interface TailerManagerOptions {
   readonly partialLineTimeoutMs: number;
   readonly rotateWaitMs: number;
   readonly archives: boolean;
+  /** Where else rotation puts old files: `/var/log/old/{name}*`; each holds `{name}`. */
+  readonly rotatedTo?: readonly string[];
+  /** Of logrotate; the first of these files that exists is read. Default: where distributions have it. */
+  readonly logrotateConfiguration?: readonly string[];
   readonly maxOpenFiles: number;
+  /** Paths that are looked at; more that match are left out. */
+  readonly maxFiles: number;
   readonly tombstoneDays: number;
   /** 0: off. */
   readonly ignoreOlderMs: number;

@@ -1,8 +1,10 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Receiver, Sender } from "../channel/index.ts";
 import type { BytePath } from "../runtime/byte-path.ts";
+import { pathFromText } from "../runtime/byte-path.ts";
 import { CancellationToken } from "../runtime/cancellation-token.ts";
 import type { Source, SourceContext, SourceStatus } from "../stage/contract.ts";
+import { Contents } from "./contents.ts";
 import { DeliveredFiles } from "./delivered-files.ts";
 import { openFileLimit } from "./descriptor-limit.ts";
 import { Discovery } from "./discovery.ts";
@@ -11,7 +13,8 @@ import { FileRegistry } from "./file-registry.ts";
 import { type FileFacts, FileReport, type FileStatus, statusOf } from "./file-report.ts";
 import { PathPatterns } from "./glob.ts";
 import { LoopPace } from "./loop-pace.ts";
-import { Rotation } from "./rotation.ts";
+import { Logrotate } from "./rotation-places/logrotate.ts";
+import { RotationPlaces } from "./rotation-places/rotation-places.ts";
 import { SourceNotices } from "./source-notices.ts";
 import type { TailerManagerOptions } from "./tailer-manager-options.ts";
 import type { ReadCounters, TailerPayload } from "./tailer-options.ts";
@@ -37,10 +40,11 @@ export class TailerManager implements Source {
   #revision = 0;
   readonly #context: SourceContext;
   readonly #sender: Sender<TailerPayload>;
-  readonly #fileRegistry = new FileRegistry();
+  readonly #places: RotationPlaces;
+  readonly #fileRegistry: FileRegistry;
   readonly #ids: FileIds;
   #patterns: PathPatterns;
-  readonly #rotation: Rotation;
+  readonly #contents: Contents;
   readonly #notices: SourceNotices;
   readonly #delivered: DeliveredFiles;
   readonly #report: FileReport;
@@ -62,8 +66,18 @@ export class TailerManager implements Source {
     this.#options = { ...options };
     this.#context = context;
     this.#ids = new FileIds(context.fileSystem);
+    const { fileSystem, clock, log } = context;
+    const userId = process.getuid?.() ?? 0;
+    const configuration = options.logrotateConfiguration?.map(pathFromText);
+    this.#places = new RotationPlaces({
+      fileSystem,
+      clock,
+      rotatedTo: options.rotatedTo ?? [],
+      logrotate: new Logrotate({ fileSystem, clock, log, userId, ...(configuration && { configuration }) }),
+    });
+    this.#fileRegistry = new FileRegistry(this.#places);
     this.#patterns = new PathPatterns(options.include, options.exclude);
-    this.#rotation = new Rotation(context.fileSystem, this.#ids, options.archives);
+    this.#contents = new Contents(context.fileSystem, this.#ids, options.archives);
     const now = this.#options;
     const patterns = () => this.#patterns;
     this.#tombstones = new Tombstones({
@@ -79,7 +93,7 @@ export class TailerManager implements Source {
     this.#delivered = new DeliveredFiles({
       ...context,
       fileRegistry: this.#fileRegistry,
-      rotation: this.#rotation,
+      contents: this.#contents,
       ids: this.#ids,
       get removeAfterMs() {
         return now.removeAfterMs;
@@ -88,8 +102,8 @@ export class TailerManager implements Source {
     this.#report = new FileReport({
       ...context,
       fileRegistry: this.#fileRegistry,
-      rotation: this.#rotation,
       ids: this.#ids,
+      contents: this.#contents,
       get patterns() {
         return patterns();
       },
@@ -100,6 +114,7 @@ export class TailerManager implements Source {
       tailerOf: (state) => this.#pool?.tailerOf(state),
       folderTrouble: (folder) => this.#watcher?.troubleOf(folder),
     });
+    context.positions.describeBy((key, furthest) => this.#tombstones.describe(key, furthest));
     const { sender, receiver } = context.channel();
     this.#sender = sender;
     this.output = receiver;
@@ -154,7 +169,9 @@ export class TailerManager implements Source {
       files += 1;
       lagBytes += state.lagBytes;
     }
-    return { files, lagBytes, cutLines: this.counters.cutLines };
+    const unreadable = this.#report.unreadable(this.#watcher?.troubles ?? new Map());
+    const leftOutFiles = this.#watcher?.leftOutCount ?? 0;
+    return { files, lagBytes, cutLines: this.counters.cutLines, leftOutFiles, unreadable };
   }
 
   /** Every file that is read, and every tombstone. */
@@ -209,7 +226,7 @@ export class TailerManager implements Source {
     const before = { include: this.#options.include, exclude: this.#options.exclude };
     Object.assign(this.#options, options);
     this.#revision += 1;
-    this.#rotation.readsArchives = options.archives;
+    this.#contents.readsArchives = options.archives;
     this.#tellFewerFiles();
     if (!isDeepStrictEqual(before, { include: options.include, exclude: options.exclude })) {
       this.#patterns = new PathPatterns(options.include, options.exclude);
@@ -278,7 +295,7 @@ export class TailerManager implements Source {
       sender: this.#sender,
       token: this.#token,
       fileRegistry: this.#fileRegistry,
-      rotation: this.#rotation,
+      contents: this.#contents,
       notices: this.#notices,
       counters: this.counters,
       get maxOpenFiles() {
@@ -303,9 +320,10 @@ export class TailerManager implements Source {
     const watcher = () => this.#watcher!;
     this.#watcher = this.#makeWatcher();
     return new Discovery({
+      places: this.#places,
       source: name,
       fileRegistry: this.#fileRegistry,
-      rotation: this.#rotation,
+      contents: this.#contents,
       ids: this.#ids,
       fileSystem,
       positions,
@@ -324,9 +342,6 @@ export class TailerManager implements Source {
       get readFrom() {
         return now.readFrom;
       },
-      get archives() {
-        return now.archives;
-      },
       get rotateWaitMs() {
         return now.rotateWaitMs;
       },
@@ -340,9 +355,10 @@ export class TailerManager implements Source {
   }
 
   #makeWatcher(): Watcher {
-    const { fileSystem, clock, random, events, log } = this.#context;
+    const { name, fileSystem, clock, random, events, log } = this.#context;
     const now = this.#options;
     return new Watcher({
+      source: name,
       patterns: this.#patterns,
       fileSystem,
       clock,
@@ -355,6 +371,10 @@ export class TailerManager implements Source {
       get idleScanIntervalMs() {
         return now.idleScanIntervalMs;
       },
+      get maxFiles() {
+        return now.maxFiles;
+      },
+      isKnown: (path) => this.#fileRegistry.ownerOf(path) !== undefined,
       onHint: (change) => this.#pace?.hint(change),
     });
   }
@@ -368,7 +388,7 @@ export class TailerManager implements Source {
   async #tidy(discovery: Discovery, pool: TailerPool): Promise<void> {
     pool.closeIdle();
     this.#notices.cutLines(this.counters, this.#options.maxLineBytes);
-    await discovery.settleCopies();
+    discovery.settleCopies();
     this.#tombstones.noteSome(pool.active());
     await this.#tombstones.prune((state) => pool.tailerOf(state) !== undefined);
     await this.#delivered.remove();

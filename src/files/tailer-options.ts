@@ -61,5 +61,8 @@ export type TailerEnd =
   | { readonly kind: "stopped" | "finished" | "truncated" | "moved" }
   | { readonly kind: "failed"; readonly error: Error };
 
-/** When a tailer ends by itself: never; when its file was quiet for `rotate_wait_ms`; at the end of the content. */
-export type Ending = "never" | "when_quiet" | "at_end";
+/**
+ * When a tailer ends by itself: never; when its file was quiet for `rotate_wait_ms`; at the end of the content, or, where
+ * that is an archive which is not whole or grows, when that was quiet for so long; at the end of the content.
+ */
+export type Ending = "never" | "when_quiet" | "when_whole" | "at_end";

@@ -3,13 +3,14 @@ import { errnoOf } from "../errors.ts";
 import { pathToText } from "../runtime/byte-path.ts";
 import type { CancellationToken } from "../runtime/cancellation-token.ts";
 import type { SourceContext } from "../stage/contract.ts";
+import type { Content } from "./content.ts";
+import type { Contents } from "./contents.ts";
 import { DescriptorRoom, type Running } from "./descriptor-room.ts";
 import type { FileRegistry } from "./file-registry.ts";
 import type { FileState } from "./file-state.ts";
 import { FileTroubles } from "./file-troubles.ts";
 import { HINT_DELAY_MS } from "./loop-pace.ts";
 import type { Readers } from "./readers.ts";
-import type { Rotation } from "./rotation.ts";
 import type { SourceNotices } from "./source-notices.ts";
 import { Tailer } from "./tailer.ts";
 import type { TailerManagerOptions } from "./tailer-manager-options.ts";
@@ -40,7 +41,7 @@ export interface TailerPoolOptions {
   /** Each tailer runs under a child of it. */
   readonly token: CancellationToken;
   readonly fileRegistry: FileRegistry;
-  readonly rotation: Rotation;
+  readonly contents: Contents;
   readonly notices: SourceNotices;
   readonly counters: ReadCounters;
   readonly maxOpenFiles: number;
@@ -74,6 +75,8 @@ export class TailerPool implements Readers {
   readonly #held = new Set<FileState>();
   readonly #room = new DescriptorRoom();
   #archives = 0;
+  /** With `isOnce`: what cannot be read, and is not tried again. */
+  readonly #givenUp = new Set<FileState>();
   /** Those that must tell when they have sent what is there now. */
   readonly #toMark = new Set<FileState>();
   /** Gone with their files: one that never could be read again is not told of. */
@@ -110,7 +113,12 @@ export class TailerPool implements Readers {
     return this.#running.get(state)?.tailer.isOpen ?? false;
   }
 
+  contentOf(state: FileState): Content | undefined {
+    return this.#isArchive(state) ? undefined : this.#running.get(state)?.tailer.content;
+  }
+
   read(state: FileState): void {
+    if (this.#givenUp.has(state)) return;
     const running = this.#running.get(state);
     if (running !== undefined) running.tailer.wake();
     if (running === undefined || running.token.isCancelled) this.#ready.add(state);
@@ -118,7 +126,7 @@ export class TailerPool implements Readers {
 
   rotate(state: FileState): void {
     this.revive(state);
-    this.#ready.add(state);
+    if (!this.#givenUp.has(state)) this.#ready.add(state);
   }
 
   revive(state: FileState): void {
@@ -177,7 +185,7 @@ export class TailerPool implements Readers {
     if (this.#options.token.isCancelled) return;
     const nowMs = this.#context.clock.monotonic();
     for (const state of this.#held) {
-      if (state.predecessor !== undefined && !this.#isPast(state.predecessor)) continue;
+      if (this.#waits(state)) continue;
       this.#held.delete(state);
       state.predecessor = undefined;
       state.isReleased = true;
@@ -194,8 +202,11 @@ export class TailerPool implements Readers {
         this.#ready.delete(state);
         continue;
       }
-      if (state.notBeforeMs > nowMs || !this.#mayOpen(state)) continue;
-      if (this.#archives >= MAX_OPEN_ARCHIVES && this.#isArchive(state)) continue;
+      if (state.isInDoubt || state.notBeforeMs > nowMs || !this.#mayOpen(state)) continue;
+      if (this.#archives >= MAX_OPEN_ARCHIVES && this.#isArchive(state)) {
+        this.#closeIdleArchive();
+        continue;
+      }
       if (this.#running.size >= this.#options.maxOpenFiles) {
         this.#room.make(Math.min(this.#ready.size, MAX_CLOSING), this.#inTheWay());
         break;
@@ -205,34 +216,46 @@ export class TailerPool implements Readers {
     }
   }
 
+  /** One that waits for more to be written has its turn again once it may be over. */
+  #closeIdleArchive(): void {
+    for (const running of this.#running.values()) {
+      if (!running.isArchive || !running.tailer.isIdle || running.token.isCancelled) continue;
+      running.token.cancel();
+      return;
+    }
+  }
+
   /** Those that hold their place, open, for a file that is not. */
   *#inTheWay(): Iterable<Running> {
     for (const state of this.#held) {
       const { predecessor, location } = state;
       const running = this.#running.get(state);
-      if (running === undefined || predecessor === undefined || location === undefined) continue;
-      if (!this.#running.has(predecessor)) yield running;
+      if (running === undefined || location === undefined) continue;
+      if (predecessor === undefined || !this.#running.has(predecessor)) yield running;
     }
   }
 
   // ------------------------------------------------------------ whose turn it is
 
+  /** Another one, or that something is found out, comes first. */
+  #waits(state: FileState): boolean {
+    if (state.isReleased) return false;
+    return state.isBlocked || (state.predecessor !== undefined && !this.#isPast(state.predecessor));
+  }
+
   /**
-   * A file is opened as soon as the one before it is, and waits open: whatever happens to its name meanwhile, its bytes
-   * stay within reach. Not sooner, so that those waiting can never take the descriptor of the one they wait for.
+   * A file that waits for another waits open: whatever happens to its name meanwhile, its bytes stay within reach. One
+   * descriptor is left for those that need not wait, so that those waiting never have the one that they wait for.
    */
   #mayOpen(state: FileState): boolean {
-    const { predecessor } = state;
-    if (state.isBlocked && !state.isReleased) return false;
-    if (predecessor === undefined) return true;
-    if (!this.#isPast(predecessor)) return this.#running.has(predecessor);
+    if (this.#waits(state)) return this.#running.size < this.#options.maxOpenFiles - 1;
     state.predecessor = undefined;
     return true;
   }
 
   /** What comes behind it need not wait any longer. */
   #isPast(state: FileState): boolean {
-    if (state.isCaughtUp || state.phase === "finished") return true;
+    if (state.isCaughtUp || state.phase === "finished" || this.#givenUp.has(state)) return true;
     // Most troubles pass in a moment; what comes behind one that does not must not wait for ever.
     const { trouble } = state;
     if (trouble === undefined) return false;
@@ -241,14 +264,14 @@ export class TailerPool implements Readers {
 
   #endingOf(state: FileState): Ending {
     if (this.#options.isOnce) return "at_end";
-    if (state.phase === "live") return this.#isArchive(state) ? "at_end" : "never";
-    // A copy or an archive was finished before it was found; only what a writer may still hold open can grow.
-    const isStatic = state.rotation === "copy_truncated" || this.#isArchive(state);
-    return isStatic ? "at_end" : "when_quiet";
+    if (this.#isArchive(state)) return "when_whole";
+    if (state.phase === "live") return "never";
+    // A copy was finished before it was found; only what a writer may still hold open can grow.
+    return state.rotation === "copy_truncated" ? "at_end" : "when_quiet";
   }
 
   #isArchive(state: FileState): boolean {
-    return state.location !== undefined && this.#options.rotation.formatOf(state.location) !== undefined;
+    return state.location !== undefined && this.#options.contents.formatOf(state.location) !== undefined;
   }
 
   // ------------------------------------------------------------ one tailer
@@ -256,10 +279,11 @@ export class TailerPool implements Readers {
   #start(state: FileState): void {
     const { clock } = this.#context;
     const token = this.#options.token.child();
-    state.isReleased ||= state.predecessor === undefined;
+    const isHeld = this.#waits(state);
+    state.isReleased ||= !isHeld;
     const tailer = new Tailer(state, this.#tailerOptions(), this.#options.sender.clone(), token.signal, {
       ending: this.#endingOf(state),
-      isHeld: state.predecessor !== undefined,
+      isHeld,
     });
     if (this.#toMark.delete(state)) tailer.markEnd();
     const ended = tailer.run().then((end) => {
@@ -281,12 +305,12 @@ export class TailerPool implements Readers {
     const running: Running = { tailer, token, ended, isArchive, idleSinceMs: clock.monotonic() };
     this.#running.set(state, running);
     if (isArchive) this.#archives += 1;
-    if (state.predecessor !== undefined) this.#held.add(state);
+    if (isHeld) this.#held.add(state);
   }
 
   #tailerOptions(): TailerOptions {
     const { clock, budget, positions, random, events, log, host } = this.#context;
-    const { reading, revision, rotation, counters, notices } = this.#options;
+    const { reading, revision, contents, counters, notices } = this.#options;
     return {
       budget,
       positions,
@@ -319,7 +343,7 @@ export class TailerPool implements Readers {
       },
       counters,
       notices,
-      open: (state) => rotation.openAs(state),
+      open: (state) => contents.openAs(state),
       onCaughtUp: (state) => {
         state.isCaughtUp = true;
         this.startReady();
@@ -354,8 +378,9 @@ export class TailerPool implements Readers {
       case "stopped": {
         // Closed to make room. What woke it meanwhile opens it again; a rotated one has yet to end.
         const isUnread = state.phase === "live" && (state.readEnd < state.size || !state.isReleased);
-        if (isUnread || state.phase === "rotated") this.#ready.add(state);
-        if (state.phase === "rotated") state.notBeforeMs = state.changedAtMs + this.#options.reading.rotateWaitMs;
+        const isToEnd = state.phase === "rotated" || (state.phase === "live" && this.#isArchive(state));
+        if (isUnread || isToEnd) this.#ready.add(state);
+        if (isToEnd) state.notBeforeMs = state.changedAtMs + this.#options.reading.rotateWaitMs;
       }
     }
   }
@@ -372,9 +397,7 @@ export class TailerPool implements Readers {
     state.isCaughtUp = true;
     state.trouble = undefined;
     if (state.phase === "live" && !this.#isArchive(state)) return;
-    state.size = state.offset;
-    state.phase = "finished";
-    state.tombstoneSinceMs = clock.now();
+    state.finish(clock.now());
     // It had no name any more: its inode number is free for another file.
     if (state.location === undefined) this.#options.fileRegistry.setId(state, undefined);
     const text = pathToText(state.path);
@@ -382,6 +405,8 @@ export class TailerPool implements Readers {
       file: text,
       size: state.offset,
     });
+    // What is finished in memory is soon so for everybody who asks the store.
+    if (state.isSaved) this.#context.positions.save(new Map([[state.key, state.toEntry()]])).catch(() => undefined);
   }
 
   /** Tried again, ever more rarely; the position stays. */
@@ -391,6 +416,12 @@ export class TailerPool implements Readers {
       return;
     }
     this.#troubles.failed(state, error);
+    if (this.#options.isOnce && this.#troubles.isLasting(state, this.#options.reading.rotateWaitMs)) {
+      // A run that ends with what is there now does not wait until somebody mends it.
+      this.#givenUp.add(state);
+      this.#ready.delete(state);
+      return;
+    }
     this.#ready.add(state);
   }
 }

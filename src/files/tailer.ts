@@ -1,6 +1,8 @@
 import type { Sender } from "../channel/index.ts";
+import type { ArchiveMark } from "../checkpoint/checkpoint-store.ts";
 import type { LineFramer } from "../codec/line-framer.ts";
 import { ChannelClosedError, toError } from "../errors.ts";
+import { pathToText } from "../runtime/byte-path.ts";
 import type { FileStat } from "../runtime/file-system.ts";
 import { type Content, readFully, UNKNOWN_SIZE } from "./content.ts";
 import { growFingerprint, hasGuard, hasShrunk, learnFingerprint, sizeSeen } from "./content-proof.ts";
@@ -8,7 +10,7 @@ import { EndMark } from "./end-mark.ts";
 import type { FileState } from "./file-state.ts";
 import { GUARD_BYTES } from "./fingerprint.ts";
 import { PieceSender } from "./piece-sender.ts";
-import { framerAt, provenStat, skipHole } from "./reading-start.ts";
+import { framerAt, holeAtStart, provenStat, skipHole } from "./reading-start.ts";
 import type { Ending, TailerEnd, TailerOptions, TailerPayload } from "./tailer-options.ts";
 import { WaitReason } from "./wait-reason.ts";
 import { WakeSignal } from "./wake-signal.ts";
@@ -48,9 +50,15 @@ export class Tailer {
   /** With `at_end` on a file that grows for ever: the size when reading began is the end. */
   #limit: number | undefined;
   readonly #endMark: EndMark;
+  /** So many NUL bytes stand at the start, and nothing behind them yet. */
+  #nulBytes = 0;
   #isReleased: boolean;
   readonly #wakes: WakeSignal;
   #isIdle = false;
+  /** Offset that this tailer began at. */
+  #startedAt = 0;
+  /** The end of an archive was reached, and more of it may come. */
+  #isArchiveAtEnd = false;
   readonly #waits = new WaitReason();
 
   constructor(
@@ -74,6 +82,11 @@ export class Tailer {
   /** It holds the content open. */
   get isOpen(): boolean {
     return this.#content !== undefined;
+  }
+
+  /** What it reads from; undefined while nothing is open. */
+  get content(): Content | undefined {
+    return this.#content;
   }
 
   /** At the end of the content, waiting for more. */
@@ -163,16 +176,15 @@ export class Tailer {
     const stat = await provenStat(state, content);
     if (stat === undefined) return "truncated";
     this.#takeStat(stat);
-    const save = () => this.#sender.save();
     if (state.start > 0 && !state.isSaved) {
       await growFingerprint(state, content);
+      state.guards.settle(state.start);
       // Where reading begins must survive, or a restart would begin elsewhere.
-      if (!(await save())) return "stopped";
+      if (!(await this.#sender.save())) return "stopped";
     }
-    if (state.generation > 0 && state.offset === 0 && stat.size > 0)
-      await skipHole(state, content, stat.size, save, this.#options);
     if (this.#ending === "at_end" && stat.size !== UNKNOWN_SIZE) this.#limit = stat.size;
     this.#frame();
+    this.#startedAt = state.offset;
     return "ready";
   }
 
@@ -193,6 +205,9 @@ export class Tailer {
       const seen = sizeSeen(state);
       const stat = await content.stat();
       if (hasShrunk(state, stat, seen)) return "truncated";
+      // An archive that has changed is not quiet, whatever comes out of it.
+      if (this.#isArchiveAtEnd && stat.size === UNKNOWN_SIZE) state.changedAtMs = clock.monotonic();
+      this.#isArchiveAtEnd = false;
       this.#takeStat(stat);
     }
     const size = this.#limit === undefined ? this.#size! : Math.min(this.#size!, this.#limit);
@@ -218,6 +233,7 @@ export class Tailer {
       const seen = sizeSeen(state);
       const stat = await content.stat();
       const end = bufferStart + count;
+      const mayBeHole = bufferStart === 0 && guardBytes === 0 && count > 0 && lease.buffer[0] === 0;
       if (
         count < guardBytes ||
         stat.size < end ||
@@ -235,6 +251,10 @@ export class Tailer {
         state.readEnd = end;
         state.changedAtMs = clock.monotonic();
       }
+      if (mayBeHole && stat.size > this.#nulBytes) {
+        const hole = await this.#passHole(content, Math.min(stat.size, size));
+        if (hole !== undefined) return hole;
+      } else if (mayBeHole && this.#nulBytes > 0) return this.#reachedEnd();
       if (!(await learnFingerprint(state, content, lease.buffer, count, bufferStart))) return "truncated";
       const cutBefore = this.#framer.cutLines;
       const pieces = this.#framer.frame(lease.buffer, guardBytes, count, readAtMs);
@@ -245,15 +265,30 @@ export class Tailer {
         return this.#isAtEnd() ? this.#reachedEnd() : "more";
       }
       this.#want = pieces.some((piece) => piece.kind === "whole") ? this.#options.maxBatchBytes : this.#want;
-      if (!state.isSaved && !(await this.#sender.save())) return "stopped";
-      isOurs = false;
       const guard = guardBefore(lease.buffer, guardBytes + (this.#framer.offset - state.offset));
+      if (!state.isSaved && !(await this.#sender.saveWith(pieces, guard))) return "stopped";
+      isOurs = false;
       await this.#sender.send(pieces, lease, guard);
       this.#endMark.passed(state.offset);
       return this.#isAtEnd() ? this.#reachedEnd() : "more";
     } finally {
       if (isOurs) lease.release();
     }
+  }
+
+  /** The content begins with NUL bytes; undefined: they are its own. */
+  async #passHole(content: Content, size: number): Promise<ReadOutcome | undefined> {
+    const { state } = this;
+    const bytes = await holeAtStart(state, content, size, this.#options);
+    if (bytes === 0) return undefined;
+    this.#nulBytes = bytes === size ? bytes : 0;
+    if (bytes === size) {
+      state.readEnd = Math.max(state.readEnd, size);
+      return this.#reachedEnd();
+    }
+    if (!(await skipHole(state, content, bytes, () => this.#sender.save(), this.#options))) return "stopped";
+    this.#framer = framerAt(state, this.#options);
+    return "more";
   }
 
   /** One pread; more only where it came back shorter than the guard and one byte. */
@@ -296,12 +331,20 @@ export class Tailer {
   async #atEnd(): Promise<boolean> {
     const { state } = this;
     const { clock, partialLineTimeoutMs, rotateWaitMs } = this.#options;
-    if (this.#ending === "at_end") return this.#finish(state.phase === "live" ? "partial" : "partial_end");
-    const quietMs = clock.monotonic() - state.changedAtMs;
+    const lastKind = state.phase === "live" ? "partial" : "partial_end";
+    if (this.#ending === "at_end") return this.#finish(lastKind);
+    let quietMs = clock.monotonic() - state.changedAtMs;
+    if (this.#ending === "when_whole") {
+      const archive = this.#content?.archive;
+      const isGrowing = this.#startedAt > 0;
+      if (archive === undefined || (archive.damage === undefined && !isGrowing)) return this.#finish(lastKind);
+      quietMs = Math.max(quietMs, clock.now() - archive.modifiedMs);
+      this.#isArchiveAtEnd = true;
+    }
     const hasPartial = state.readEnd > state.offset;
     let waitMs: number | undefined;
-    if (this.#ending === "when_quiet") {
-      if (quietMs >= rotateWaitMs) return this.#finish("partial_end");
+    if (this.#ending === "when_quiet" || this.#ending === "when_whole") {
+      if (quietMs >= rotateWaitMs) return this.#finish(this.#ending === "when_quiet" ? "partial_end" : lastKind);
       waitMs = rotateWaitMs - quietMs;
     } else if (partialLineTimeoutMs > 0 && hasPartial) {
       if (quietMs >= partialLineTimeoutMs) {
@@ -320,7 +363,31 @@ export class Tailer {
 
   async #finish(kind: "partial" | "partial_end"): Promise<boolean> {
     await this.#deliverUnfinished(kind);
-    return !this.#signal.aborted;
+    if (this.#signal.aborted) return false;
+    if (this.#content?.archive !== undefined) this.#endArchive(this.#content.archive, this.#content.trailing);
+    return true;
+  }
+
+  /** Notes what the archive was, and tells what cannot be read of it. */
+  #endArchive(archive: ArchiveMark, trailing: string | undefined): void {
+    const { state } = this;
+    const { damage } = archive;
+    const before = state.archive?.damage;
+    const isTold = before !== undefined && before.reason === damage?.reason && before.at === damage.at;
+    state.archive = archive;
+    const file = pathToText(state.location ?? state.path);
+    if (trailing !== undefined) this.#options.log.warn({ file }, `${file}: ${trailing}; it is passed over`);
+    if (damage === undefined || (isTold && state.offset === this.#startedAt)) return;
+    state.isDamageNew = true;
+    const where = damage.at === undefined ? "" : ` (byte ${damage.at} of the archive)`;
+    const read = state.offset === 0 ? "nothing of it is read" : `it is delivered up to byte ${state.offset}`;
+    const message = `${file} cannot be decompressed to its end: ${damage.reason}${where}; ${read}, and what follows is read if it is mended`;
+    this.#options.events.emit("gap", message, {
+      file,
+      offset: state.offset,
+      reason: damage.reason,
+      ...(damage.at === undefined ? {} : { archive_byte: damage.at }),
+    });
   }
 
   /**
@@ -331,6 +398,11 @@ export class Tailer {
     const { state } = this;
     const { budget, clock, counters } = this.#options;
     const content = this.#content!;
+    if (this.#nulBytes > 0) {
+      // Nobody came to write behind the hole.
+      await skipHole(state, content, this.#nulBytes, () => this.#sender.save(), this.#options);
+      return;
+    }
     const guardBytes = state.guard.length;
     const total = guardBytes + (state.readEnd - state.offset);
     const lease = await budget.lease(total, { signal: this.#signal });

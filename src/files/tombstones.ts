@@ -1,7 +1,7 @@
 import type { FileEntry } from "../checkpoint/checkpoint-store.ts";
 import type { BytePath } from "../runtime/byte-path.ts";
 import type { Clock } from "../runtime/clock.ts";
-import type { SourcePositions } from "../stage/contract.ts";
+import type { DescribedFile, SourcePositions } from "../stage/contract.ts";
 import type { FileRegistry } from "./file-registry.ts";
 import type { FileState } from "./file-state.ts";
 
@@ -20,7 +20,7 @@ interface TombstonesOptions {
   readonly seenAtMs: (path: BytePath) => number;
 }
 
-/** Keeps the stored entries up to date without a commit of their own, and removes those that are too old. */
+/** Keeps the stored entries up to date, without a commit of their own, and removes those that are too old. */
 export class Tombstones {
   readonly #options: TombstonesOptions;
   readonly #noted = new WeakMap<FileState, FileEntry>();
@@ -59,11 +59,7 @@ export class Tombstones {
     const changed = new Map<string, FileEntry>();
     for (const state of states) {
       if (!state.isSaved) continue;
-      if (state.hasUnsettledGuard) {
-        const committed = Math.max(positions.committedOf(state.key), state.start);
-        state.settleGuard(committed);
-        state.pruneBoundaries(committed);
-      }
+      if (state.boundaries.length > 0) state.pruneBoundaries(positions.committedOf(state.key));
       const before = this.#noted.get(state);
       if (before !== undefined && !state.differsFrom(before)) continue;
       // Only where it still is what its path leads to: what came next there is known by being younger.
@@ -73,6 +69,15 @@ export class Tombstones {
       changed.set(state.key, entry);
     }
     if (changed.size > 0) positions.saveLazily(changed);
+  }
+
+  /** For a commit of its positions, see `DescribeFile`. */
+  describe(key: string, furthest: number): DescribedFile | undefined {
+    const state = this.#options.fileRegistry.get(key);
+    if (state === undefined) return undefined;
+    const entry = state.entryCovering(furthest);
+    this.#noted.set(state, entry);
+    return { entry, readEnd: state.offset };
   }
 
   /** Removes tombstones older than `tombstone_days`, with their positions. */

@@ -1,103 +1,87 @@
 import { type BytePath, pathToText } from "../runtime/byte-path.ts";
-import type { Agenda } from "./agenda.ts";
+import { ArchiveChecks } from "./archive-checks.ts";
 import type { DiscoveryOptions } from "./discovery-options.ts";
-import type { PathUse } from "./file-registry.ts";
-import { type Group, lookAt } from "./sighting.ts";
+import type { Candidate } from "./survey.ts";
 
 /** Paths of which nothing can be said yet: unreadable ones, archives that are still written, copies still made. */
 export class UnsettledPaths {
   readonly #options: DiscoveryOptions;
-  readonly #agenda: Agenda;
-  /** Whole archives by path, with the stat at which that was found. */
-  readonly #whole = new Map<BytePath, string>();
+  readonly #checks: ArchiveChecks;
 
-  constructor(options: DiscoveryOptions, agenda: Agenda) {
+  constructor(options: DiscoveryOptions) {
     this.#options = options;
-    this.#agenda = agenda;
+    this.#checks = new ArchiveChecks(options.clock);
   }
 
   unreadable(path: BytePath, error: Error): void {
-    const use = this.#options.fileRegistry.paths.get(path);
+    const { fileRegistry, events } = this.#options;
+    const use = fileRegistry.paths.get(path);
     if (use?.kind === "unreadable") return;
-    const text = pathToText(path);
-    this.#options.events.emit(
-      "file_unreadable",
-      `${text} cannot be looked at (${error.message}); its position is kept`,
-      {
-        file: text,
-        error: error.message,
-      },
-    );
+    const file = pathToText(path);
+    const message = `${file} cannot be looked at (${error.message}); its position is kept`;
+    events.emit("file_unreadable", message, { file, error: error.message });
     // A file that is known stays: its tailer tries again by itself.
-    if (use === undefined || use.kind !== "file")
-      this.#options.fileRegistry.setPath(path, { kind: "unreadable", error });
+    if (use === undefined || use.kind !== "file") fileRegistry.setPath(path, { kind: "unreadable", error });
   }
 
   readable(path: BytePath): void {
-    const text = pathToText(path);
-    this.#options.events.emit("file_readable", `${text} can be read again`, { file: text });
+    const file = pathToText(path);
+    this.#options.fileRegistry.removePath(path);
+    this.#options.events.emit("file_readable", `${file} can be read again`, { file });
   }
 
   /** An archive counts when it is whole, or when what it is made of is gone and nobody writes it any more. */
-  async isReady(path: BytePath, group: Group): Promise<boolean> {
-    const { rotation, rotateWaitMs, isOnce } = this.#options;
-    if (this.#options.rotation.formatOf(path) === undefined) return true;
-    const version = `${group.id}:${group.stat.size}:${group.stat.modifiedMs}`;
-    if (this.#whole.get(path) === version) return true;
-    if (await rotation.isWhole(path)) {
-      this.#whole.set(path, version);
-      return true;
-    }
-    const twin = path.slice(0, path.lastIndexOf(".")) as BytePath;
-    const hasTwin = this.#options.fileSystem.statSync(twin) !== undefined;
-    if (!hasTwin && (isOnce || this.quietMs(path, group) >= rotateWaitMs)) return true;
-    this.wait(group, "the archive is not complete");
+  async isReady(candidate: Candidate): Promise<boolean> {
+    const { contents, isOnce } = this.#options;
+    const { path, id, stat, format } = candidate;
+    if (format === undefined) return true;
+    // Whether it is whole or not: what can be read of it is read, and it costs nothing to find out.
+    if (isOnce || (stat.size > 0 && this.#isQuiet(candidate))) return true;
+    const version = `${id}:${stat.size}:${stat.modifiedMs}`;
+    if (stat.size > 0 && (await this.#checks.isWhole(path, version, () => contents.isWhole(path)))) return true;
+    this.wait(candidate, stat.size === 0 ? "it is empty" : "the archive is not complete");
     return false;
   }
 
-  wait(group: Group, reason: string): void {
-    const { clock } = this.#options;
-    for (const path of group.paths) {
-      const before = this.#options.fileRegistry.paths.get(path);
-      const isSame =
-        before?.kind === "waiting" &&
-        before.id === group.id &&
-        before.stat.size === group.stat.size &&
-        before.reason === reason;
-      this.#options.fileRegistry.setPath(path, {
-        kind: "waiting",
-        id: group.id,
-        stat: group.stat,
-        reason,
-        sinceMs: isSame ? before.sinceMs : clock.monotonic(),
-      });
-    }
+  /** An archive beside the plain file that it is made of, which holds the content. */
+  twin(candidate: Candidate): void {
+    const { isOnce, fileRegistry } = this.#options;
+    const { path, id, stat } = candidate;
+    const plain = pathToText(path.slice(0, path.lastIndexOf(".")) as BytePath);
+    const reason = `${plain} is there, which it is made of, and is read instead`;
+    if (isOnce) fileRegistry.setPath(path, { kind: "ignored", id, stat, reason });
+    else this.wait(candidate, reason);
   }
 
-  /** How long a waiting group has not changed, milliseconds. */
-  quietMs(path: BytePath, group: Group): number {
+  /** Nobody has written it for a while, by its own time or as far as was seen. */
+  #isQuiet(candidate: Candidate): boolean {
+    const { clock, rotateWaitMs } = this.#options;
+    return clock.now() - candidate.stat.modifiedMs >= rotateWaitMs || this.#quietMs(candidate) >= rotateWaitMs;
+  }
+
+  wait({ path, id, stat }: Candidate, reason: string): void {
+    const { fileRegistry, clock } = this.#options;
+    const before = fileRegistry.paths.get(path);
+    const isSame =
+      before?.kind === "waiting" && before.id === id && before.stat.size === stat.size && before.reason === reason;
+    const sinceMs = isSame ? before.sinceMs : clock.monotonic();
+    fileRegistry.setPath(path, { kind: "waiting", id, stat, reason, sinceMs });
+  }
+
+  /** How long a waiting candidate has not changed, milliseconds. */
+  #quietMs({ path, id, stat }: Candidate): number {
     const before = this.#options.fileRegistry.paths.get(path);
-    if (before?.kind !== "waiting" || before.id !== group.id || before.stat.size !== group.stat.size) return 0;
+    if (before?.kind !== "waiting" || before.id !== id || before.stat.size !== stat.size) return 0;
     return this.#options.clock.monotonic() - before.sinceMs;
   }
 
-  /** What could not be told before, and whether it can be now. */
-  reconsider(): void {
+  /** Paths of which nothing could be told before. */
+  reconsider(): BytePath[] {
     // All paths pass here once a second, and there are none to reconsider on most: nothing is made for each of them.
-    const open: [BytePath, PathUse][] = [];
+    const paths: BytePath[] = [];
     this.#options.fileRegistry.paths.forEach((use, path) => {
-      if (use.kind === "copy" ? !use.isProven : use.kind === "waiting" || use.kind === "unreadable")
-        open.push([path, use]);
+      if (use.kind === "copy" ? !use.isProven : use.kind === "waiting" || use.kind === "unreadable") paths.push(path);
     });
-    for (const [path, use] of open) {
-      const sighting = lookAt(this.#options.fileSystem, path);
-      if (sighting.error !== undefined) continue;
-      if (use.kind === "unreadable") this.readable(path);
-      if (sighting.stat === undefined) {
-        this.#options.fileRegistry.removePath(path);
-        continue;
-      }
-      this.#agenda.enter(path, this.#options.ids.idOf(sighting.stat), sighting.stat, false);
-    }
+    return paths;
   }
 }

@@ -1,16 +1,22 @@
 import { errnoOf, toError } from "../errors.ts";
-import { Backoff } from "../runtime/backoff.ts";
-import { type BytePath, folderOf, joinPath, pathToText } from "../runtime/byte-path.ts";
+import { type BytePath, baseName, folderOf, joinPath } from "../runtime/byte-path.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { DirectoryEntry, FileStat, FileSystem, FolderChange } from "../runtime/file-system.ts";
 import type { Random } from "../runtime/random.ts";
 import type { EventSink } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
+import { FileLimit } from "./file-limit.ts";
+import { FolderGraph } from "./folder-graph.ts";
+import { FolderTroubles } from "./folder-trouble.ts";
 import { FolderWatches } from "./folder-watch.ts";
-import type { PathPatterns, Place } from "./glob.ts";
+import type { PathPatterns } from "./glob.ts";
 import type { Sighting } from "./sighting.ts";
+import { kindOf, Passage, type WatchedFolder } from "./watched-folder.ts";
+import { WatchedPath, WatchedPaths } from "./watched-paths.ts";
 
 export interface WatcherOptions {
+  /** Name of the source, for messages. */
+  readonly source: string;
   readonly patterns: PathPatterns;
   readonly fileSystem: FileSystem;
   readonly clock: Clock;
@@ -19,6 +25,10 @@ export interface WatcherOptions {
   readonly log: Logger;
   readonly scanIntervalMs: number;
   readonly idleScanIntervalMs: number;
+  /** Paths that are looked at; more that match are left out. */
+  readonly maxFiles: number;
+  /** A file was followed under this path before: it is looked at whatever `maxFiles` says. */
+  readonly isKnown: (path: BytePath) => boolean;
   /** Something was notified: look soon. */
   readonly onHint: (change: FolderChange) => void;
 }
@@ -26,66 +36,65 @@ export interface WatcherOptions {
 /** Names notified in one folder between two looks; beyond them the whole folder is looked at. */
 const MAX_HINTS = 1000;
 
-/** A file that did not change for so long is looked at in slices only. */
-const QUIET_MS = 60_000;
-
 /**
  * Folder times are as coarse as 2 s on some file systems: a folder that changed so recently may change again within the
  * same tick, so it is listed again until it is older.
  */
 const COARSE_TIME_MS = 2_100;
 
-interface Folder {
-  readonly path: BytePath;
-  places: readonly Place[];
-  /** Device and inode at the last listing. */
-  identity: string | undefined;
-  modifiedMs: number;
-  /** Monotonic; undefined: never listed. */
-  listedAtMs: number | undefined;
-  isSettled: boolean;
-  readonly kinds: Map<BytePath, DirectoryEntry["kind"]>;
-  /** Identities of the folders above, so that a symbolic link cannot lead round in a circle. */
-  readonly above: ReadonlySet<string>;
-  trouble: { readonly backoff: Backoff; retryAtMs: number; error: Error } | undefined;
-}
-
-interface Watched {
-  readonly path: BytePath;
-  readonly isLink: boolean;
-  stat: FileStat | undefined;
-  error: Error | undefined;
-  /** Monotonic. */
-  changedAtMs: number;
-  /** Wall clock, of the last time that something was found there. */
-  seenAtMs: number;
-}
+/** Of the time of notifications a folder is listed for this share at most; beyond it names are looked at one by one. */
+const LISTING_SHARE = 0.1;
 
 /**
  * Discovery: which paths match, and what lies there now.
  *
- *     folders --(listing: time stamp changed, notified, or idle_scan_interval_ms over)--> paths
- *     paths   --(stat: each scan; quiet for a minute: in slices; notified: at once)-----> sightings
+ *     passages --(stat: each scan; notified: at once)---------------------------------------> folders
+ *     folders  --(listing: time stamp changed, notified, or idle_scan_interval_ms over)-----> paths, passages
+ *     paths    --(stat: each scan; quiet for a minute: in slices; notified: at once)--------> sightings
  *
  * The scan is the truth, notifications only make it sooner. The watcher knows paths, not files: which file is behind a
  * path is the manager's business. A quiet file costs one stat per idle_scan_interval_ms and no descriptor.
+ *
+ * A file is looked at under one path of its folder, however many chains of symbolic links lead there: under the first, in
+ * the order of FolderGraph, that an include matches and no exclude. What a link leads to may become another folder, a
+ * file, a device or nothing at any time, so nothing is concluded from what it was.
  */
 export class Watcher {
   readonly #options: WatcherOptions;
-  readonly #watches: FolderWatches;
-  readonly #folders = new Map<BytePath, Folder>();
-  readonly #roots: ReadonlyMap<BytePath, readonly Place[]>;
-  readonly #active = new Map<BytePath, Watched>();
-  readonly #idle = new Map<BytePath, Watched>();
-  readonly #hints = new Map<BytePath, Set<BytePath> | "all">();
+  readonly #watches: FolderWatches<WatchedFolder>;
+  readonly #graph: FolderGraph;
+  readonly #paths: WatchedPaths;
+  readonly #troubles: FolderTroubles;
+  readonly #limit: FileLimit;
+  /** Of the patterns; those below which everything is excluded are none. */
+  readonly #roots: readonly Passage[];
+  /** Paths that are looked at for `follow`. */
+  readonly #followed = new Map<BytePath, WatchedPath>();
+  /** The passage whose name a path is looked at for. */
+  readonly #passageOf = new Map<WatchedPath, Passage>();
+  readonly #hints = new Map<WatchedFolder, Set<BytePath> | "all">();
   #lastScanMs: number | undefined;
-  #sightings: Map<BytePath, Sighting> = new Map();
   #newSiblings: BytePath[] = [];
 
   constructor(options: WatcherOptions) {
+    const { patterns, fileSystem, clock, random, events, log, idleScanIntervalMs } = options;
     this.#options = options;
-    this.#roots = options.patterns.roots;
-    this.#watches = new FolderWatches(options.fileSystem, options.log, (folder, name, change) => {
+    this.#graph = new FolderGraph(patterns);
+    this.#roots = [...patterns.roots]
+      .filter((root) => patterns.standingOf(root) !== undefined)
+      .map((root) => new Passage(undefined, root, "unknown"));
+    this.#troubles = new FolderTroubles(clock, random, events);
+    this.#limit = new FileLimit(options);
+    this.#paths = new WatchedPaths({
+      fileSystem,
+      clock,
+      idleScanIntervalMs,
+      onLooked: (watched, stat) => {
+        const passage = this.#passageOf.get(watched);
+        if (passage !== undefined) this.#lead(passage, stat);
+      },
+    });
+    this.#watches = new FolderWatches(fileSystem, log, (folder, name, change) => {
       const names = this.#hints.get(folder);
       if (name === undefined) this.#hints.set(folder, "all");
       else if (names === undefined) this.#hints.set(folder, new Set([name]));
@@ -96,12 +105,42 @@ export class Watcher {
 
   /** Paths that are looked at. */
   get pathCount(): number {
-    return this.#active.size + this.#idle.size;
+    return this.#paths.size;
+  }
+
+  /** Paths that match and are not looked at, since there are more than `maxFiles`. */
+  get leftOutCount(): number {
+    return this.#limit.leftOut;
+  }
+
+  /** The last name of the path is a symbolic link. */
+  isLink(path: BytePath): boolean {
+    const entry = this.#graph.at(folderOf(path))?.entries.get(baseName(path));
+    return entry instanceof Passage && entry.isLink;
+  }
+
+  /** Folders that cannot be listed, and why. */
+  get troubles(): ReadonlyMap<BytePath, Error> {
+    return this.#troubles.present;
   }
 
   /** Why a folder cannot be read, if it cannot. */
   troubleOf(folder: BytePath): Error | undefined {
-    return this.#folders.get(folder)?.trouble?.error;
+    const entry = this.#graph.at(folderOf(folder))?.entries.get(baseName(folder));
+    const passage = entry instanceof Passage ? entry : this.#roots.find(({ name }) => name === folder);
+    return (passage?.trouble ?? this.#graph.at(folder)?.trouble)?.error;
+  }
+
+  /** The path under which the file of this path is looked at, where several chains of links lead to its folder. */
+  lookedAtAs(path: BytePath): BytePath | undefined {
+    try {
+      const stat = this.#options.fileSystem.statSync(folderOf(path));
+      const folder = stat === undefined ? undefined : this.#graph.folders.get(`${stat.device}:${stat.inode}`);
+      const entry = folder?.entries.get(baseName(path));
+      return (entry instanceof Passage ? entry.watched : entry instanceof WatchedPath ? entry : undefined)?.path;
+    } catch {
+      return undefined;
+    }
   }
 
   /** Names that appeared in listed folders since the last call and match nothing: perhaps siblings of a followed file. */
@@ -111,28 +150,29 @@ export class Watcher {
 
   /** Looks at this path as at those that match (a rotated file whose new name matches nothing). */
   follow(path: BytePath): void {
-    if (!this.#active.has(path) && !this.#idle.has(path)) this.#watch(path, false);
+    if (this.#watchedAt(path) !== undefined) return;
+    const watched = this.#paths.add(path, false);
+    this.#followed.set(path, watched);
+    this.#paths.look(watched);
   }
 
   /** Ends `follow`; a path that matches goes on being looked at. */
   unfollow(path: BytePath): void {
-    if (this.#folders.get(folderOf(path))?.kinds.has(path) && this.#isWanted(path)) return;
-    this.#active.delete(path);
-    this.#idle.delete(path);
+    const watched = this.#followed.get(path);
+    if (watched === undefined) return;
+    this.#followed.delete(path);
+    this.#paths.remove(watched);
   }
 
   /** Wall clock, of the last time that a file was found at this path; 0: never. */
   seenAtMs(path: BytePath): number {
-    return (this.#active.get(path) ?? this.#idle.get(path))?.seenAtMs ?? 0;
+    return this.#watchedAt(path)?.seenAtMs ?? 0;
   }
 
   /** Look at this path at the next look, however quiet it is. */
   hint(path: BytePath): void {
-    const watched = this.#idle.get(path);
-    if (watched === undefined) return;
-    this.#idle.delete(path);
-    watched.changedAtMs = this.#options.clock.monotonic();
-    this.#active.set(path, watched);
+    const watched = this.#watchedAt(path);
+    if (watched !== undefined) this.#paths.wake(watched);
   }
 
   /**
@@ -144,289 +184,388 @@ export class Watcher {
     const isScan = this.#lastScanMs === undefined || nowMs - this.#lastScanMs >= this.#options.scanIntervalMs;
     const hints = new Map(this.#hints);
     this.#hints.clear();
-    if (isScan) await this.#scanFolders(nowMs);
-    for (const [folder, names] of hints) await this.#followHint(folder, names);
     if (isScan) {
-      this.#scanPaths(nowMs);
+      this.#checkPassages(nowMs);
+      await this.#listDue(nowMs);
+    }
+    for (const [folder, names] of hints) await this.#followHints(folder, names);
+    if (isScan) {
+      this.#paths.scan(nowMs, nowMs - (this.#lastScanMs ?? nowMs));
+      this.#takeIn();
       this.#lastScanMs = nowMs;
     }
-    const sightings = [...this.#sightings.values()];
-    this.#sightings = new Map();
-    return sightings;
+    // What was just seen to be a folder (a link that was switched) is listed in the same look.
+    await this.#listNew();
+    this.#limit.tell();
+    return this.#paths.take();
   }
 
   close(): void {
     this.#watches.close();
   }
 
-  // ------------------------------------------------------------ folders
+  // ------------------------------------------------------------ what leads where
 
-  async #scanFolders(nowMs: number): Promise<void> {
-    for (const [root, places] of this.#roots) {
-      if (!this.#folders.has(root)) this.#addFolder(root, places, new Set());
-    }
-    // New folders join the map while it is walked, and are visited in the same walk.
-    for (const folder of this.#folders.values()) {
-      if (folder.trouble !== undefined && folder.trouble.retryAtMs > nowMs) continue;
-      await this.#checkFolder(folder, nowMs);
+  #checkPassages(nowMs: number): void {
+    for (const root of this.#roots) this.#check(root, nowMs);
+    // New folders join the map while it is walked.
+    for (const folder of this.#graph.folders.values()) {
+      for (const passage of folder.passages) if (passage.watched === undefined) this.#check(passage, nowMs);
     }
   }
 
-  async #checkFolder(folder: Folder, nowMs: number): Promise<void> {
+  /** Where does it lead now? */
+  #check(passage: Passage, nowMs: number): void {
+    if (passage.trouble !== undefined && passage.trouble.retryAtMs > nowMs) return;
+    if (passage.within?.isReached === false) return;
+    const { path } = passage;
     let stat: FileStat | undefined;
     try {
-      stat = this.#options.fileSystem.statSync(folder.path);
+      stat = this.#options.fileSystem.statSync(path);
     } catch (error) {
-      this.#troubled(folder, toError(error));
-      return;
+      // A link round in a circle leads nowhere.
+      if (errnoOf(error) !== "ELOOP") {
+        if (passage.leadsTo !== undefined || passage.within === undefined) {
+          this.#troubles.failed(passage, path, toError(error));
+        }
+        return;
+      }
     }
-    if (stat === undefined || stat.kind !== "folder") {
-      this.#emptyFolder(folder);
-      return;
-    }
-    const identity = `${stat.device}:${stat.inode}`;
-    const isSame = folder.identity === identity && folder.modifiedMs === stat.modifiedMs;
-    const isOld = folder.listedAtMs === undefined || nowMs - folder.listedAtMs >= this.#options.idleScanIntervalMs;
-    if (isSame && folder.isSettled && !isOld && folder.trouble === undefined) return;
-    if (folder.identity !== identity) this.#watches.remove(folder.path);
-    await this.#list(folder, stat, identity);
+    this.#troubles.over(passage, path);
+    this.#lead(passage, stat);
   }
 
-  async #list(folder: Folder, stat: FileStat, identity: string): Promise<void> {
-    const { fileSystem, clock, events } = this.#options;
+  /** The passage was seen to lead to this. */
+  #lead(passage: Passage, stat: FileStat | undefined): void {
+    if (stat?.kind === "folder") {
+      const identity = `${stat.device}:${stat.inode}`;
+      if (passage.leadsTo?.identity !== identity) {
+        for (const each of [passage, ...this.#twins(passage)]) {
+          this.#unwatch(each);
+          this.#graph.connect(each, identity);
+        }
+      }
+      if (passage.leadsTo !== undefined) passage.leadsTo.modifiedMs = stat.modifiedMs;
+      this.#settle();
+      return;
+    }
+    if (passage.leadsTo !== undefined) {
+      for (const each of [passage, ...this.#twins(passage)]) this.#graph.disconnect(each);
+      this.#settle();
+    }
+    this.#watchBehind(passage);
+  }
+
+  /** What else stands for the same path: a root may be an entry of another folder, too. */
+  #twins({ within, name }: Passage): Passage[] {
+    if (within === undefined) {
+      const entry = this.#graph.at(folderOf(name))?.entries.get(baseName(name));
+      return entry instanceof Passage ? [entry] : [];
+    }
+    const paths = within.arrivals.map(({ path }) => joinPath(path, name));
+    return this.#roots.filter((root) => paths.includes(root.name));
+  }
+
+  /** Of every folder whose arrivals changed: under which path is each of its names looked at now? */
+  #settle(): void {
+    const changed = this.#graph.takeChanged();
+    if (changed.length === 0) return;
+    // All old paths go before a new one comes, since one may go over from a folder to another.
+    for (const folder of changed) {
+      if (folder.isReached) for (const name of folder.entries.keys()) this.#forgetOldPath(folder, name);
+      else this.#abandon(folder);
+    }
+    for (const folder of changed) {
+      if (folder.isReached) for (const name of [...folder.entries.keys()]) this.#nameAgain(folder, name);
+    }
+  }
+
+  #forgetOldPath(folder: WatchedFolder, name: BytePath): void {
+    const entry = folder.entries.get(name);
+    if (entry instanceof WatchedPath) {
+      if (this.#matchingPath(folder, name) === entry.path) return;
+      this.#paths.forget(entry);
+      folder.entries.set(name, "file");
+    } else if (entry instanceof Passage) {
+      if (entry.watched?.path !== this.#matchingPath(folder, name)) this.#unwatch(entry);
+    }
+  }
+
+  #nameAgain(folder: WatchedFolder, name: BytePath): void {
+    const entry = folder.entries.get(name);
+    if (entry === undefined || entry instanceof WatchedPath || entry === "other") return;
+    if (entry instanceof Passage) {
+      if (this.#leadsOn(folder, name) || this.#matchingPath(folder, name) !== undefined) {
+        if (entry.leadsTo === undefined) this.#watchBehind(entry);
+        return;
+      }
+      this.#leave(folder, name);
+      folder.entries.set(name, entry.kind);
+      return;
+    }
+    const kind = kindOf(entry);
+    if (entry === "left_out") this.#leave(folder, name);
+    this.#enter(folder, name, kind);
+  }
+
+  #abandon(folder: WatchedFolder): void {
+    for (const name of [...folder.entries.keys()]) this.#leave(folder, name);
+    this.#watches.remove(folder);
+    this.#hints.delete(folder);
+  }
+
+  // ------------------------------------------------------------ listings
+
+  async #listDue(nowMs: number): Promise<void> {
+    const { idleScanIntervalMs } = this.#options;
+    // New folders join the map while it is walked.
+    for (const folder of this.#graph.folders.values()) {
+      if (folder.trouble !== undefined && folder.trouble.retryAtMs > nowMs) continue;
+      const { listedAtMs, isSettled, listedModifiedMs, modifiedMs, trouble } = folder;
+      const isFresh = listedAtMs !== undefined && nowMs - listedAtMs < idleScanIntervalMs;
+      if (isFresh && isSettled && listedModifiedMs === modifiedMs && trouble === undefined) continue;
+      await this.#list(folder);
+    }
+  }
+
+  /** Lists the folders that were never listed. */
+  async #listNew(): Promise<void> {
+    for (const folder of this.#graph.folders.values()) {
+      if (folder.listedAtMs === undefined && folder.trouble === undefined) await this.#list(folder);
+    }
+  }
+
+  async #list(folder: WatchedFolder): Promise<void> {
+    const { fileSystem, clock } = this.#options;
+    const { path, modifiedMs } = folder;
     // Before listing, so that nothing can happen between the listing and the watch.
-    this.#watches.add(folder.path);
+    this.#watches.add(folder, path);
     const startedAtMs = clock.monotonic();
     let entries: DirectoryEntry[];
+    let after: FileStat | undefined;
     try {
-      entries = await fileSystem.readdir(folder.path);
+      entries = await fileSystem.readdir(path);
+      after = fileSystem.statSync(path);
     } catch (error) {
       const code = errnoOf(error);
-      if (code === "ENOENT" || code === "ENOTDIR") this.#emptyFolder(folder);
-      else this.#troubled(folder, toError(error));
+      if (code === "ENOENT" || code === "ENOTDIR") this.#lookBehind(folder);
+      else this.#troubles.failed(folder, path, toError(error));
       return;
     }
-    if (folder.trouble !== undefined) {
-      folder.trouble = undefined;
-      events.emit("file_readable", `${pathToText(folder.path)} can be read again`, { folder: pathToText(folder.path) });
+    if (after === undefined || `${after.device}:${after.inode}` !== folder.identity) {
+      // The names may be those of another folder, which has come to this path meanwhile.
+      this.#lookBehind(folder);
+      return;
     }
-    folder.identity = identity;
-    folder.modifiedMs = stat.modifiedMs;
+    this.#troubles.over(folder, path);
+    folder.listedModifiedMs = modifiedMs;
     folder.listedAtMs = startedAtMs;
-    folder.isSettled = clock.now() - stat.modifiedMs > COARSE_TIME_MS;
-    this.#compare(folder, entries, identity);
+    folder.listingMs = clock.monotonic() - startedAtMs;
+    folder.isSettled = clock.now() - modifiedMs > COARSE_TIME_MS;
+    this.#compare(folder, entries);
   }
 
-  #compare(folder: Folder, entries: readonly DirectoryEntry[], identity: string): void {
-    const above = new Set([...folder.above, identity]);
-    for (const entry of entries) {
-      const path = joinPath(folder.path, entry.name);
-      if (folder.kinds.get(path) === entry.kind) continue;
-      folder.kinds.set(path, entry.kind);
-      this.#enter(folder, entry, path, above);
+  /** Something else lies where the folder was: wherever it is now, it is listed at the next look. */
+  #lookBehind(folder: WatchedFolder): void {
+    folder.isSettled = false;
+    for (const passage of [...folder.incoming]) this.#check(passage, this.#options.clock.monotonic());
+  }
+
+  #compare(folder: WatchedFolder, entries: readonly DirectoryEntry[]): void {
+    for (const { name, kind } of entries) {
+      const known = folder.entries.get(name);
+      if (known !== undefined && (kindOf(known) === kind || kind === "unknown")) continue;
+      if (known !== undefined) this.#leave(folder, name);
+      this.#enter(folder, name, kind);
     }
     // A listing has no name twice: as many as are known now, and none of those is gone.
-    if (entries.length === folder.kinds.size) return;
-    const present = new Set(entries.map(({ name }) => joinPath(folder.path, name)));
-    for (const path of [...folder.kinds.keys()]) {
-      if (present.has(path)) continue;
-      folder.kinds.delete(path);
-      this.#forgetPath(path);
-      const below = this.#folders.get(path);
-      if (below !== undefined && !this.#roots.has(path)) this.#removeFolder(below);
-    }
+    if (entries.length === folder.entries.size) return;
+    const present = new Set(entries.map(({ name }) => name));
+    for (const name of [...folder.entries.keys()]) if (!present.has(name)) this.#leave(folder, name);
   }
 
-  #enter(folder: Folder, entry: DirectoryEntry, path: BytePath, above: ReadonlySet<string>): void {
-    let kind = entry.kind;
-    if (kind === "link" || kind === "unknown") kind = this.#kindBehind(path) ?? kind;
-    if (kind === "folder") {
-      this.#forgetPath(path);
-      const places = this.#options.patterns.below(folder.places, entry.name);
-      if (places.length === 0 || this.#folders.has(path)) return;
-      const identity = this.#identityOf(path);
-      if (identity !== undefined && !above.has(identity)) this.#addFolder(path, places, above);
+  // ------------------------------------------------------------ names
+
+  #enter(folder: WatchedFolder, name: BytePath, kind: DirectoryEntry["kind"]): void {
+    folder.entries.set(name, kind);
+    if (kind === "other") return;
+    const path = kind === "folder" ? undefined : this.#matchingPath(folder, name);
+    if (kind === "file") {
+      if (path === undefined) this.#unmatched(folder, name);
+      else this.#watchFile(folder, name, path);
       return;
     }
-    if (kind === "other") return;
-    if (this.#isWanted(path)) this.#watch(path, entry.kind === "link");
-    else this.#newSiblings.push(path);
+    if (path !== undefined || this.#leadsOn(folder, name)) {
+      const passage = new Passage(folder, name, kind);
+      folder.entries.set(name, passage);
+      folder.passages.add(passage);
+      this.#check(passage, this.#options.clock.monotonic());
+    }
+    if (path === undefined && kind !== "folder" && this.#kindAt(folder, name) === "file") this.#unmatched(folder, name);
   }
 
-  /** What a symbolic link leads to; undefined: nowhere, or that cannot be told now. */
-  #kindBehind(path: BytePath): FileStat["kind"] | undefined {
+  #leave(folder: WatchedFolder, name: BytePath): void {
+    const entry = folder.entries.get(name);
+    folder.entries.delete(name);
+    if (entry instanceof WatchedPath) this.#paths.forget(entry);
+    else if (entry === "left_out") this.#count(folder, -1);
+    else if (entry instanceof Passage) {
+      this.#unwatch(entry);
+      folder.passages.delete(entry);
+      this.#graph.disconnect(entry);
+      this.#settle();
+    }
+  }
+
+  #unmatched(folder: WatchedFolder, name: BytePath): void {
+    for (const { path } of folder.arrivals) this.#newSiblings.push(joinPath(path, name));
+  }
+
+  /** The path under which a file of this name is read, if it is. */
+  #matchingPath(folder: WatchedFolder, name: BytePath): BytePath | undefined {
+    const { patterns } = this.#options;
+    const arrival = folder.arrivals.find(({ standing }) => patterns.verdictIn(standing, name).kind === "included");
+    return arrival === undefined ? undefined : joinPath(arrival.path, name);
+  }
+
+  /** Whether something below it may match, if it is a folder. */
+  #leadsOn(folder: WatchedFolder, name: BytePath): boolean {
+    const { patterns } = this.#options;
+    return folder.arrivals.some(({ standing }) => patterns.below(standing, name) !== undefined);
+  }
+
+  #kindAt(folder: WatchedFolder, name: BytePath): FileStat["kind"] | undefined {
     try {
-      return this.#options.fileSystem.statSync(path)?.kind;
+      return this.#options.fileSystem.statSync(joinPath(folder.path, name))?.kind;
     } catch {
       return undefined;
     }
   }
 
-  #identityOf(path: BytePath): string | undefined {
+  // ------------------------------------------------------------ notifications
+
+  async #followHints(folder: WatchedFolder, names: ReadonlySet<BytePath> | "all"): Promise<void> {
+    if (!folder.isReached) return;
+    const unclear = names === "all" ? [] : [...names].filter((name) => !this.#isAsBefore(folder, name));
+    if (!folder.isReached || (names !== "all" && unclear.length === 0)) return;
+    const quietMs = this.#options.clock.monotonic() - (folder.listedAtMs ?? Number.NEGATIVE_INFINITY);
+    if (quietMs * LISTING_SHARE >= folder.listingMs) {
+      this.#check(folder.arrivals[0]!.via, this.#options.clock.monotonic());
+      if (folder.isReached) await this.#list(folder);
+      return;
+    }
+    for (const name of unclear) await this.#lookUp(folder, name);
+    folder.isSettled = false;
+  }
+
+  /** Looks at one notified name; false: it is new, gone or another one, which a listing settles. */
+  #isAsBefore(folder: WatchedFolder, name: BytePath): boolean {
+    const entry = folder.entries.get(name);
+    if (entry instanceof WatchedPath) {
+      const before = entry.stat;
+      this.#paths.look(entry);
+      return before !== undefined && before.inode === entry.stat?.inode && before.device === entry.stat.device;
+    }
+    if (entry instanceof Passage) {
+      if (entry.watched !== undefined) this.#paths.look(entry.watched);
+      else this.#check(entry, this.#options.clock.monotonic());
+      const { leadsTo } = entry;
+      if (leadsTo === undefined) return this.#kindAt(folder, name) !== undefined;
+      // Perhaps made anew with the same inode number: then nothing is notified of it any more.
+      this.#watches.remove(leadsTo);
+      leadsTo.listedAtMs = undefined;
+      return true;
+    }
+    const kind = entry === undefined ? undefined : kindOf(entry);
+    const now = folder.isReached ? this.#kindAt(folder, name) : undefined;
+    // Somebody writes a file that nobody wants: no reason to list.
+    return now !== undefined && (kind === now || kind === "link" || kind === "unknown");
+  }
+
+  /** What one name is now; in a folder that is so large that listing it for each is too much. */
+  async #lookUp(folder: WatchedFolder, name: BytePath): Promise<void> {
+    if (!folder.isReached) return;
+    let kind: DirectoryEntry["kind"];
     try {
-      const stat = this.#options.fileSystem.statSync(path);
-      return stat === undefined ? undefined : `${stat.device}:${stat.inode}`;
+      ({ kind } = await this.#options.fileSystem.lstat(joinPath(folder.path, name)));
+      if (kind === "other" && this.#kindAt(folder, name) !== "other") kind = "link";
     } catch {
-      return undefined;
+      if (folder.entries.has(name)) this.#leave(folder, name);
+      return;
     }
-  }
-
-  #addFolder(path: BytePath, places: readonly Place[], above: ReadonlySet<string>): void {
-    this.#folders.set(path, {
-      path,
-      places,
-      identity: undefined,
-      modifiedMs: 0,
-      listedAtMs: undefined,
-      isSettled: false,
-      kinds: new Map(),
-      above,
-      trouble: undefined,
-    });
-  }
-
-  #emptyFolder(folder: Folder): void {
-    folder.identity = undefined;
-    folder.listedAtMs = undefined;
-    folder.trouble = undefined;
-    this.#watches.remove(folder.path);
-    for (const path of folder.kinds.keys()) {
-      this.#forgetPath(path);
-      const below = this.#folders.get(path);
-      if (below !== undefined && !this.#roots.has(path)) this.#removeFolder(below);
-    }
-    folder.kinds.clear();
-  }
-
-  #removeFolder(folder: Folder): void {
-    this.#emptyFolder(folder);
-    this.#folders.delete(folder.path);
-  }
-
-  #troubled(folder: Folder, error: Error): void {
-    const { clock, random, events } = this.#options;
-    if (folder.trouble === undefined) {
-      const text = pathToText(folder.path);
-      folder.trouble = { backoff: new Backoff({ initialMs: 1000, maxMs: 30_000 }, random), retryAtMs: 0, error };
-      events.emit("file_unreadable", `the folder ${text} cannot be read (${error.message}); positions are kept`, {
-        folder: text,
-        error: error.message,
-      });
-    }
-    folder.trouble.error = error;
-    folder.trouble.retryAtMs = clock.monotonic() + folder.trouble.backoff.next();
+    const known = folder.entries.get(name);
+    if (known !== undefined && (kindOf(known) === kind || kindOf(known) === "unknown")) return;
+    if (known !== undefined) this.#leave(folder, name);
+    this.#enter(folder, name, kind);
   }
 
   // ------------------------------------------------------------ paths
 
-  async #followHint(folderPath: BytePath, names: ReadonlySet<BytePath> | "all"): Promise<void> {
-    const folder = this.#folders.get(folderPath);
-    if (folder === undefined || folder.identity === undefined) return;
-    let hasMoved = names === "all";
-    if (names !== "all") {
-      for (const name of names) {
-        const path = joinPath(folderPath, name);
-        const watched = this.#active.get(path) ?? this.#idle.get(path);
-        if (watched === undefined) {
-          // Somebody writes a file that nobody wants: no reason to list. A name never seen is one.
-          if (!folder.kinds.has(path)) hasMoved = true;
-          else if (this.#identityOf(path) === undefined) hasMoved = true;
-          continue;
-        }
-        const before = watched.stat;
-        this.#lookAt(watched);
-        const now = watched.stat;
-        if (before === undefined || now === undefined || before.inode !== now.inode || before.device !== now.device) {
-          hasMoved = true;
-        }
-      }
-    }
-    if (hasMoved) {
-      folder.isSettled = false;
-      await this.#checkFolder(folder, this.#options.clock.monotonic());
-      // What the listing brought in (a new subfolder) is listed too.
-      for (const below of this.#folders.values()) {
-        if (below.listedAtMs === undefined && below.trouble === undefined && below.path.startsWith(folderPath)) {
-          await this.#checkFolder(below, this.#options.clock.monotonic());
-        }
-      }
-    }
-  }
-
-  #scanPaths(nowMs: number): void {
-    for (const watched of this.#active.values()) {
-      this.#lookAt(watched);
-      if (nowMs - watched.changedAtMs >= QUIET_MS && this.#active.delete(watched.path)) {
-        this.#idle.set(watched.path, watched);
-      }
-    }
-    const elapsedMs = nowMs - (this.#lastScanMs ?? nowMs);
-    const share = Math.min(1, elapsedMs / this.#options.idleScanIntervalMs);
-    let count = Math.ceil(this.#idle.size * share);
-    for (const [path, watched] of this.#idle) {
-      if (count <= 0) break;
-      count -= 1;
-      // To the end of the line: a map keeps the order of insertion.
-      this.#idle.delete(path);
-      this.#idle.set(path, watched);
-      this.#lookAt(watched);
-    }
-  }
-
-  #watch(path: BytePath, isLink: boolean): void {
-    if (this.#active.has(path) || this.#idle.has(path)) return;
-    const watched: Watched = { path, isLink, stat: undefined, error: undefined, changedAtMs: 0, seenAtMs: 0 };
-    watched.changedAtMs = this.#options.clock.monotonic();
-    this.#active.set(path, watched);
-    this.#lookAt(watched);
-  }
-
-  #forgetPath(path: BytePath): void {
-    const watched = this.#active.get(path) ?? this.#idle.get(path);
-    if (watched === undefined) return;
-    this.#active.delete(path);
-    this.#idle.delete(path);
-    this.#sightings.set(path, { path, isLink: watched.isLink, stat: undefined, error: undefined });
-  }
-
-  #lookAt(watched: Watched): void {
-    const { fileSystem, clock } = this.#options;
-    const { path, isLink } = watched;
-    const nowMs = clock.now();
-    let stat: FileStat | undefined;
-    try {
-      stat = fileSystem.statSync(path);
-    } catch (error) {
-      if (watched.error === undefined) {
-        this.#sightings.set(path, { path, isLink, stat: undefined, error: toError(error) });
-      }
-      watched.error = toError(error);
+  #watchFile(folder: WatchedFolder, name: BytePath, path: BytePath): void {
+    if (!this.#limit.allows(path, this.#paths.size - this.#followed.size)) {
+      folder.entries.set(name, "left_out");
+      this.#count(folder, 1);
       return;
     }
-    if (stat?.kind !== "file") stat = undefined;
-    if (stat !== undefined) watched.seenAtMs = nowMs;
-    const hadError = watched.error !== undefined;
-    watched.error = undefined;
-    if (!hadError && isSameStat(watched.stat, stat)) return;
-    watched.stat = stat;
-    watched.changedAtMs = clock.monotonic();
-    if (this.#idle.delete(path)) this.#active.set(path, watched);
-    this.#sightings.set(path, { path, isLink, stat, error: undefined });
+    const watched = this.#paths.add(path, false);
+    folder.entries.set(name, watched);
+    this.#paths.look(watched);
   }
 
-  #isWanted(path: BytePath): boolean {
-    return this.#options.patterns.judge(path).kind === "included";
+  /** Watches the name of a passage that leads to no folder, if it matches as that of a file. */
+  #watchBehind(passage: Passage): void {
+    const { within, name } = passage;
+    if (within === undefined || !within.isReached || passage.watched !== undefined) return;
+    const path = this.#matchingPath(within, name);
+    if (path === undefined) return;
+    if (!this.#limit.allows(path, this.#paths.size - this.#followed.size)) {
+      if (!passage.isLeftOut) this.#count(within, 1);
+      passage.isLeftOut = true;
+      return;
+    }
+    if (passage.isLeftOut) this.#count(within, -1);
+    passage.isLeftOut = false;
+    const watched = this.#paths.add(path, passage.isLink);
+    passage.watched = watched;
+    this.#passageOf.set(watched, passage);
+    this.#paths.look(watched);
   }
-}
 
-function isSameStat(before: FileStat | undefined, now: FileStat | undefined): boolean {
-  if (before === undefined || now === undefined) return before === now;
-  return (
-    before.inode === now.inode &&
-    before.device === now.device &&
-    before.size === now.size &&
-    before.modifiedMs === now.modifiedMs &&
-    before.birthNs === now.birthNs &&
-    before.links === now.links
-  );
+  #unwatch(passage: Passage): void {
+    const { watched, within } = passage;
+    if (passage.isLeftOut && within !== undefined) this.#count(within, -1);
+    passage.isLeftOut = false;
+    if (watched === undefined) return;
+    passage.watched = undefined;
+    this.#passageOf.delete(watched);
+    this.#paths.forget(watched);
+  }
+
+  #count(folder: WatchedFolder, difference: number): void {
+    folder.leftOut += difference;
+    this.#limit.leftOut += difference;
+  }
+
+  /** Watches what was left out, as far as there is room again. */
+  #takeIn(): void {
+    if (this.#limit.leftOut === 0) return;
+    for (const folder of this.#graph.folders.values()) {
+      if (folder.leftOut === 0) continue;
+      for (const [name, entry] of folder.entries) {
+        if (entry !== "left_out") continue;
+        const path = this.#matchingPath(folder, name);
+        if (path === undefined || !this.#limit.allows(path, this.#paths.size - this.#followed.size)) continue;
+        this.#count(folder, -1);
+        this.#watchFile(folder, name, path);
+      }
+    }
+  }
+
+  #watchedAt(path: BytePath): WatchedPath | undefined {
+    const followed = this.#followed.get(path);
+    if (followed !== undefined) return followed;
+    const entry = this.#graph.at(folderOf(path))?.entries.get(baseName(path));
+    const watched = entry instanceof Passage ? entry.watched : entry;
+    return watched instanceof WatchedPath && watched.path === path ? watched : undefined;
+  }
 }

@@ -1,13 +1,15 @@
 import type { FileEntry } from "../checkpoint/checkpoint-store.ts";
+import { toError } from "../errors.ts";
 import { type BytePath, pathToText } from "../runtime/byte-path.ts";
 import type { FileStat, FileSystem } from "../runtime/file-system.ts";
 import type { StoredFiles } from "../stage/define.ts";
+import { Contents } from "./contents.ts";
 import { type FileId, FileIds, fileId } from "./file-id.ts";
 import { isRotatedName } from "./file-registry.ts";
 import type { FileFacts } from "./file-report.ts";
-import { marksMatch } from "./fingerprint.ts";
 import type { PathPatterns } from "./glob.ts";
-import { Rotation } from "./rotation.ts";
+import { judge } from "./judge.ts";
+import { damageText, mendOf, whatElseItIs } from "./plain-words.ts";
 import { lookAt } from "./sighting.ts";
 
 interface Known {
@@ -29,17 +31,27 @@ export async function whyAtRest(
   const asked = { path: pathToText(path), pattern: verdict.kind, ...by };
   if (verdict.kind === "excluded")
     return { ...asked, answer: `not read: the exclude pattern ${verdict.by} leaves it out` };
-  const stat = files.fileSystem.statSync(path);
+  let stat: FileStat | undefined;
+  try {
+    stat = files.fileSystem.statSync(path);
+  } catch (error) {
+    const needs = mendOf(toError(error), path) ?? "patience";
+    return { ...asked, answer: `cannot be looked at (${toError(error).message}); it needs ${needs}` };
+  }
   const look = new LookAtRest(path, stat, stored, files);
   const known = await look.recognise();
+  const isFile = stat?.kind === "file" || (stat === undefined && known !== undefined);
+  const nature = isFile ? undefined : await whatElseItIs(files.fileSystem, path);
+  if (nature !== undefined) return { ...asked, answer: `not read: ${nature}` };
   // Outside of the patterns a file is followed under the names that rotation gives it only.
   const isFollowed = known !== undefined && (known.entry.names.includes(path) || look.isRotated(known.entry));
   if (verdict.kind === "unmatched" && !isFollowed)
     return { ...asked, answer: "not read: no include pattern matches it" };
   if (known === undefined) {
     if (stat === undefined) return { ...asked, answer: "not found: nothing is there; it is read once it is" };
-    if (stat.kind !== "file") return { ...asked, answer: "not read: it is no regular file" };
-    return { ...asked, size: stat.size, answer: "not read yet: no agent runs; the next one reads it as a new file" };
+    const empty = stat.size === 0 ? "it is empty, and " : "";
+    const answer = `not read yet: ${empty}no agent runs; the next one reads it as a new file`;
+    return { ...asked, size: stat.size, answer: (await look.trouble()) ?? answer };
   }
   const { key, entry, committed } = known;
   const other = look.otherName(entry);
@@ -55,7 +67,7 @@ export async function whyAtRest(
     position: committed,
     committed,
     size: stat?.size ?? entry.lastSize,
-    answer: alias + sentence(entry, committed, stat),
+    answer: alias + ((await look.trouble(committed)) ?? sentence(entry, committed, stat, look.isArchive)),
   };
 }
 
@@ -66,7 +78,7 @@ class LookAtRest {
   readonly #known: readonly Known[];
   readonly #fileSystem: FileSystem;
   readonly #ids: FileIds;
-  readonly #rotation: Rotation;
+  readonly #contents: Contents;
   readonly #id: FileId | undefined;
 
   constructor(
@@ -82,8 +94,12 @@ class LookAtRest {
       .sort((one, other) => other.entry.lastSeenMs - one.entry.lastSeenMs);
     this.#fileSystem = fileSystem;
     this.#ids = new FileIds(fileSystem);
-    this.#rotation = new Rotation(fileSystem, this.#ids, readsArchives);
+    this.#contents = new Contents(fileSystem, this.#ids, readsArchives);
     this.#id = stat?.kind === "file" ? this.#ids.idOf(stat) : undefined;
+  }
+
+  get isArchive(): boolean {
+    return this.#contents.formatOf(this.#path) !== undefined;
   }
 
   /** The same inode first, then the same path; either only if it holds what was read. */
@@ -93,6 +109,26 @@ class LookAtRest {
     const same = this.#known.filter(({ entry }) => this.#isSameInode(entry));
     for (const known of [...same, ...named]) if (await this.#holds(known)) return known;
     return undefined;
+  }
+
+  /** What keeps this user from reading it now; it is opened to see, and an archive begun. */
+  async trouble(position?: number): Promise<string | undefined> {
+    if (this.#stat === undefined) return undefined;
+    const kept = position === undefined ? "" : `its position ${position} is kept, and `;
+    try {
+      const content = await this.#contents.open(this.#path);
+      try {
+        const count = await content.read(Buffer.alloc(1), 0, 1, 0);
+        const damage = count === 0 && this.#stat.size > 0 ? damageText(content.archive) : undefined;
+        return damage === undefined ? undefined : `cannot be decompressed: ${damage}`;
+      } finally {
+        await content.close();
+      }
+    } catch (error) {
+      const mend = mendOf(toError(error), this.#path);
+      const needs = mend === undefined ? "" : `it needs ${mend}; `;
+      return `cannot be read by this user (${toError(error).message}); ${kept}${needs}no agent runs`;
+    }
   }
 
   isRotated({ names }: FileEntry): boolean {
@@ -114,13 +150,15 @@ class LookAtRest {
   }
 
   async #holds({ entry, committed }: Known): Promise<boolean> {
-    const isPlain = this.#rotation.formatOf(this.#path) === undefined;
+    const isPlain = this.#contents.formatOf(this.#path) === undefined;
     if (entry.fingerprint.length === 0) return isPlain && this.#isSameInode(entry);
     if (isPlain && this.#stat!.size < committed) return false;
     try {
-      const content = await this.#rotation.open(this.#path);
+      const content = await this.#contents.open(this.#path);
       try {
-        return (await marksMatch(content, entry)) === "match";
+        const { fingerprint, guard: mark, guardEnd: end } = entry;
+        const known = { evidence: { fingerprint, guard: { end, mark } }, given: committed };
+        return ["same", "alike"].includes(await judge(content, isPlain ? this.#stat!.size : undefined, known));
       } finally {
         await content.close();
       }
@@ -131,10 +169,18 @@ class LookAtRest {
   }
 }
 
-function sentence(entry: FileEntry, committed: number, stat: FileStat | undefined): string {
+function sentence(entry: FileEntry, committed: number, stat: FileStat | undefined, isArchive: boolean): string {
+  const damage = damageText(entry.archive);
+  const { archive, tombstoneSinceMs } = entry;
+  const isChanged = archive !== undefined && (stat?.size !== archive.bytes || stat.modifiedMs !== archive.modifiedMs);
+  if (tombstoneSinceMs !== undefined && stat !== undefined && isArchive && isChanged)
+    return `no agent runs; the archive was read to byte ${committed} of its content and has changed since: the next one reads what is new in it`;
+  if (entry.tombstoneSinceMs !== undefined && damage !== undefined)
+    return `no agent runs; it was read as far as it can be decompressed, to byte ${committed} of its content: ${damage}; what follows is not read, unless the file changes`;
   if (entry.tombstoneSinceMs !== undefined)
     return `no agent runs; it was read to its end at byte ${committed}, and would be read on if it grew`;
   if (stat === undefined) return `no agent runs; it is gone, and was delivered up to byte ${committed}`;
+  if (isArchive) return `no agent runs; the next one goes on at byte ${committed} of its content`;
   const left = Math.max(0, stat.size - committed);
   return `no agent runs; the next one goes on at byte ${committed}, with ${left} bytes to read`;
 }

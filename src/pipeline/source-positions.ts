@@ -2,11 +2,12 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Change, FileEntry } from "../checkpoint/checkpoint-store.ts";
 import type { GroupCommit } from "../checkpoint/group-commit.ts";
 import { unitePositions } from "../checkpoint/settled-set.ts";
+import { CheckpointError } from "../errors.ts";
 import type { Batch } from "../record/batch.ts";
 import type { Ending } from "../record/ending.ts";
 import { type Position, type Range, START } from "../record/position.ts";
 import { untilWoken } from "../runtime/until-woken.ts";
-import type { SourcePositions } from "../stage/contract.ts";
+import type { DescribeFile, SourcePositions } from "../stage/contract.ts";
 import type { Lane } from "./lane.ts";
 import { endBatch } from "./route.ts";
 
@@ -19,6 +20,8 @@ export class PipelineSourcePositions implements SourcePositions {
   readonly #checkpoint: Checkpoint;
   readonly #groupCommit: GroupCommit;
   #lazy = new Map<string, FileEntry>();
+  #hasStarted = false;
+  #describeFile: DescribeFile | undefined;
   readonly #endContribution: () => void;
   #roomWaiters: (() => void)[] = [];
   /** File key -> end of what the source has handed on in this run. */
@@ -30,6 +33,7 @@ export class PipelineSourcePositions implements SourcePositions {
     this.#groupCommit = groupCommit;
     this.#endContribution = groupCommit.contribute({
       take: () => this.#takeLazy(),
+      accompany: (submitted) => this.#describe(submitted),
       failed: (changes) => this.#putBack(changes),
     });
   }
@@ -62,6 +66,10 @@ export class PipelineSourcePositions implements SourcePositions {
     return Math.min(
       ...this.#laneIds.map((sink) => this.#checkpoint.position(sink, this.#source, fileKey)?.prefix ?? 0),
     );
+  }
+
+  furthestOf(fileKey: string): number {
+    return Math.max(0, ...[...this.#checkpoint.positionsOf(this.#source, fileKey).values()].map(endOf));
   }
 
   isCommitted(fileKey: string, range: Range): boolean {
@@ -113,6 +121,21 @@ export class PipelineSourcePositions implements SourcePositions {
     if (changes.length > 0) await this.#groupCommit.submit(changes);
   }
 
+  get isNew(): boolean {
+    return this.#checkpoint.note(this.#startedNote) === undefined && this.files().size === 0;
+  }
+
+  started(): void {
+    if (this.#checkpoint.note(this.#startedNote) !== undefined || this.#hasStarted) return;
+    this.#hasStarted = true;
+    // What fails goes with the next commit.
+    this.#groupCommit.submit([]).catch(() => undefined);
+  }
+
+  get #startedNote(): string {
+    return `started/${this.#source}`;
+  }
+
   files(): ReadonlyMap<string, FileEntry> {
     return this.#checkpoint.filesOf(this.#source);
   }
@@ -147,11 +170,47 @@ export class PipelineSourcePositions implements SourcePositions {
     for (const [file, entry] of entries) this.#lazy.set(file, entry);
   }
 
+  describeBy(describe: DescribeFile): void {
+    this.#describeFile = describe;
+  }
+
+  /**
+   * What is known of each file whose positions are about to be committed, as of now: a position without the guard of the
+   * same instant would, after a crash, be believed of content that was replaced meanwhile.
+   * @throws CheckpointError `TR_INTERNAL` for a guard that does not cover what was read: a bug, found before it is stored
+   */
+  #describe(submitted: readonly Change[]): Change[] {
+    if (this.#describeFile === undefined) return [];
+    const furthest = new Map<string, number>();
+    for (const change of submitted) {
+      if (change.table !== "position" || change.source !== this.#source || change.value === undefined) continue;
+      const known = furthest.get(change.file) ?? this.furthestOf(change.file);
+      furthest.set(change.file, Math.max(known, endOf(change.value)));
+    }
+    const described: Change[] = [];
+    for (const [file, end] of furthest) {
+      const known = this.#describeFile(file, end);
+      if (known === undefined) continue;
+      const { entry, readEnd } = known;
+      if (entry.guardEnd < Math.min(end, readEnd)) {
+        const message = `the guard of file ${file} of ${this.#source} ends at ${entry.guardEnd}, below the position ${end}`;
+        throw new CheckpointError("TR_INTERNAL", message);
+      }
+      described.push({ table: "file", source: this.#source, file, value: entry });
+    }
+    return described;
+  }
+
   #takeLazy(): Change[] {
     const lazy = this.#lazy;
-    if (lazy.size === 0) return [];
+    const isUnnoted = this.#hasStarted && this.#checkpoint.note(this.#startedNote) === undefined;
+    const notes: Change[] = isUnnoted ? [{ table: "note", name: this.#startedNote, value: true }] : [];
+    if (lazy.size === 0) return notes;
     this.#lazy = new Map();
-    return [...lazy].map(([file, value]) => ({ table: "file", source: this.#source, file, value }));
+    return [
+      ...notes,
+      ...[...lazy].map(([file, value]) => ({ table: "file", source: this.#source, file, value }) as const),
+    ];
   }
 
   #putBack(changes: readonly Change[]): void {
@@ -160,6 +219,10 @@ export class PipelineSourcePositions implements SourcePositions {
         this.#lazy.set(change.file, change.value);
     }
   }
+}
+
+function endOf({ prefix, ranges }: Position): number {
+  return ranges.at(-1)?.end ?? prefix;
 }
 
 function covers({ prefix, ranges }: Position, { start, end }: Range): boolean {

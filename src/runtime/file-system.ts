@@ -59,6 +59,8 @@ export interface FileHandle {
    * it. Absent where files cannot be locked.
    */
   tryLock?(): Promise<boolean>;
+  /** Its owner and its permission bits: who may have written it. Absent where files have no owners. */
+  ownership?(): { readonly userId: number; readonly permissions: number };
   close(): Promise<void>;
 }
 

@@ -138,6 +138,11 @@ class NodeFileHandle implements FileHandle {
     return statOf(fstatSync(this.#open, { bigint: true }));
   }
 
+  ownership(): { userId: number; permissions: number } {
+    const { uid, mode } = fstatSync(this.#open);
+    return { userId: uid, permissions: mode & 0o7777 };
+  }
+
   truncate(length: number): Promise<void> {
     return settled((done) => ftruncate(this.#open, length, done));
   }

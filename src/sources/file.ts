@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { PathPatterns } from "../files/glob.ts";
+import { PathPatterns, patternMistake } from "../files/glob.ts";
 import { TailerManager } from "../files/tailer-manager.ts";
 import type { TailerManagerOptions } from "../files/tailer-manager-options.ts";
 import { whyAtRest } from "../files/why-at-rest.ts";
@@ -8,12 +8,25 @@ import { nodeFileSystem } from "../runtime/node-file-system.ts";
 import { defineSource } from "../stage/define.ts";
 import { encodeDelimiter, encodingLabel, encodingName, lineDelimiter, maxLineBytes } from "../stage/text-options.ts";
 
+/** A glob that cannot mean what it says is refused where it is written. */
+function refuseMistakes(text: string, context: z.RefinementCtx): void {
+  const mistake = patternMistake(text);
+  if (mistake !== undefined) context.addIssue({ code: "custom", message: mistake });
+}
+
 const fileOptions = z.strictObject({
-  include: z.array(z.string().min(1)).min(1).describe("Globs of the files to read; `**` too. Paths are bytes."),
+  include: z
+    .array(z.string().min(1).superRefine(refuseMistakes))
+    .min(1)
+    .describe(
+      "Globs of the files to read, as in bash with `globstar`: `{a,b}`, `*`, `?`, `[a-z]`, `[!a-z]`, `**`; `\\\\` before a character takes its meaning away. No wildcard matches a leading dot. Paths are bytes.",
+    ),
   exclude: z
-    .array(z.string().min(1))
+    .array(z.string().min(1).superRefine(refuseMistakes))
     .default([])
-    .describe("Globs of files to leave out; one without a slash is compared with the base name."),
+    .describe(
+      "Globs of files to leave out, also those with a leading dot; one without a slash is compared with the base name.",
+    ),
   read_from: z
     .enum(["beginning", "end"])
     .default("beginning")
@@ -45,11 +58,23 @@ const fileOptions = z.strictObject({
     .boolean()
     .default(true)
     .describe("Read unread bytes out of compressed rotated files, and compressed files that match decompressed."),
+  rotated_to: z
+    .array(z.string().refine((text) => text.includes("{name}"), "must hold {name}, which stands for the log's name"))
+    .max(16)
+    .default([])
+    .describe(
+      "Where else rotation puts old files: paths with `{name}` (the log's name), `*` (a number or a date, in a folder's name too) and parts of a date as in strftime (`%Y%m%d`), absolute or relative to the log's folder: `/var/log/old/{name}*`. What logrotate's own configuration in /etc says of a log is known without.",
+    ),
   max_open_files: z
     .int()
     .positive()
     .default(1000)
     .describe("Files open at once; lowered to what RLIMIT_NOFILE allows."),
+  max_files: z
+    .int()
+    .positive()
+    .default(100000)
+    .describe("Files that are followed; of more that match, those found later are left out until there is room."),
   tombstone_days: z.number().nonnegative().default(14).describe("How long finished files are remembered, in days."),
   ignore_older_ms: z
     .int()
@@ -99,7 +124,9 @@ function managerOptions(options: z.infer<typeof fileOptions>): TailerManagerOpti
     partialLineTimeoutMs: options.partial_line_timeout_ms,
     rotateWaitMs: options.rotate_wait_ms,
     archives: options.archives,
+    rotatedTo: options.rotated_to,
     maxOpenFiles: options.max_open_files,
+    maxFiles: options.max_files,
     tombstoneDays: options.tombstone_days,
     ignoreOlderMs: options.ignore_older_ms,
     removeAfterMs: options.remove_after_ms,

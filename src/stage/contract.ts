@@ -97,6 +97,8 @@ export interface SourceStatus {
   readonly lagBytes: number;
   /** Lines cut into several records since the start, as they were too long. */
   readonly cutLines?: number;
+  /** Files that match and are not read, since there are more than `max_files`. */
+  readonly leftOutFiles?: number;
   /** Files that were to be read and could not be, wholly or in part, with the reason in plain words; for the end of `--once`. */
   readonly unreadable?: readonly { readonly path: string; readonly reason: string }[];
 }
@@ -133,6 +135,8 @@ export interface SourcePositions {
   boundariesOf(fileKey: string): readonly number[];
   /** Lowest prefix that every sink has settled and that is committed. */
   committedOf(fileKey: string): number;
+  /** Highest end that any sink has committed, one that is configured no longer too; 0 for a file never seen. */
+  furthestOf(fileKey: string): number;
   /** Whether all of the range has ended at every sink, and that is committed. */
   isCommitted(fileKey: string, range: Range): boolean;
   /** False while a settled set of this file is at its limit of ranges: stop reading it until it is true again. */
@@ -141,6 +145,10 @@ export interface SourcePositions {
   roomFor(fileKey: string, options: { signal: AbortSignal }): Promise<void>;
   /** Inherit: makes `toFile` start with the settled sets of `fromFile` (a copy of the same content). Durable when resolved. */
   inherit(fromFile: string, toFile: string): Promise<void>;
+  /** No run of this source has looked for its files yet: what is there now was there before anybody wanted it. */
+  readonly isNew: boolean;
+  /** It has looked for its files; from the next start on it is not new. */
+  started(): void;
   /** The stored file entries of this source, as committed. */
   files(): ReadonlyMap<string, FileEntry>;
   /**
@@ -148,8 +156,24 @@ export interface SourcePositions {
    * that hold no record for anybody (what lies before a start at the end, a hole) end at every sink in the same commit.
    */
   save(entries: ReadonlyMap<string, FileEntry | undefined>, skipped?: ReadonlyMap<string, Range>): Promise<void>;
-  /** Notes entries that may be written with the next commit, whenever that is (sizes, names, guards). */
+  /** Notes entries that may be written with the next commit, whenever that is (sizes, names, tombstones). */
   saveLazily(entries: ReadonlyMap<string, FileEntry>): void;
+  /** From now on `describe` is asked, at the instant of each commit, of the files that it commits positions of. */
+  describeBy(describe: DescribeFile): void;
+}
+
+/**
+ * The entry of a file whose positions are being committed, with a guard that covers `furthest`: the highest end that any
+ * sink has in that transaction. It is made durable in the very same one (delivery contract, section 4).
+ *
+ * @returns undefined for a file that the source does not know (any more)
+ */
+export type DescribeFile = (fileKey: string, furthest: number) => DescribedFile | undefined;
+
+export interface DescribedFile {
+  readonly entry: FileEntry;
+  /** What lies below has been read by this process; a target may know of more, from before a crash. */
+  readonly readEnd: number;
 }
 
 // ---------------------------------------------------------------- transforms

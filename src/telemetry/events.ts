@@ -38,8 +38,9 @@ export const EVENTS = {
   },
   gap: {
     level: "error",
-    meaning: "Bytes that existed could not be read any more.",
-    facts: { file: "text", offset: "number", bytes: "number?" },
+    meaning:
+      "Bytes that existed could not be read any more; of an archive that is damaged or cut, what follows `offset` of its content.",
+    facts: { file: "text", offset: "number", bytes: "number?", reason: "text?", archive_byte: "number?" },
   },
   repeat: {
     level: "warn",
@@ -55,6 +56,17 @@ export const EVENTS = {
     level: "info",
     meaning: "A file or folder that could not be read can be read again.",
     facts: { file: "text?", folder: "text?" },
+  },
+  file_limit_reached: {
+    level: "warn",
+    meaning:
+      "More files match than `max_files`; `left_out` of them are not read. Those that are read already go on being read.",
+    facts: { source: "text", max_files: "number", left_out: "number" },
+  },
+  file_limit_over: {
+    level: "info",
+    meaning: "All files that match are read again, after `file_limit_reached`.",
+    facts: { source: "text", max_files: "number" },
   },
   hole_skipped: {
     level: "warn",

@@ -95,6 +95,12 @@ export const METRICS = {
     unit: "{line}",
     labels: ["component"],
   },
+  tailrace_source_files_left_out: {
+    kind: "gauge",
+    help: "Files that match and are not read, since there are more than max_files.",
+    unit: "{file}",
+    labels: ["component"],
+  },
   tailrace_sink_acknowledged_records_total: {
     kind: "counter",
     help: "Records that the sink holds durably.",
