@@ -14,6 +14,7 @@ import { register as registerSchema } from "./schema.ts";
 import { register as registerSlots } from "./slots.ts";
 import { register as registerTail } from "./tail.ts";
 import { register as registerTap } from "./tap.ts";
+import { register as registerTorture } from "./torture.ts";
 import { register as registerValidate } from "./validate.ts";
 import { register as registerWhy } from "./why.ts";
 
@@ -32,6 +33,7 @@ const REGISTER: readonly ((program: Command, io: CliIo) => void)[] = [
   registerSlots,
   registerSchema,
   registerDemo,
+  registerTorture,
   registerCompletion,
 ];
 

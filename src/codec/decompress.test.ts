@@ -333,6 +333,33 @@ describe("decompress gzip", () => {
     }
   });
 
+  it.each([2000, 400_000])(
+    "never calls changed bytes whole, nor loses what stands before them (%i bytes)",
+    async (size) => {
+      const content = logOf(size);
+      const archive = gzipSync(content);
+      await fc.assert(
+        fc.asyncProperty(
+          fc.nat(archive.length - 11),
+          fc.integer({ min: 1, max: 255 }),
+          fc.integer({ min: 1, max: 70_000 }),
+          async (behindHeader, change, most) => {
+            const at = 10 + behindHeader;
+            const changed = Buffer.from(archive);
+            changed[at] = changed[at]! ^ change;
+            const { content: got, end } = await readOf("gzip", readerOf(changed, most));
+            expect(["cut", "damaged", "trailing"]).toContain(end.kind);
+            const before = inflateRawSync(changed.subarray(10, Math.min(at, archive.length - 8)), {
+              finishFlush: constants.Z_SYNC_FLUSH,
+            });
+            expect(got.subarray(0, before.length).equals(before)).toBe(true);
+          },
+        ),
+        { numRuns: 60 },
+      );
+    },
+  );
+
   it("reads a hundred thousand members of a line each in a few seconds", async () => {
     const one = gzipSync("a line\n");
     const archive = Buffer.concat(Array.from({ length: 100_000 }, () => one));

@@ -220,6 +220,36 @@ describe("an archive", () => {
       "it is no gzip archive: it does not begin as one, but with text (byte 0 of the archive); nothing of it is read",
     );
     expect(run.manager.status().unreadable).toHaveLength(1);
+    // Told once, not at each start.
+    expect(await bench.once(all)).toEqual([]);
+    expect(bench.eventsNamed("gap")).toHaveLength(1);
+    writeFileSync(bench.path("text.gz"), gzipSync("mended\n"));
+    expect(texts(await bench.once(all))).toEqual(["mended"]);
+    expect(bench.positions.stored.size).toBe(1);
+  });
+
+  it("that is none, and grows, is told of once and remembered once; mended, it is read", async () => {
+    const path = bench.path("text.gz");
+    writeFileSync(path, "1\n");
+    const run = bench.start(all);
+    for (let count = 0; count < 4; count += 1) {
+      await until(
+        () => bench.eventsNamed("gap").length > 0 && run.manager.files().every(({ phase }) => phase === "finished"),
+        () => run.manager.files(),
+      );
+      appendFileSync(path, "2\n");
+      await pause(200);
+    }
+    expect(bench.eventsNamed("gap")).toHaveLength(1);
+    expect(run.manager.files()).toHaveLength(1);
+    writeFileSync(path, gzipSync("mended\n"));
+    await until(
+      () => run.lines.length > 0,
+      () => run.manager.files(),
+    );
+    await run.stop();
+    expect(texts(run.lines)).toEqual(["mended"]);
+    expect(run.manager.status().unreadable).toEqual([]);
   });
 
   it("of no bytes is empty until it grows", async () => {

@@ -1,5 +1,5 @@
 import { toError } from "../errors.ts";
-import { type BytePath, pathToText } from "../runtime/byte-path.ts";
+import { type BytePath, folderOf, pathToText } from "../runtime/byte-path.ts";
 import { Copies } from "./copies.ts";
 import type { DiscoveryOptions } from "./discovery-options.ts";
 import { Evidence } from "./evidence.ts";
@@ -178,6 +178,7 @@ export class Discovery {
     }
     await this.#recogniseTouched();
     for (const sighting of waiting) this.#grow(sighting);
+    this.#unsettled.tellReadable();
     if (this.#isFirstPass) {
       this.#isFirstPass = false;
       this.#dropOrphanedCopies();
@@ -244,7 +245,7 @@ export class Discovery {
       this.#unsettled.unreadable(path, error);
       return true;
     }
-    if (use?.kind === "unreadable") this.#unsettled.readable(path);
+    this.#unsettled.lookedAt(path);
     if (stat === undefined) {
       this.#open.delete(path);
       if (use?.kind === "file") this.#whereabouts.lose(use.state, path);
@@ -318,14 +319,37 @@ export class Discovery {
     const bases = [base];
     for (const each of bases) {
       if (candidates.has(each) || candidates.size >= MAX_BASES) continue;
-      candidates.set(each, await survey.family(each));
-      for (const state of fileRegistry.family(each)) {
-        if (state.copyOf !== undefined || members.has(state) || !this.#isWanted(state)) continue;
+      const kin = [...fileRegistry.family(each)].filter((state) => state.copyOf === undefined && this.#isWanted(state));
+      const near = await survey.family(each, false);
+      candidates.set(
+        each,
+        near === undefined || this.#isAllThere(each, kin, near) ? near : await survey.family(each, true),
+      );
+      for (const state of kin) {
+        if (members.has(state)) continue;
         members.add(state);
         for (const name of state.names) bases.push(this.#whereabouts.homeOf(name));
       }
     }
     return { candidates, members: [...members] };
+  }
+
+  /**
+   * The folder of a family answers for all of it: nothing of it is looked for elsewhere, and nothing came that may have
+   * replaced something. Other folders are looked at only where it does not, since there may be many families in one.
+   */
+  #isAllThere(base: BytePath, kin: readonly FileState[], near: readonly Candidate[]): boolean {
+    const { fileRegistry, readers } = this.#options;
+    const ids = new Set<FileId | undefined>(near.map(({ id }) => id));
+    const isKnown = ({ id, stat, isHome }: Candidate) => {
+      const state = fileRegistry.byId(id) ?? fileRegistry.claimants(id)[0];
+      return state !== undefined && !(isHome && stat.size < state.given);
+    };
+    const isPresent = (state: FileState) => {
+      if (state.phase === "finished") return folderOf(state.newestName) === folderOf(base);
+      return ids.has(state.id ?? state.claim) || readers.holds(state);
+    };
+    return kin.length === 0 || (near.every(isKnown) && kin.every(isPresent));
   }
 
   /** Some path that it was at matches. */
@@ -336,7 +360,7 @@ export class Discovery {
   // ------------------------------------------------------------ what was found out
 
   async #apply(cluster: Cluster, recognition: Recognition): Promise<void> {
-    const { readers } = this.#options;
+    const { readers, fileSystem, watcher } = this.#options;
     const { findings, displaced, lost, reborn } = recognition;
     for (const state of displaced) {
       // Its tailer reads what it was displaced from.
@@ -344,7 +368,7 @@ export class Discovery {
       const paths = [...state.paths];
       if (state.phase === "finished" || !this.#isAtItsName(state, findings)) this.#whereabouts.displace(state);
       else this.#whereabouts.cutOff(state);
-      for (const path of paths) this.#open.set(path, { ...lookAt(this.#options.fileSystem, path), isLink: false });
+      for (const path of paths) this.#open.set(path, { ...lookAt(fileSystem, path), isLink: watcher.isLink(path) });
     }
     this.#leavePaths(cluster, findings);
     let canTell = true;
@@ -356,9 +380,10 @@ export class Discovery {
       }
       for (const candidate of candidates) {
         const finding = findings.get(candidate)!;
-        if (finding.kind === "undecided") {
+        if (finding.kind === "undecided" || finding.kind === "unreadable") {
           canTell = false;
-          this.#undecided.add(base);
+          // A run that ends with what is there now does not wait until somebody lets it look.
+          if (finding.kind === "undecided" || !this.#options.isOnce) this.#undecided.add(base);
         }
         await this.#applyTo(candidate, finding);
       }
@@ -437,6 +462,13 @@ export class Discovery {
     if (known !== undefined && known.copyOf === undefined) {
       // Another name of what was taken up in this very pass.
       await this.#whereabouts.place(known, candidate);
+      return;
+    }
+    const real = await this.#whereabouts.followedBehind(candidate.path);
+    if (real !== undefined) {
+      this.#unsettled.wait(candidate, `${pathToText(real)}, which it leads to, is found first`);
+      this.#whereabouts.touch(real);
+      this.#undecided.add(candidate.base);
       return;
     }
     if (known !== undefined) this.#whereabouts.forgetCopy(known);

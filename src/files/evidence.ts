@@ -1,3 +1,4 @@
+import { toError } from "../errors.ts";
 import type { FileStat } from "../runtime/file-system.ts";
 import { type Content, isBeginningOf, isEqualStretch, type Readable } from "./content.ts";
 import type { Contents } from "./contents.ts";
@@ -18,7 +19,7 @@ const REPETITION_BYTES = 16 * 1024;
 export type Comparison =
   | { readonly verdict: Verdict; readonly stat: FileStat }
   /** It cannot be opened or read now. */
-  | { readonly verdict: "unreadable"; readonly error: unknown }
+  | { readonly verdict: "unreadable"; readonly error: Error }
   /** Something else lies at its path by now. */
   | { readonly verdict: "gone" };
 
@@ -41,7 +42,7 @@ export class Evidence {
   async compareAll(
     candidate: Candidate,
     states: readonly FileState[],
-  ): Promise<ReadonlyMap<FileState, Verdict> | "unreadable" | "gone"> {
+  ): Promise<ReadonlyMap<FileState, Verdict> | Error | "gone"> {
     const verdicts = new Map<FileState, Verdict>();
     const outcome = await this.#with(candidate, async (content, size, stat) => {
       const head = await readStretch(content, 0, FINGERPRINT_BYTES);
@@ -55,7 +56,8 @@ export class Evidence {
       for (const state of inOrder) verdicts.set(state, await judge(withHead, size, state));
       return { verdict: "same", stat };
     });
-    return outcome.verdict === "unreadable" || outcome.verdict === "gone" ? outcome.verdict : verdicts;
+    if (outcome.verdict === "unreadable") return outcome.error;
+    return outcome.verdict === "gone" ? "gone" : verdicts;
   }
 
   /** Whether the candidate is as much of `original` as it holds: a copy, whole or still being made. */
@@ -106,10 +108,22 @@ export class Evidence {
     if (guard.mark.length === 0) return true;
     const found = await this.#with(candidate, async (content, _, stat) => {
       const from = Math.max(0, guard.end - REPETITION_BYTES);
-      const bytes = await readStretch(content, from, guard.end - from);
-      const window = bytes.subarray(Math.max(0, bytes.length - guard.mark.length));
-      const isAgain = bytes.indexOf(window) < bytes.length - window.length;
+      const bytes = await readStretch(content, from, guard.end - from + REPETITION_BYTES);
+      const at = guard.end - guard.mark.length - from;
+      const window = bytes.subarray(Math.max(0, at), guard.end - from);
+      const isAgain = bytes.indexOf(window) < at || bytes.indexOf(window, at + 1) >= 0;
       return { verdict: isAgain ? ("same" as const) : ("other" as const), stat };
+    });
+    return found.verdict === "same";
+  }
+
+  /** Whether its first lines are equal: then so are perhaps all, and those of any other generation. */
+  async isUniform(candidate: Candidate): Promise<boolean> {
+    const found = await this.#with(candidate, async (content, _, stat) => {
+      const bytes = await readStretch(content, 0, REPETITION_BYTES);
+      const length = bytes.indexOf(0x0a) + 1;
+      const isSame = length > 0 && bytes.length >= 2 * length && isEqual(bytes, length);
+      return { verdict: isSame ? ("same" as const) : ("other" as const), stat };
     });
     return found.verdict === "same";
   }
@@ -140,9 +154,14 @@ export class Evidence {
       if (isPlain && (await content.stat()).size < before.size) return { verdict: "gone" };
       return found;
     } catch (error) {
-      return { verdict: "unreadable", error };
+      return { verdict: "unreadable", error: toError(error) };
     } finally {
       await content?.close().catch(() => undefined);
     }
   }
+}
+
+/** Whether the first so many bytes stand there twice. */
+function isEqual(bytes: Buffer, length: number): boolean {
+  return bytes.subarray(0, length).equals(bytes.subarray(length, 2 * length));
 }

@@ -74,7 +74,10 @@ export class FamilyLine {
       if (known !== undefined) {
         if (!ranks.has(known)) continue;
         if (isUndecided && !known.isReleased) blocked.push(known);
-        if (known.order === undefined) this.#number(known, rank, candidate.stat.modifiedMs, ranks);
+        if (known.order === undefined && ranks.size > 1) {
+          this.#number(known, rank, candidate.stat.modifiedMs, ranks);
+          if (!candidate.isHome) this.#settleUnread(known, base);
+        }
         continue;
       }
       if (finding.kind !== "unknown" || !isWanted || !this.#isMissed(candidate, rank, family, ranks)) continue;
@@ -82,11 +85,15 @@ export class FamilyLine {
       const missed = this.#newFiles.missed(candidate);
       ranks.set(missed, rank);
       this.#number(missed, rank, candidate.stat.modifiedMs, ranks);
-      this.#settleUnread(missed);
+      this.#settleUnread(missed, base);
       if (isUndecided) blocked.push(missed);
     }
-    for (const member of members) {
-      if (member.order === undefined) this.#number(member, ranks.get(member) ?? candidates.length, undefined, ranks);
+    // A name that is the only one of its kind says nothing of an order: the file may have its place in another family, too.
+    if (ranks.size > 1) {
+      for (const [member, rank] of ranks) {
+        if (member.order !== undefined) continue;
+        this.#number(member, Number.isNaN(rank) ? candidates.length : rank, undefined, ranks);
+      }
     }
     this.#block(base, blocked);
     this.#link(this.#membersOf(base));
@@ -164,12 +171,12 @@ export class FamilyLine {
   }
 
   /** Of a file that was lost before anything was read of it nothing proves where its content is; this is it. */
-  #settleUnread(found: FileState): void {
-    for (const home of found.names) {
-      for (const state of this.#membersOf(home)) {
-        if (state.phase !== "missing" || state.given > 0) continue;
-        if (state.order !== undefined && found.order !== undefined && state.size <= found.size) state.size = 0;
-      }
+  #settleUnread(found: FileState, base: BytePath): void {
+    for (const state of this.#membersOf(base)) {
+      if (state === found || state.phase !== "missing" || state.given > 0 || state.isKnownByContent) continue;
+      if (state.order === undefined || found.order === undefined || state.knownEnd > found.size) continue;
+      state.size = 0;
+      state.knownEnd = 0;
     }
   }
 

@@ -68,6 +68,10 @@ interface FileReportOptions {
   readonly tailerOf: (state: FileState) => Tailer | undefined;
   /** Why this folder cannot be listed. */
   readonly folderTrouble: (folder: BytePath) => Error | undefined;
+  /** The path by which this one is looked at, where several chains of links lead to its folder. */
+  readonly lookedAtAs: (path: BytePath) => BytePath | undefined;
+  /** It matches, and `max_files` leaves no room for it. */
+  readonly isLeftOut: (path: BytePath) => boolean;
 }
 
 export function statusOf(state: FileState): FileStatus {
@@ -106,7 +110,7 @@ export class FileReport {
     const { fileRegistry, patterns } = this.#options;
     const path = this.pathOf(text);
     const verdict = patterns.judge(path);
-    const use = fileRegistry.paths.get(path);
+    const use = fileRegistry.paths.get(path) ?? fileRegistry.paths.get(this.#options.lookedAtAs(path) ?? path);
     const state = use?.kind === "file" ? use.state : this.#stateAt(path, use);
     const by = verdict.kind === "unmatched" ? {} : { pattern_by: verdict.by };
     const facts = state === undefined ? {} : this.#factsOf(state);
@@ -192,6 +196,7 @@ export class FileReport {
     const trouble = this.#options.folderTrouble(folderOf(path)) ?? error;
     if (trouble !== undefined)
       return `not read: its folder cannot be looked into (${trouble.message}); it is tried again`;
+    if (this.#options.isLeftOut(path)) return "not read: more files match than max_files allows; raise it";
     if (stat !== undefined) return "not read yet: it is there, and the next scan finds it";
     return "not found: nothing is there; it is read once it is";
   }
@@ -228,6 +233,8 @@ export class FileReport {
 
   /** The name that stands for the file, where `path` is another one of it. */
   #aliasOf(path: BytePath, state: FileState): string | undefined {
+    const lookedAtAs = state.paths.has(path) ? undefined : this.#options.lookedAtAs(path);
+    if (lookedAtAs !== undefined && state.paths.has(lookedAtAs)) return pathToText(lookedAtAs);
     if (!state.paths.has(path) || state.paths.size < 2) return undefined;
     const [first] = state.paths;
     return first === path ? undefined : pathToText(first!);

@@ -62,6 +62,8 @@ export class FileState {
   readEnd: number;
   /** Size of the content at the last look. */
   size: number;
+  /** End of the bytes that a look proved to be its own: what of them cannot be had any more is lost. */
+  knownEnd: number;
   /** Where reading began, see FileEntry. */
   start: number;
   /** Bytes below `offset` that no batch has covered yet begin here: the first batch carries them in its range. */
@@ -84,6 +86,8 @@ export class FileState {
   tombstoneSinceMs: number | undefined;
   /** See FileEntry: this only stands for a copy of that file. */
   copyOf: string | undefined;
+  /** Its reading was told of, or need not be. */
+  isAnnounced = true;
   /** See FileEntry. */
   archive: ArchiveMark | undefined;
   /** The damage of its archive was met in this process. */
@@ -141,6 +145,7 @@ export class FileState {
     this.rangeFrom = this.offset > offset ? offset : undefined;
     this.readEnd = this.offset;
     this.size = Math.max(entry.lastSize, this.#loadedEnd);
+    this.knownEnd = this.size;
     this.fingerprint = entry.fingerprint;
     this.guards = new Guards({ end: entry.guardEnd, mark: entry.guard });
     this.boundaries = [...entry.boundaries];
@@ -201,6 +206,7 @@ export class FileState {
   finish(nowMs: number): void {
     this.#phase = "finished";
     this.size = this.offset;
+    this.knownEnd = this.offset;
     this.readEnd = this.offset;
     this.isCaughtUp = true;
     this.trouble = undefined;
@@ -253,6 +259,11 @@ export class FileState {
     this.notBeforeMs = 0;
   }
 
+  /** Bytes proved to have existed and not framed yet. */
+  get knownLagBytes(): number {
+    return Math.max(0, this.knownEnd - this.offset);
+  }
+
   addName(path: BytePath): void {
     if (this.newestName === path) return;
     // The first name stays the first, since events say it.
@@ -269,7 +280,7 @@ export class FileState {
   differsFrom(entry: FileEntry): boolean {
     return (
       entry.guardEnd !== this.guards.stored.end ||
-      entry.lastSize !== this.size ||
+      entry.lastSize !== this.storedSize ||
       entry.fingerprint.length !== this.fingerprint.length ||
       entry.inode !== this.inode ||
       entry.fileSystem !== this.fileSystem ||
@@ -289,6 +300,11 @@ export class FileState {
     while (this.boundaries.length > 0 && this.boundaries[0]! < committed) this.boundaries.shift();
   }
 
+  /** A size that no look has proved may be of other content. */
+  get storedSize(): number {
+    return Math.max(this.offset, Math.min(this.size, this.knownEnd));
+  }
+
   /** For a commit by which some sink has everything up to `furthest`: the guard of the entry covers that. */
   entryCovering(furthest: number): FileEntry {
     this.guards.settle(furthest);
@@ -306,7 +322,7 @@ export class FileState {
       guard: mark,
       guardEnd: end,
       names: [...this.names],
-      lastSize: this.size,
+      lastSize: this.storedSize,
       lastSeenMs: this.lastSeenMs,
       boundaries: [...this.boundaries],
       ...(this.modifiedMs > 0 ? { modifiedMs: this.modifiedMs } : {}),

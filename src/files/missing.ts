@@ -47,10 +47,13 @@ export class Missing {
     }
     const hasHome = this.#hasHome(state);
     if (!canTell || !hasHome) {
-      this.#keep(state, isFirst, canTell ? "its folder or mount is gone" : "it cannot be looked for");
+      this.#keep(state, isFirst, hasHome);
       return;
     }
-    const isOver = isCut || state.rotation === "copy_truncated" || state.lagBytes === 0 || (isOnce && !isFirst);
+    // Of what nothing was given out no content proves where it is; what is taken up in this pass may be it.
+    const isTaken = state.given === 0 && !state.isKnownByContent && isFirst && !isOnce;
+    const isSurelyCut = !isTaken && (isCut || state.rotation === "copy_truncated");
+    const isOver = isSurelyCut || state.knownLagBytes === 0 || (isOnce && !isFirst);
     const nowMs = clock.monotonic();
     if (!isOver && nowMs - (state.missingSinceMs ?? nowMs) < rotateWaitMs) {
       // Renames and compression take their moment. What comes behind it waits open, so that nothing is lost by waiting.
@@ -63,8 +66,9 @@ export class Missing {
   }
 
   /** Its folder is not there, or nothing can be told: its position is kept for as long as that lasts. */
-  #keep(state: FileState, isFirst: boolean, reason: string): void {
-    const { clock, events, isOnce } = this.#options;
+  #keep(state: FileState, isFirst: boolean, hasHome: boolean): void {
+    const { clock, events, isOnce, rotateWaitMs } = this.#options;
+    const reason = hasHome ? "it cannot be looked for" : "its folder or mount is gone";
     if (isFirst) {
       const text = pathToText(state.path);
       events.emit("file_unreadable", `${text} is not there (${reason}); its position ${state.offset} is kept`, {
@@ -74,8 +78,9 @@ export class Missing {
     }
     state.miss(clock.monotonic());
     state.location = undefined;
-    // It holds nobody.
-    state.isCaughtUp = true;
+    // It holds nobody for long.
+    const sinceMs = state.missingSinceMs ?? clock.monotonic();
+    if (!hasHome || isOnce || clock.monotonic() - sinceMs >= rotateWaitMs) state.isCaughtUp = true;
     if (isOnce) this.#states.delete(state);
     else this.#states.add(state);
   }
@@ -96,7 +101,7 @@ export class Missing {
     const { clock, events, positions, fileRegistry } = this.#options;
     this.#states.delete(state);
     const text = pathToText(state.path);
-    const lostBytes = state.lagBytes;
+    const lostBytes = state.knownLagBytes;
     if (lostBytes > 0) {
       events.emit("gap", `${text} is gone, and with it ${lostBytes} bytes from byte ${state.offset} on`, {
         file: text,

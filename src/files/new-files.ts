@@ -1,4 +1,4 @@
-import { type BytePath, pathToText } from "../runtime/byte-path.ts";
+import type { BytePath } from "../runtime/byte-path.ts";
 import type { DiscoveryOptions } from "./discovery-options.ts";
 import { FileState } from "./file-state.ts";
 import { EMPTY_MARK } from "./fingerprint.ts";
@@ -94,13 +94,9 @@ export class NewFiles {
     return state;
   }
 
+  /** It is told of once it could be opened. */
   announce(state: FileState): void {
-    const text = pathToText(state.path);
-    this.#options.events.emit("file_opened", `${text} is read from byte ${state.startAt ?? state.offset} on`, {
-      file: text,
-      offset: state.startAt ?? state.offset,
-      generation: state.generation,
-    });
+    state.isAnnounced = false;
   }
 
   async #realName(path: BytePath): Promise<BytePath[]> {

@@ -99,6 +99,37 @@ describe("a run with `once`", () => {
     expect(unreadable.map(({ path }) => path)).toEqual([bench.path("app.log.gz")]);
   });
 
+  it("ends beside what is known or stands beside it, and may not be looked into any more", async () => {
+    writeFileSync(bench.path("app.log"), "1\n");
+    writeFileSync(bench.path("done.gz"), gzipSync("2\n"));
+    expect((await once()).lines).toEqual(["1", "2"]);
+    writeFileSync(bench.path("app.log.1"), "3\n");
+    appendFileSync(bench.path("app.log"), "4\n");
+    fail("app.log.1", { call: "open" });
+    fail("done.gz", { call: "open" });
+    const { lines, unreadable } = await once({ rotateWaitMs: 600_000 });
+    expect(lines).toEqual(["4"]);
+    expect(unreadable.map(({ path }) => path)).toContain(bench.path("app.log.1"));
+    files.mend();
+    expect((await once()).lines).toEqual(["3"]);
+  });
+
+  it("ends beside an archive whose program is not installed, and says which it is", async () => {
+    writeFileSync(bench.path("a.log"), "a\n");
+    writeFileSync(bench.path("b.log.xz"), Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 1, 2, 3]));
+    const path = process.env["PATH"];
+    process.env["PATH"] = "/nonexistent";
+    try {
+      const { lines, unreadable } = await once({ rotateWaitMs: 600_000 });
+      expect(lines).toEqual(["a"]);
+      expect(unreadable.map(({ reason }) => reason)).toEqual([
+        expect.stringContaining("install it (Debian: xz-utils)"),
+      ]);
+    } finally {
+      process.env["PATH"] = path;
+    }
+  });
+
   it("ends beside a file that cannot even be looked at", async () => {
     writeFileSync(bench.path("a.log"), "a\n");
     writeFileSync(bench.path("b.log"), "b\n");

@@ -49,6 +49,47 @@ describe("why", () => {
     );
   });
 
+  it("follows one event that a sibling cannot be looked into, and one that it can again", async () => {
+    bench.programs.append("/logs/app.log", "1\n");
+    const run = await bench.start({ include: INCLUDE });
+    await bench.pass(1000);
+    bench.programs.append("/logs/app.log.1", "old\n");
+    bench.programs.deny("/logs/app.log.1");
+    await bench.pass(10_000);
+    expect(bench.named("file_unreadable")).toHaveLength(1);
+    expect(bench.named("file_readable")).toEqual([]);
+    expect((await bench.clock.run(run.manager.why("/logs/app.log.1"))).answer).toMatch(
+      /^cannot be looked at \(EACCES: .*; it needs permission: .*; it is tried again$/,
+    );
+    bench.programs.deny("/logs/app.log.1", false);
+    await bench.pass(10_000);
+    expect(bench.named("file_readable")).toHaveLength(1);
+    run.files.failCall("statSync", "EIO", { times: 1000 });
+    bench.programs.append("/logs/app.log", "2\n");
+    await bench.pass(5000);
+    run.files.mend();
+    await bench.pass(30_000);
+    await run.stop();
+    expect(run.lines.sort()).toEqual(["1", "2", "old"]);
+    const counts = ["file_unreadable", "file_readable"].map((name) => bench.named(name).length);
+    expect(counts[1]).toBeLessThanOrEqual(counts[0]!);
+    expect(counts[0]).toBeLessThan(8);
+  });
+
+  it("is not preceded by a word of reading a file that could not be opened", async () => {
+    bench.programs.append("/logs/a.log", "1\n");
+    bench.programs.deny("/logs/a.log");
+    const run = await bench.start({ include: INCLUDE });
+    await bench.pass(3000);
+    expect(bench.named("file_opened")).toEqual([]);
+    expect(bench.named("file_unreadable")).toHaveLength(1);
+    bench.programs.deny("/logs/a.log", false);
+    await bench.pass(60_000);
+    await run.stop();
+    expect(bench.named("file_opened").map(({ message }) => message)).toEqual(["/logs/a.log is read from byte 0 on"]);
+    expect(run.lines).toEqual(["1"]);
+  });
+
   it("says of a known file that may not be read any more that its position is kept", async () => {
     bench.programs.append("/logs/a.log", "1\n");
     await bench.read({ include: INCLUDE });

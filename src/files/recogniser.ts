@@ -126,12 +126,14 @@ class Round {
       const answer = isUntouched(known, candidate) ? "yes" : await this.#isStill(known, candidate);
       if (answer === "yes") return this.#asKnown(known, candidate);
       if (answer === "unknown") return { kind: "undecided" };
+      if (answer instanceof Error) return { kind: "unreadable", error: answer };
       await readers.stop(known);
       this.#displace(known, candidate.id);
     }
     for (const claimant of fileRegistry.claimants(candidate.id)) {
       const answer = await this.#isStill(claimant, candidate);
       if (answer === "unknown") return { kind: "undecided" };
+      if (answer instanceof Error) return { kind: "unreadable", error: answer };
       if (answer === "yes") {
         this.#recalled.add(claimant);
         return this.#asKnown(claimant, candidate);
@@ -164,9 +166,12 @@ class Round {
   }
 
   /** Whether the inode of a file still holds it. */
-  async #isStill(state: FileState, candidate: Candidate): Promise<"yes" | "no" | "unknown"> {
+  async #isStill(state: FileState, candidate: Candidate): Promise<"yes" | "no" | "unknown" | Error> {
     if (isSameLook(state.rejected, candidate)) return "no";
     const isPlain = candidate.format === undefined;
+    // One of which nothing could be decompressed: whatever is in it now is to be read.
+    if (!isPlain && state.archive !== undefined && state.given === 0)
+      return state.newestName === candidate.path ? "yes" : "no";
     if (!isPlain && !state.isKnownByContent) return "no";
     const comparison = await this.#options.evidence.compare(candidate, state);
     switch (comparison.verdict) {
@@ -177,7 +182,7 @@ class Round {
         return (await this.#isUnread(state, candidate, comparison.stat.size)) ? "yes" : "no";
       case "unreadable":
         // Whoever opens it proves it; of a tombstone nobody does.
-        if (state.phase === "finished" || state.copyOf !== undefined) return "unknown";
+        if (state.phase === "finished" || state.copyOf !== undefined) return comparison.error;
         state.isUnproven = true;
         return "yes";
       case "gone":
@@ -283,8 +288,9 @@ class Round {
       .slice(0, MAX_TOMBSTONES);
     const states = [...known.filter(({ phase }) => phase !== "finished"), ...tombstones];
     const verdicts = await this.#options.evidence.compareAll(candidate, states);
-    if (verdicts === "unreadable" || verdicts === "gone") {
-      this.#findings.set(candidate, { kind: "undecided" });
+    if (verdicts === "gone" || verdicts instanceof Error) {
+      const isGone = verdicts === "gone";
+      this.#findings.set(candidate, isGone ? { kind: "undecided" } : { kind: "unreadable", error: verdicts });
       return undefined;
     }
     this.#verdicts.set(candidate, verdicts);
@@ -299,11 +305,12 @@ class Round {
     for (const candidate of this.#unknown()) {
       if (!candidate.isHome || candidate.format !== undefined) continue;
       const state = fileRegistry.ownerOf(candidate.path);
-      if (state === undefined || this.#found.has(state) || !readers.holds(state) || !state.isKnownByContent) continue;
+      if (state === undefined || this.#found.has(state) || !readers.holds(state)) continue;
+      if (state.given > 0 && !state.isKnownByContent) continue;
       if (state.newestName !== candidate.path || isSameLook(state.rejected, candidate)) continue;
-      if ((await this.#verdictsOf(candidate))?.get(state) !== "same") continue;
+      if (state.given > 0 && (await this.#verdictsOf(candidate))?.get(state) !== "same") continue;
       const content = readers.contentOf(state);
-      if (content === undefined) continue;
+      if (content === undefined || (await content.stat()).size === 0) continue;
       // What its writer added to the old one after it was copied would be lost with it.
       if ((await evidence.continues(candidate, content, state.offset)) !== true) continue;
       this.#findings.set(candidate, { kind: "file", state, isSaved: true });
@@ -327,7 +334,32 @@ class Round {
         if (finding.kind === "file") this.#found.set(finding.state, candidate);
         break;
       }
+      if (!this.#findings.has(candidate) && (await this.#isOfNewHome(candidate)))
+        this.#findings.set(candidate, { kind: "undecided" });
     }
+  }
+
+  /** It begins what lies at the path, of which nothing is known yet either: that is taken up first. */
+  async #isOfNewHome(candidate: Candidate): Promise<boolean> {
+    const home = this.#homeOf(candidate);
+    if (home === undefined || this.#findings.has(home) || home.stat.size === 0) return false;
+    const isCopy = await this.#withContentAt(home, (content) => this.#options.evidence.isCopyOf(candidate, content));
+    return isCopy === true && !(await this.#isAnew(home, candidate));
+  }
+
+  #homeOf({ base }: Candidate): Candidate | undefined {
+    return this.#candidates.find((other) => other.isHome && other.base === base);
+  }
+
+  /**
+   * A copy begins what lies at the path, and so does every other generation where all lines are equal: what was written
+   * there after the copy was made may be all there is of a new one.
+   */
+  async #isAnew(home: Candidate, copy: Candidate): Promise<boolean> {
+    const { evidence } = this.#options;
+    if (copy.format !== undefined || home.stat.modifiedMs < copy.stat.modifiedMs) return false;
+    if (home.stat.modifiedMs > copy.stat.modifiedMs && home.stat.size <= copy.stat.size) return true;
+    return (await evidence.isUniform(home)) || (await evidence.isUniform(copy));
   }
 
   /** Files that are there or held open: what is at the path first, then the youngest. */
@@ -366,6 +398,11 @@ class Round {
     // Shorter than what was given out, or nothing was given out yet: what is in it decides.
     const isCopy = await this.#withContentOf(state, (content) => evidence.isCopyOf(candidate, content));
     if (isCopy === true) {
+      const home = this.#homeOf(candidate);
+      if (home !== undefined && home === this.#found.get(state) && (await this.#isAnew(home, candidate))) {
+        this.#like.set(candidate, state);
+        return undefined;
+      }
       const common = isPlain ? candidate.stat.size : state.offset;
       return { kind: "copy", of: state, common, isProven: true };
     }

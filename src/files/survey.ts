@@ -71,16 +71,18 @@ export class Survey {
   /**
    * The files that rotation made of `base`, oldest first, and behind them what is at `base` itself.
    *
+   * @param isWide in every folder in which rotation may have put them; else in that of `base` only
    * @returns undefined if the folder cannot be read: nothing can be told
    */
-  async family(base: BytePath): Promise<readonly Candidate[] | undefined> {
+  async family(base: BytePath, isWide: boolean): Promise<readonly Candidate[] | undefined> {
     let before: Candidate[] | undefined;
     const home = folderOf(base);
-    const real = await this.#fileSystem.realpath(home).catch(() => home);
+    const real = isWide ? await this.#fileSystem.realpath(home).catch(() => home) : home;
     const realBase = joinPath(real, baseName(base));
     for (let looks = 0; ; looks += 1) {
       const listed: { place: RotationPlace; listing: Listing }[] = [];
-      for (const place of await this.#places.placesOf(realBase, base)) {
+      const places = isWide ? await this.#places.placesOf(realBase, base) : [this.#places.ownPlaceOf(base)];
+      for (const place of places) {
         const listing = await this.#list(place.folder);
         if (listing === "unreadable" && !place.isGuess) return undefined;
         if (typeof listing !== "string") listed.push({ place, listing });

@@ -113,6 +113,8 @@ export class TailerManager implements Source {
       maxOpenFiles: () => this.#maxOpenFiles,
       tailerOf: (state) => this.#pool?.tailerOf(state),
       folderTrouble: (folder) => this.#watcher?.troubleOf(folder),
+      lookedAtAs: (path) => this.#watcher?.lookedAtAs(path),
+      isLeftOut: (path) => this.#watcher?.isLeftOut(path) === true,
     });
     context.positions.describeBy((key, furthest) => this.#tombstones.describe(key, furthest));
     const { sender, receiver } = context.channel();

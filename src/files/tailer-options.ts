@@ -43,6 +43,8 @@ export interface TailerOptions {
   readonly revision: number;
   /** Opens the content where the state says it is; undefined: something else is there now. */
   readonly open: (state: FileState) => Promise<Content | undefined>;
+  /** The content is open, and is what was expected. */
+  readonly onOpened: (state: FileState) => void;
   /** All that was there when the end was marked has been sent. */
   readonly onCaughtUp: (state: FileState) => void;
   /** Nothing is left to read at the moment; the descriptor may be wanted elsewhere. */

@@ -344,6 +344,13 @@ export class TailerPool implements Readers {
       counters,
       notices,
       open: (state) => contents.openAs(state),
+      onOpened: (state) => {
+        if (state.isAnnounced) return;
+        state.isAnnounced = true;
+        const file = pathToText(state.path);
+        const { offset, generation } = state;
+        events.emit("file_opened", `${file} is read from byte ${offset} on`, { file, offset, generation });
+      },
       onCaughtUp: (state) => {
         state.isCaughtUp = true;
         this.startReady();
@@ -399,14 +406,25 @@ export class TailerPool implements Readers {
     if (state.phase === "live" && !this.#isArchive(state)) return;
     state.finish(clock.now());
     // It had no name any more: its inode number is free for another file.
-    if (state.location === undefined) this.#options.fileRegistry.setId(state, undefined);
+    if (state.location === undefined) {
+      this.#options.fileRegistry.setId(state, undefined);
+      // What was set aside as its copy may hold more.
+      this.#options.onMoved(state);
+    }
     const text = pathToText(state.path);
     events.emit("file_finished", `${text} was read to its end at byte ${state.offset}`, {
       file: text,
       size: state.offset,
     });
     // What is finished in memory is soon so for everybody who asks the store.
-    if (state.isSaved) this.#context.positions.save(new Map([[state.key, state.toEntry()]])).catch(() => undefined);
+    if (!state.isSaved && state.archive?.damage === undefined) return;
+    const saved = this.#context.positions.save(new Map([[state.key, state.toEntry()]]));
+    saved.then(
+      () => {
+        state.isSaved = true;
+      },
+      () => undefined,
+    );
   }
 
   /** Tried again, ever more rarely; the position stays. */

@@ -139,6 +139,7 @@ export class Tailer {
     try {
       const opened = await this.#open();
       if (opened !== "ready") return { kind: opened };
+      this.#options.onOpened(this.state);
       while (!this.#isReleased && !this.#signal.aborted) await this.#wakes.wait(undefined);
       // It may have grown, or shrunk, while it was held.
       this.#size = undefined;
@@ -176,6 +177,7 @@ export class Tailer {
     const stat = await provenStat(state, content);
     if (stat === undefined) return "truncated";
     this.#takeStat(stat);
+    this.#known(stat);
     if (state.start > 0 && !state.isSaved) {
       await growFingerprint(state, content);
       state.guards.settle(state.start);
@@ -242,6 +244,7 @@ export class Tailer {
       )
         return "truncated";
       this.#takeStat(stat);
+      this.#known(stat);
       if (count === guardBytes && wanted > 0 && stat.size > state.offset && stat.size !== UNKNOWN_SIZE) {
         // The size promises bytes that cannot be read (a file system that lags behind): not a reason to spin.
         await clock.sleep(10, { signal: this.#signal });
@@ -312,6 +315,13 @@ export class Tailer {
     this.#size = stat.size;
     this.#endMark.saw(stat.size);
     if (stat.size !== UNKNOWN_SIZE) this.state.size = stat.size;
+  }
+
+  /** What was read around this look was its own, and so is what stands behind. */
+  #known({ size, modifiedMs }: FileStat): void {
+    if (size === UNKNOWN_SIZE) return;
+    this.state.knownEnd = Math.max(this.state.knownEnd, size);
+    this.state.modifiedMs = modifiedMs;
   }
 
   #isAtEnd(): boolean {

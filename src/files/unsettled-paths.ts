@@ -7,26 +7,44 @@ import type { Candidate } from "./survey.ts";
 export class UnsettledPaths {
   readonly #options: DiscoveryOptions;
   readonly #checks: ArchiveChecks;
+  /** Paths that were told to be unreadable; true: a known file's. */
+  readonly #told = new Map<BytePath, boolean>();
 
   constructor(options: DiscoveryOptions) {
     this.#options = options;
     this.#checks = new ArchiveChecks(options.clock);
   }
 
+  /** A path cannot be looked at, or what lies there cannot be looked into; told once until that is over. */
   unreadable(path: BytePath, error: Error): void {
     const { fileRegistry, events } = this.#options;
     const use = fileRegistry.paths.get(path);
-    if (use?.kind === "unreadable") return;
+    // A file that is known stays: its tailer tries again by itself.
+    if (use?.kind !== "file") fileRegistry.setPath(path, { kind: "unreadable", error });
+    if (this.#told.has(path)) return;
+    this.#told.set(path, use?.kind === "file");
     const file = pathToText(path);
     const message = `${file} cannot be looked at (${error.message}); its position is kept`;
     events.emit("file_unreadable", message, { file, error: error.message });
-    // A file that is known stays: its tailer tries again by itself.
-    if (use === undefined || use.kind !== "file") fileRegistry.setPath(path, { kind: "unreadable", error });
   }
 
-  readable(path: BytePath): void {
+  /** The path can be looked at: of a file that is known that is all there is to say. */
+  lookedAt(path: BytePath): void {
+    if (this.#told.get(path) === true) this.#readable(path);
+  }
+
+  /** Tells of paths that were unreadable and turned out to be something; at the end of a pass. */
+  tellReadable(): void {
+    for (const [path, isFile] of this.#told) {
+      const use = this.#options.fileRegistry.paths.get(path);
+      if (use === undefined) this.#told.delete(path);
+      else if (!isFile && use.kind !== "unreadable") this.#readable(path);
+    }
+  }
+
+  #readable(path: BytePath): void {
+    this.#told.delete(path);
     const file = pathToText(path);
-    this.#options.fileRegistry.removePath(path);
     this.#options.events.emit("file_readable", `${file} can be read again`, { file });
   }
 

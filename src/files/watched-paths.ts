@@ -1,3 +1,4 @@
+import { setImmediate as turn } from "node:timers";
 import { errnoOf, toError } from "../errors.ts";
 import type { BytePath } from "../runtime/byte-path.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -6,6 +7,9 @@ import type { Sighting } from "./sighting.ts";
 
 /** A file that did not change for so long is looked at in slices only. */
 const QUIET_MS = 60_000;
+
+/** So much is looked at in one turn of the event loop: some ten milliseconds. */
+export const LOOKS_PER_TURN = 2000;
 
 /** A path that is looked at: there is one for each file that matches, so it holds no more than it must. */
 export class WatchedPath {
@@ -39,6 +43,8 @@ export class WatchedPaths {
   readonly #options: WatchedPathsOptions;
   readonly #active = new Set<WatchedPath>();
   readonly #idle = new Set<WatchedPath>();
+  /** Paths that are looked at though they match nothing. */
+  readonly #followed = new Map<BytePath, WatchedPath>();
   #sightings = new Map<BytePath, Sighting>();
 
   constructor(options: WatchedPathsOptions) {
@@ -49,6 +55,31 @@ export class WatchedPaths {
     return this.#active.size + this.#idle.size;
   }
 
+  /** Without those that are followed. */
+  get matchingCount(): number {
+    return this.size - this.#followed.size;
+  }
+
+  followedAt(path: BytePath): WatchedPath | undefined {
+    return this.#followed.get(path);
+  }
+
+  /** Looks at a path that matches nothing. */
+  follow(path: BytePath): void {
+    if (this.#followed.has(path)) return;
+    const watched = this.add(path, false);
+    this.#followed.set(path, watched);
+    this.look(watched);
+  }
+
+  /** Ends `follow`. */
+  unfollow(path: BytePath): void {
+    const watched = this.#followed.get(path);
+    if (watched === undefined) return;
+    this.#followed.delete(path);
+    this.#remove(watched);
+  }
+
   /** From now on the path is looked at; it is not yet. */
   add(path: BytePath, isLink: boolean): WatchedPath {
     const watched = new WatchedPath(path, isLink, this.#options.clock.monotonic());
@@ -57,14 +88,14 @@ export class WatchedPaths {
   }
 
   /** Looks at it no more. */
-  remove(watched: WatchedPath): void {
+  #remove(watched: WatchedPath): void {
     this.#active.delete(watched);
     this.#idle.delete(watched);
   }
 
   /** Looks at it no more, since there is nothing any longer. */
   forget(watched: WatchedPath): void {
-    this.remove(watched);
+    this.#remove(watched);
     const { path, isLink } = watched;
     this.#sightings.set(path, { path, isLink, stat: undefined, error: undefined });
   }
@@ -77,12 +108,15 @@ export class WatchedPaths {
   }
 
   /**
-   * Looks at all that changed within QUIET_MS, and at a share of the others.
+   * Looks at all that changed within QUIET_MS, and at a share of the others; others have their turn meanwhile.
    *
    * @param elapsedMs since the last scan
    */
-  scan(nowMs: number, elapsedMs: number): void {
+  async scan(nowMs: number, elapsedMs: number): Promise<void> {
+    let looks = 0;
     for (const watched of this.#active) {
+      looks += 1;
+      if (looks % LOOKS_PER_TURN === 0) await nextTurn();
       this.look(watched);
       if (nowMs - watched.changedAtMs >= QUIET_MS && this.#active.delete(watched)) this.#idle.add(watched);
     }
@@ -91,8 +125,9 @@ export class WatchedPaths {
     for (const watched of this.#idle) {
       if (count <= 0) break;
       count -= 1;
-      // To the end of the line: a set keeps the order of insertion.
-      this.#idle.delete(watched);
+      if (count % LOOKS_PER_TURN === LOOKS_PER_TURN - 1) await nextTurn();
+      // To the end of the line: a set keeps the order of insertion. It may have left the set meanwhile.
+      if (!this.#idle.delete(watched)) continue;
       this.#idle.add(watched);
       this.look(watched);
     }
@@ -120,8 +155,10 @@ export class WatchedPaths {
     const hadError = watched.error !== undefined;
     watched.error = undefined;
     if (hadError || !isSameStat(watched.stat, stat)) {
+      // One that was quiet already when it was found is no busy file: ten thousand of those cost nothing but a look.
+      const isQuiet = watched.stat === undefined && stat !== undefined && nowMs - stat.modifiedMs >= QUIET_MS;
       watched.stat = stat;
-      watched.changedAtMs = clock.monotonic();
+      watched.changedAtMs = clock.monotonic() - (isQuiet ? QUIET_MS : 0);
       if (this.#idle.delete(watched)) this.#active.add(watched);
       this.#sightings.set(path, { path, isLink, stat, error: undefined });
     }
@@ -146,4 +183,8 @@ function isSameStat(before: FileStat | undefined, now: FileStat | undefined): bo
     before.birthNs === now.birthNs &&
     before.links === now.links
   );
+}
+
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => void turn(resolve));
 }

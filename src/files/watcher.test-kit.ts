@@ -42,9 +42,12 @@ export class WatcherBench {
       ...options,
     });
     this.#watchers.push(watcher);
-    return new Seen(watcher, patterns, this.folder, (ms) => {
-      this.#nowMs += ms;
-    });
+    return new Seen(watcher, patterns, this.folder, (ms) => this.pass(ms));
+  }
+
+  /** Monotonic time passes. */
+  pass(ms: number): void {
+    this.#nowMs += ms;
   }
 
   named(name: string): unknown[] {

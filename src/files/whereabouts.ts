@@ -61,6 +61,22 @@ export class Whereabouts {
     return this.#options.patterns.judge(path).kind === "included";
   }
 
+  /**
+   * Where a symbolic link leads to, if that is a path which matches itself: the link is then only a way to it. No name of
+   * the file's is made of it, since it may lead to another log the next minute.
+   */
+  async followedBehind(path: BytePath): Promise<BytePath | undefined> {
+    const { watcher, fileSystem } = this.#options;
+    if (!watcher.isLink(path)) return undefined;
+    try {
+      const real = await fileSystem.realpath(path);
+      return real !== path && this.isIncluded(real) ? real : undefined;
+    } catch {
+      // It leads nowhere at the moment.
+      return undefined;
+    }
+  }
+
   // ------------------------------------------------------------ found
 
   /** It is where the candidate is; its content was proved, or its tailer will. */
@@ -79,6 +95,12 @@ export class Whereabouts {
     state.inode = String(candidate.stat.inode);
     if (isMoved || state.birthNs === "0") state.birthNs = String(candidate.stat.birthNs);
     const isIncluded = this.isIncluded(candidate.path);
+    if (isIncluded && (await this.followedBehind(candidate.path)) !== undefined) {
+      this.claim(candidate.path, state, candidate);
+      if (state.location === undefined) state.relocate(candidate.path);
+      await this.#live(state, candidate);
+      return;
+    }
     if (isIncluded) {
       this.#unfollow(state);
       this.claim(candidate.path, state, candidate);

@@ -84,6 +84,35 @@ describe("TailerManager › why", () => {
     await run.stop();
   });
 
+  it("says by which path a file is read that several chains of links lead to", async () => {
+    bench.programs.mkdirs("/logs/v1");
+    bench.programs.append("/logs/v1/app.log", "1\n");
+    bench.programs.symlink("/logs/v1", "/logs/current");
+    const run = await bench.start({ include: ["/logs/**/*.log"] });
+    await bench.pass(300);
+    expect(run.lines).toEqual(["1"]);
+    const { answer, position } = await run.manager.why("/logs/current/app.log");
+    expect(answer).toBe("read once, as /logs/v1/app.log: both names lead to the same file (at byte 2 of 2)");
+    expect(position).toBe(2);
+    await run.stop();
+  });
+
+  it("says that a file is left out as more match than max_files, and the source counts it", async () => {
+    for (const name of ["a", "b", "c"]) bench.programs.append(`/logs/${name}.log`, "1\n");
+    const run = await bench.start({ maxFiles: 2 });
+    await bench.pass(300);
+    const answers = await Promise.all(["a", "b", "c"].map((name) => run.manager.why(`/logs/${name}.log`)));
+    const leftOut = answers.filter(
+      ({ answer }) => answer === "not read: more files match than max_files allows; raise it",
+    );
+    expect(leftOut).toHaveLength(1);
+    expect(run.manager.status().leftOutFiles).toBe(1);
+    expect(bench.named("file_limit_reached").map(({ facts }) => facts)).toEqual([
+      { source: "app", max_files: 2, left_out: 1 },
+    ]);
+    await run.stop();
+  });
+
   it("says that a file is older than ignore_older_ms", async () => {
     bench.programs.append(LOG, "1\n");
     await bench.pass(60_000);

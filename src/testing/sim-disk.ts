@@ -44,10 +44,13 @@ export class SimDisk {
   /** Longest time until a folder notification arrives. */
   notificationDelayMs = 5;
 
-  constructor(options: { clock?: ManualClock; random?: SeededRandom; birthTimes?: boolean } = {}) {
+  constructor(
+    options: { clock?: ManualClock; random?: SeededRandom; birthTimes?: boolean; lastFreedFirst?: boolean } = {},
+  ) {
     this.clock = options.clock ?? new ManualClock();
     this.random = options.random ?? new SeededRandom(1);
     this.#birthTimes = options.birthTimes ?? true;
+    this.#numbers.isLastFreedFirst = options.lastFreedFirst ?? false;
     this.#root = this.#newInode("folder");
     this.#root.links = 1;
   }

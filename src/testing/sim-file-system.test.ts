@@ -251,6 +251,31 @@ describe("SimFileSystem › names and inodes", () => {
     expect(await readAll(handle)).toBe("one\ntwo\n");
   });
 
+  it("gives the number freed last to the very next file, if told so", () => {
+    const disk = new SimDisk({ random: new SeededRandom(1), lastFreedFirst: true });
+    const programs = new SimPrograms(disk);
+    for (const name of ["/a", "/b", "/c"]) programs.create(name);
+    const number = disk.inodeAt("/c").number;
+    programs.unlink("/a");
+    programs.unlink("/c");
+    programs.create("/d");
+    expect(disk.inodeAt("/d").number).toBe(number);
+  });
+
+  it("says since when a file is open", async () => {
+    const { disk, files, programs } = machine();
+    programs.create("/a");
+    expect(files.openSinceMs(disk.inodeAt("/a"))).toBeUndefined();
+    await disk.clock.advance(5);
+    const first = await files.open(path("/a"), "read");
+    await disk.clock.advance(5);
+    const second = await files.open(path("/a"), "read");
+    expect(files.openSinceMs(disk.inodeAt("/a"))).toBe(5);
+    await first.close();
+    expect(files.openSinceMs(disk.inodeAt("/a"))).toBe(10);
+    await second.close();
+  });
+
   it("leaves a hole where a writer without O_APPEND goes on after a truncation", () => {
     const { programs } = machine();
     const writer = programs.openWriter("/log", { append: false });
@@ -337,6 +362,29 @@ describe("SimFileSystem › faults", () => {
 });
 
 describe("SimFileSystem › schedules", () => {
+  it("can be killed before and after the effect of any call", async () => {
+    for (const [steps, content] of [
+      [1, ""],
+      [2, "x"],
+    ] as const) {
+      const disk = new SimDisk({ clock: new ManualClock(), random: new SeededRandom(1) });
+      let left = Number.POSITIVE_INFINITY;
+      const files: SimFileSystem = new SimFileSystem(disk, {
+        deadCalls: "hang",
+        onStep: () => {
+          left -= 1;
+          if (left === 0) files.processKill();
+        },
+      });
+      const handle = await files.open(path("/a"), "create");
+      left = steps;
+      void handle.write(Buffer.from("x"), 0, 1, 0);
+      await disk.clock.settle();
+      expect(files.isDead).toBe(true);
+      expect(new SimPrograms(disk).read("/a").toString()).toBe(content);
+    }
+  });
+
   it("lets calls that are under way together take effect in any order, the same one for the same seed", async () => {
     const orders = new Set<string>();
     const run = async (seed: number) => {

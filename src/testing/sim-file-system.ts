@@ -49,6 +49,7 @@ export class SimFileSystem implements FileSystem {
       unknownKinds: options.unknownKinds ?? 0,
       maxOpen: options.maxOpen ?? Number.POSITIVE_INFINITY,
       deadCalls: options.deadCalls ?? "reject",
+      onStep: options.onStep ?? (() => {}),
     };
     this.#clock = this.#options.clock;
     this.#random = disk.random.fork();
@@ -64,6 +65,14 @@ export class SimFileSystem implements FileSystem {
 
   get isDead(): boolean {
     return this.#isDead;
+  }
+
+  /** When the oldest descriptor of an inode that is still open was opened, by the clock's `monotonic`. */
+  openSinceMs(inode: Inode): number | undefined {
+    let sinceMs: number | undefined;
+    for (const handle of this.#handles)
+      if (handle.inode === inode) sinceMs = Math.min(sinceMs ?? handle.openedAtMs, handle.openedAtMs);
+    return sinceMs;
   }
 
   /** How many calls of a kind took effect or failed so far. */
@@ -281,6 +290,8 @@ export class SimFileSystem implements FileSystem {
     if (this.#isDead) return this.#answerOfTheDead(call);
     await this.#while();
     if (this.#isDead) return never();
+    this.#options.onStep();
+    if (this.#isDead) return never();
     this.#calls.set(call, this.callsOf(call) + 1);
     check?.();
     const fault = this.#faultOf(call, path);
@@ -291,6 +302,8 @@ export class SimFileSystem implements FileSystem {
       throw errno(fault, call, path);
     }
     const result = effect(fault);
+    this.#options.onStep();
+    if (this.#isDead) return never();
     await this.#while();
     if (this.#isDead) return never();
     if (fault !== undefined) throw errno(fault, call, path);
@@ -339,6 +352,8 @@ export interface SimFileSystemOptions {
   readonly maxOpen?: number;
   /** What calls of a dead process do: reject with SimCrashed (default), or never answer. */
   readonly deadCalls?: "reject" | "hang";
+  /** Called before and after the effect of every call: a place to end the process in the midst of its work. */
+  readonly onStep?: () => void;
 }
 
 export type SimCall =
@@ -373,11 +388,13 @@ export class SimCrashed extends Error {
 class SimHandle implements FileHandle {
   readonly path: BytePath;
   readonly inode: Inode;
+  readonly openedAtMs: number;
   readonly #owner: SimFileSystem;
   readonly #mayWrite: boolean;
 
   constructor(owner: SimFileSystem, path: BytePath, inode: Inode, mayWrite: boolean) {
     this.#owner = owner;
+    this.openedAtMs = owner.disk.clock.monotonic();
     this.path = path;
     this.inode = inode;
     this.#mayWrite = mayWrite;

@@ -1,9 +1,11 @@
 import type { EntryChange, Inode } from "./sim-inode.ts";
 
-/** Inode numbers: handed out again as soon as they are free, lowest first, as ext4 does. */
+/** Inode numbers: handed out again as soon as they are free, lowest first, as ext4 does, or the one freed last. */
 export class InodeNumbers {
-  /** In descending order: the lowest is taken from the end. */
+  /** The next one is taken from the end. */
   #free: number[] = [];
+  /** The number freed last goes to the very next file. */
+  isLastFreedFirst = false;
   /** The change that took its last name from the inode that had the number. */
   readonly #freedBy = new Map<number, EntryChange | undefined>();
   #highest = 1;
@@ -22,7 +24,7 @@ export class InodeNumbers {
   free({ number, lostBy }: Inode): void {
     this.#freedBy.set(number, lostBy);
     this.#free.push(number);
-    this.#free.sort((one, other) => other - one);
+    if (!this.isLastFreedFirst) this.#free.sort((one, other) => other - one);
   }
 
   /** After a power cut only these are there; what freed the others is durable, or never happened. */

@@ -82,6 +82,8 @@ const MAY_IMPORT: { [room: string]: readonly string[] } = {
   agent: ["*"],
   // What `tailrace slots` shows, live and as a page; knows time slots and nothing of the agent.
   "slots-view": ["timeslots", "record", "errors"],
+  // Tries an agent from outside, as a process: it knows configurations, and nothing of what runs.
+  torture: ["testing", "config (types)", "errors"],
   cli: ["*"],
   testing: ["*"],
   index: ["*"],

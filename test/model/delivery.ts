@@ -138,11 +138,12 @@ class DeliveryWorld {
   #start() {
     const clock = this.#clock.process();
     const state = { isDead: false, failure: undefined as Error | undefined };
-    const store = new ProcessStore(this.#rows, clock, this.#random.fork(), 0.3, () => {
+    const failsNow = () => {
       if (this.#failingCommits === 0) return false;
       this.#failingCommits -= 1;
       return true;
-    });
+    };
+    const store = new ProcessStore(this.#rows, clock, this.#random.fork(), { delayChance: 0.3, failsNow });
     const memory = new TrackedMemory();
     const files = new SimFileSystem(this.#disk, {
       clock,

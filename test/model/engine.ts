@@ -3,7 +3,7 @@ import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import type { CheckpointStore } from "../../src/checkpoint/checkpoint-store.ts";
 import { GroupCommit } from "../../src/checkpoint/group-commit.ts";
 import type { Plan, PlannedComponent } from "../../src/config/plan.ts";
-import { toError } from "../../src/errors.ts";
+import { TailraceError, toError } from "../../src/errors.ts";
 import { openPipeline } from "../../src/pipeline/build.ts";
 import type { Pipeline } from "../../src/pipeline/pipeline.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
@@ -29,8 +29,13 @@ export interface EngineEnvironment {
   readonly store: CheckpointStore;
   readonly random: Random;
   readonly include: readonly string[];
+  /** Where rotation moves files to; empty: they stay in their folder. */
+  readonly rotatedTo: readonly string[];
   readonly output: string;
   readonly maxOpenFiles: number;
+  readonly rotateWaitMs: number;
+  /** Another sink beside the file. */
+  readonly second: { readonly definition: SinkDefinition; readonly options: unknown } | undefined;
   readonly onEvent: (event: EngineEvent) => void;
 }
 
@@ -38,6 +43,8 @@ export interface EngineEnvironment {
 export interface Engine {
   /** SIGTERM. */
   stop(): void;
+  /** SIGHUP, with a change that makes the source start anew. */
+  reload(): void;
   /** Resolves when the pipeline has ended, also when it failed. */
   readonly ended: Promise<void>;
   /** What made it end. */
@@ -51,9 +58,29 @@ export function openEngine(environment: EngineEnvironment): Engine {
     state.failure ??= error;
     abort.abort();
   };
-  const ended = run(environment, abort.signal, fail).catch((error: unknown) => fail(toError(error)));
+  let pipeline: Pipeline | undefined;
+  let isReloading = false;
+  let reloads = 0;
+  const onOpen = (opened: Pipeline) => {
+    pipeline = opened;
+  };
+  const ended = run(environment, abort.signal, fail, onOpen).catch((error: unknown) => fail(toError(error)));
   return {
     stop: () => abort.abort(),
+    reload: () => {
+      if (pipeline === undefined || isReloading || abort.signal.aborted) return;
+      isReloading = true;
+      reloads += 1;
+      pipeline
+        .reload(planOf(environment, reloads))
+        // A store or a target that is away lets a reload fail: everything runs as before.
+        .catch((error: unknown) => {
+          if (!(error instanceof TailraceError) && !abort.signal.aborted) fail(toError(error));
+        })
+        .finally(() => {
+          isReloading = false;
+        });
+    },
     ended,
     get failure() {
       return state.failure;
@@ -61,9 +88,14 @@ export function openEngine(environment: EngineEnvironment): Engine {
   };
 }
 
-async function run(environment: EngineEnvironment, signal: AbortSignal, fail: (error: Error) => void): Promise<void> {
+async function run(
+  environment: EngineEnvironment,
+  signal: AbortSignal,
+  fail: (error: Error) => void,
+  onOpen: (pipeline: Pipeline) => void,
+): Promise<void> {
   const { clock, random, files, store } = environment;
-  const plan = planOf(environment);
+  const plan = planOf(environment, 0);
   const checkpoint = await Checkpoint.load(store);
   const groupCommit = new GroupCommit(store, { clock, onCommitted: (changes) => checkpoint.applied(changes) });
   let pipeline: Pipeline | undefined;
@@ -91,20 +123,24 @@ async function run(environment: EngineEnvironment, signal: AbortSignal, fail: (e
       onLastCommitFailed: async () => {},
       onFailure: fail,
     });
+    onOpen(pipeline);
     await pipeline.run({ signal, once: false });
   } finally {
     await pipeline?.close();
   }
 }
 
-function planOf({ include, output, maxOpenFiles }: EngineEnvironment): Plan {
+function planOf(environment: EngineEnvironment, reloads: number): Plan {
+  const { include, rotatedTo, output, maxOpenFiles, rotateWaitMs, second } = environment;
   const source = planned<SourceDefinition>("app", fileSource as unknown as SourceDefinition, [], {
-    include,
+    // Every third reload finds other patterns, which match nothing more.
+    include: reloads % 3 === 2 ? [...include, "/none/*.log"] : include,
     scan_interval_ms: 100,
     idle_scan_interval_ms: 1000,
-    rotate_wait_ms: 500,
-    max_batch_bytes: 512,
+    rotate_wait_ms: rotateWaitMs,
+    max_batch_bytes: 512 + (reloads % 2),
     max_open_files: maxOpenFiles,
+    ...(rotatedTo.length > 0 ? { rotated_to: rotatedTo } : {}),
   });
   const sink = planned<SinkDefinition>("out", fileSink as unknown as SinkDefinition, ["app"], {
     path: output,
@@ -115,7 +151,7 @@ function planOf({ include, output, maxOpenFiles }: EngineEnvironment): Plan {
     checkpoint: { commitIntervalMs: 50, commitBytes: 4096, maxUncommittedBytes: 16_384, maxUncommittedMs: 1000 },
     sources: [source],
     transforms: [],
-    sinks: [sink],
+    sinks: second === undefined ? [sink] : [sink, planned("second", second.definition, ["app"], second.options)],
   });
 }
 
@@ -123,7 +159,7 @@ function planned<Definition extends SourceDefinition | SinkDefinition>(
   name: string,
   definition: Definition,
   inputs: readonly string[],
-  options: { [key: string]: unknown },
+  options: unknown,
 ): PlannedComponent<Definition> {
   return {
     name,

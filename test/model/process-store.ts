@@ -10,15 +10,17 @@ export class ProcessStore implements CheckpointStore {
   readonly #random: SeededRandom;
   readonly #delayChance: number;
   readonly #failsNow: () => boolean;
+  readonly #onStep: () => void;
   #isDead = false;
 
   /** @param rows what outlives the process */
-  constructor(rows: CheckpointStore, clock: Clock, random: SeededRandom, delayChance: number, failsNow: () => boolean) {
+  constructor(rows: CheckpointStore, clock: Clock, random: SeededRandom, options: ProcessStoreOptions) {
     this.#rows = rows;
     this.#clock = clock;
     this.#random = random;
-    this.#delayChance = delayChance;
-    this.#failsNow = failsNow;
+    this.#delayChance = options.delayChance;
+    this.#failsNow = options.failsNow;
+    this.#onStep = options.onStep ?? (() => {});
   }
 
   load(): Promise<StoredState> {
@@ -41,6 +43,16 @@ export class ProcessStore implements CheckpointStore {
 
   async #while(): Promise<void> {
     if (this.#random.chance(this.#delayChance)) await this.#clock.sleep(this.#random.next() * 30);
+    if (!this.#isDead) this.#onStep();
     if (this.#isDead) await new Promise<never>(() => {});
   }
+}
+
+interface ProcessStoreOptions {
+  /** Chance that a commit takes time. */
+  readonly delayChance: number;
+  /** Whether the commit that is about to take effect fails. */
+  readonly failsNow: () => boolean;
+  /** Called before and after the effect of every commit: a place to end the process. */
+  readonly onStep?: () => void;
 }

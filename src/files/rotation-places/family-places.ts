@@ -76,6 +76,11 @@ export class FamilyPlaces {
     return this.#placeAt(folderOf(path))?.parse(baseName(path));
   }
 
+  /** The log's own folder. */
+  get ownPlace(): RotationPlace {
+    return this.#placeAt(this.#ownFolder)!;
+  }
+
   /** The log's own folder first, then what is configured, then the newest folders with dates and numbers. */
   async places(names: FolderNames): Promise<RotationPlace[]> {
     const plain = new Set([this.#ownFolder]);

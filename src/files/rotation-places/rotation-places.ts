@@ -2,11 +2,12 @@ import { withoutFormatEnding } from "../../codec/decompress.ts";
 import { type BytePath, baseName, folderOf, pathToText } from "../../runtime/byte-path.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { FileSystem } from "../../runtime/file-system.ts";
-import { familyOf, type Sibling } from "../family.ts";
+import { basesOf, type Sibling } from "../family.ts";
 import { FamilyPlaces, type RotationPlace } from "./family-places.ts";
 import { FolderNames } from "./folder-names.ts";
 import type { Logrotate } from "./logrotate.ts";
-import { logrotateBaseNames } from "./logrotate-names.ts";
+import type { LogrotateNaming } from "./logrotate-config.ts";
+import { logrotateBaseNames, makesOddNames } from "./logrotate-names.ts";
 import { possibleNames } from "./rotated-to.ts";
 
 export type { RotationPlace } from "./family-places.ts";
@@ -42,6 +43,7 @@ export class RotationPlaces {
   readonly #names: FolderNames;
   readonly #kept = new Map<string, FamilyPlaces>();
   #revision = 0;
+  #odd: { readonly revision: number; readonly namings: readonly LogrotateNaming[] } | undefined;
 
   constructor(options: RotationPlacesOptions) {
     this.#options = options;
@@ -66,6 +68,11 @@ export class RotationPlaces {
     return this.#familyOf(base, followedAs).places(this.#names);
   }
 
+  /** The log's own folder only, known without a look at anything. */
+  ownPlaceOf(base: BytePath): RotationPlace {
+    return this.#familyOf(base, base).ownPlace;
+  }
+
   /**
    * What a path is in the family of a log, by its names alone and without a look at the disk; undefined: nothing, or the
    * log itself. Knows of logrotate, and of what the configured folders really are, what the last `placesOf` found out.
@@ -84,6 +91,7 @@ export class RotationPlaces {
     const bases = new Map<BytePath, number>();
     for (const name of this.#baseNamesOf(path)) {
       for (const base of namesakes(name)) {
+        if (base === path) continue;
         const member = this.memberAt(path, base);
         if (member !== undefined) bases.set(base, Number(member.isGuess ?? false) + 2 * Number(isUntagged(member)));
       }
@@ -107,11 +115,21 @@ export class RotationPlaces {
   /** The last names of logs that a path may be rotated from. */
   #baseNamesOf(path: BytePath): ReadonlySet<BytePath> {
     const name = baseName(path);
-    const names = new Set([name, withoutFormatEnding(name) as BytePath, familyOf(name).base]);
-    for (const { naming } of this.#options.logrotate?.rules ?? [])
-      for (const base of logrotateBaseNames(naming, name)) names.add(base);
+    const names = new Set([name, withoutFormatEnding(name) as BytePath, ...basesOf(name)]);
+    for (const naming of this.#oddNamings) for (const base of logrotateBaseNames(naming, name)) names.add(base);
     for (const template of this.#options.rotatedTo) for (const base of possibleNames(template, path)) names.add(base);
     return names;
+  }
+
+  /** Rules that make names which no other way tells to be of a family. */
+  get #oddNamings(): readonly LogrotateNaming[] {
+    const { logrotate } = this.#options;
+    if (logrotate === undefined) return [];
+    if (this.#odd?.revision !== logrotate.revision) {
+      const namings = logrotate.rules.map(({ naming }) => naming).filter(makesOddNames);
+      this.#odd = { revision: logrotate.revision, namings };
+    }
+    return this.#odd.namings;
   }
 
   #ruleOf(base: BytePath, followedAs: BytePath) {
