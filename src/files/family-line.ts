@@ -3,7 +3,7 @@ import type { DiscoveryOptions } from "./discovery-options.ts";
 import type { FileId } from "./file-id.ts";
 import type { FileState } from "./file-state.ts";
 import type { NewFiles } from "./new-files.ts";
-import type { Finding } from "./recogniser.ts";
+import type { Finding, Like } from "./recogniser.ts";
 import type { Candidate } from "./survey.ts";
 
 /** Time stamps of files are as coarse as 2 s on some file systems, and the kernel's clock for them lags behind. */
@@ -76,7 +76,7 @@ export class FamilyLine {
         if (isUndecided && !known.isReleased) blocked.push(known);
         if (known.order === undefined && ranks.size > 1) {
           this.#number(known, rank, candidate.stat.modifiedMs, ranks);
-          if (!candidate.isHome) this.#settleUnread(known, base);
+          if (!candidate.isHome) this.#settleUnread(known, candidate);
         }
         continue;
       }
@@ -85,7 +85,7 @@ export class FamilyLine {
       const missed = this.#newFiles.missed(candidate);
       ranks.set(missed, rank);
       this.#number(missed, rank, candidate.stat.modifiedMs, ranks);
-      this.#settleUnread(missed, base);
+      this.#settleUnread(missed, candidate);
       if (isUndecided) blocked.push(missed);
     }
     // A name that is the only one of its kind says nothing of an order: the file may have its place in another family, too.
@@ -99,7 +99,7 @@ export class FamilyLine {
     this.#link(this.#membersOf(base));
   }
 
-  #tellRepeat(candidate: Candidate, like: FileState): void {
+  #tellRepeat(candidate: Candidate, like: Like): void {
     const file = pathToText(candidate.path);
     const message = `${file} may hold some of what was read as ${pathToText(like.path)}; it is read`;
     this.#options.events.emit("repeat", message, { file, bytes: candidate.stat.size });
@@ -171,10 +171,12 @@ export class FamilyLine {
   }
 
   /** Of a file that was lost before anything was read of it nothing proves where its content is; this is it. */
-  #settleUnread(found: FileState, base: BytePath): void {
+  #settleUnread(found: FileState, { base, format }: Candidate): void {
+    // How much an archive holds is not known before it is read.
+    const foundBytes = format === undefined ? found.size : Number.POSITIVE_INFINITY;
     for (const state of this.#membersOf(base)) {
       if (state === found || state.phase !== "missing" || state.given > 0 || state.isKnownByContent) continue;
-      if (state.order === undefined || found.order === undefined || state.knownEnd > found.size) continue;
+      if (state.order === undefined || found.order === undefined || state.knownEnd > foundBytes) continue;
       state.size = 0;
       state.knownEnd = 0;
     }

@@ -23,7 +23,10 @@ export type Finding =
   | { readonly kind: "undecided" }
   | { readonly kind: "unreadable"; readonly error: Error }
   /** No content that is known. `like`: equal as far as can be told, but that proves nothing. */
-  | { readonly kind: "unknown"; readonly like: FileState | undefined };
+  | { readonly kind: "unknown"; readonly like: Like | undefined };
+
+/** What some content may be, for all that its bytes tell. */
+export type Like = Pick<FileState, "path">;
 
 export interface Recognition {
   readonly findings: ReadonlyMap<Candidate, Finding>;
@@ -90,7 +93,7 @@ class Round {
   readonly #displaced = new Set<FileState>();
   readonly #reborn = new Set<FileId>();
   readonly #verdicts = new Map<Candidate, ReadonlyMap<FileState, Verdict>>();
-  readonly #like = new Map<Candidate, FileState>();
+  readonly #like = new Map<Candidate, Like>();
   /** Had no proof in this run before: what happened to their paths meanwhile was not seen. */
   readonly #recalled = new Set<FileState>();
 
@@ -344,7 +347,10 @@ class Round {
     const home = this.#homeOf(candidate);
     if (home === undefined || this.#findings.has(home) || home.stat.size === 0) return false;
     const isCopy = await this.#withContentAt(home, (content) => this.#options.evidence.isCopyOf(candidate, content));
-    return isCopy === true && !(await this.#isAnew(home, candidate));
+    if (isCopy !== true) return false;
+    if (!(await this.#isAnew(home, candidate))) return true;
+    this.#like.set(candidate, home);
+    return false;
   }
 
   #homeOf({ base }: Candidate): Candidate | undefined {
@@ -391,6 +397,10 @@ class Round {
         }
       }
       if (!isPlain) return { kind: "copy", of: state, common: state.offset, isProven: true };
+      if (place !== undefined && !place.isHome && (await evidence.isUniform(candidate))) {
+        this.#like.set(candidate, state);
+        return undefined;
+      }
       const common = await this.#withContentOf(state, (content) => evidence.commonLength(candidate, content));
       if (common !== undefined && common >= state.given) return { kind: "copy", of: state, common, isProven: true };
       return { kind: "copy", of: state, common: state.offset, isProven: state.phase === "finished" };
@@ -398,8 +408,7 @@ class Round {
     // Shorter than what was given out, or nothing was given out yet: what is in it decides.
     const isCopy = await this.#withContentOf(state, (content) => evidence.isCopyOf(candidate, content));
     if (isCopy === true) {
-      const home = this.#homeOf(candidate);
-      if (home !== undefined && home === this.#found.get(state) && (await this.#isAnew(home, candidate))) {
+      if (await this.#isOtherGeneration(candidate, state)) {
         this.#like.set(candidate, state);
         return undefined;
       }
@@ -407,7 +416,27 @@ class Round {
       return { kind: "copy", of: state, common, isProven: true };
     }
     if (isCopy === undefined && verdict === "alike") return { kind: "undecided" };
+    // Packed and gone on with before it was looked at: all that the file holds is in the archive, and more.
+    if (!isPlain && state.given === 0 && (await this.#begins(state, candidate)))
+      return { kind: "copy", of: state, common: state.offset, isProven: true };
     return undefined;
+  }
+
+  /** Copies are made of what is at the path; where all lines are equal, other generations begin alike. */
+  async #isOtherGeneration(candidate: Candidate, state: FileState): Promise<boolean> {
+    const place = this.#found.get(state);
+    if (place === undefined || candidate.format !== undefined) return false;
+    if (place.isHome) return this.#isAnew(place, candidate);
+    return this.#options.evidence.isUniform(candidate);
+  }
+
+  async #begins(state: FileState, candidate: Candidate): Promise<boolean> {
+    const { evidence } = this.#options;
+    const isBeginning = await this.#withContentOf(state, async (content) => {
+      const { size } = await content.stat();
+      return size > 0 && (await evidence.continues(candidate, content, 0));
+    });
+    return isBeginning === true;
   }
 
   /**

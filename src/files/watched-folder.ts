@@ -34,8 +34,9 @@ export class Passage {
     this.kind = kind;
   }
 
+  /** It is a symbolic link, or may be one: not every file system tells. */
   get isLink(): boolean {
-    return this.kind === "link";
+    return this.kind === "link" || this.kind === "unknown";
   }
 
   get path(): BytePath {

@@ -76,7 +76,7 @@ const KINDS = {
   fast: { flurry: 4 },
   /** Reloads that let the source start anew. */
   reloads: { reload: 8 },
-  /** Rotation into another folder; needs the option `rotated_to`. */
+  /** Rotation into another folder. */
   olddir: {},
 } as const;
 

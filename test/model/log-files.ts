@@ -220,7 +220,9 @@ export class LogFiles {
     for (const { value } of files) {
       if (value.tombstoneSinceMs !== undefined || !value.names.some((name) => file.allNames.has(name))) continue;
       content ??= this.content(file);
-      if (isOf(content, value)) known = Math.max(known ?? 0, value.lastSize);
+      // What all generations have in common proves nothing.
+      const ownFrom = file.lines.find(({ isNumbered }) => isNumbered)?.start ?? 0;
+      if (value.guardEnd > ownFrom && isOf(content, value)) known = Math.max(known ?? 0, value.lastSize);
     }
     return known;
   }

@@ -26,13 +26,10 @@ export interface Schedule {
   readonly actions: readonly Action[];
 }
 
-/** Kinds that the agent has no option for yet. */
-const TO_COME: ReadonlySet<Kind> = new Set(["olddir"]);
-
 /** @param only these kinds, instead of some by chance */
 export function scheduleOf(seed: number, only?: readonly Kind[]): Schedule {
   const random = new SeededRandom(seed);
-  const drawn = ALL_KINDS.filter((kind) => random.chance(0.2) && !TO_COME.has(kind));
+  const drawn = ALL_KINDS.filter((kind) => random.chance(0.2));
   const kinds = only ?? drawn;
   return { seed, kinds, actions: drawActions(random, new Set(kinds)) };
 }
@@ -62,7 +59,12 @@ export async function runSchedule({ seed, kinds: some, actions }: Schedule): Pro
   const second = kinds.has("sinks") ? secondSink(random.fork(), moods, concurrency) : undefined;
   const machine = new ModelMachine(random.fork(), setting, second);
   const ledger = new Ledger();
-  const script = new Script(machine, ledger, random.fork(), { kinds, readsSiblings, moods });
+  const script = new Script(machine, ledger, random.fork(), {
+    kinds,
+    // What lies in another folder matches nothing.
+    readsSiblings: readsSiblings && !kinds.has("olddir"),
+    moods,
+  });
   const problems: string[] = [];
   const ended = () => {
     const failure = machine.takeFailure();
