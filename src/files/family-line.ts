@@ -92,7 +92,7 @@ export class FamilyLine {
     if (ranks.size > 1) {
       for (const [member, rank] of ranks) {
         if (member.order !== undefined) continue;
-        this.#number(member, Number.isNaN(rank) ? candidates.length : rank, undefined, ranks);
+        this.#number(member, rank, undefined, ranks);
       }
     }
     this.#block(base, blocked);

@@ -29,7 +29,7 @@ export interface Schedule {
 /** @param only these kinds, instead of some by chance */
 export function scheduleOf(seed: number, only?: readonly Kind[]): Schedule {
   const random = new SeededRandom(seed);
-  const drawn = ALL_KINDS.filter((kind) => random.chance(0.2));
+  const drawn = ALL_KINDS.filter(() => random.chance(0.2));
   const kinds = only ?? drawn;
   return { seed, kinds, actions: drawActions(random, new Set(kinds)) };
 }
