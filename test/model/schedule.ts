@@ -29,7 +29,7 @@ export interface Schedule {
 /** @param only these kinds, instead of some by chance */
 export function scheduleOf(seed: number, only?: readonly Kind[]): Schedule {
   const random = new SeededRandom(seed);
-  const drawn = ALL_KINDS.filter((kind) => random.chance(0.2));
+  const drawn = ALL_KINDS.filter(() => random.chance(0.2));
   const kinds = only ?? drawn;
   return { seed, kinds, actions: drawActions(random, new Set(kinds)) };
 }
@@ -94,7 +94,7 @@ export async function runSchedule({ seed, kinds: some, actions }: Schedule): Pro
       if (ended()) break;
     }
     await script.mend();
-    if (random.chance(0.5)) await script.crash(random.int(1, 4));
+    if (random.chance(0.8)) await script.crash(random.int(1, 6));
     machine.killAfter(Number.POSITIVE_INFINITY);
     if (!machine.isUp) await machine.start();
     const isPaid = () => machine.sinks().every(({ lines }) => ledger.isPaid(lines));
