@@ -11,7 +11,7 @@ import {
   firstLetters,
   openDeadLetters,
 } from "../dead-letters/index.ts";
-import { ConfigError, describeMistake, TailraceError, toError } from "../errors.ts";
+import { ConfigError, describeMistake, StageError, TailraceError, toError } from "../errors.ts";
 import { openPipeline } from "../pipeline/build.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import { CancellationToken } from "../runtime/cancellation-token.ts";
@@ -20,7 +20,7 @@ import type { FileSystem } from "../runtime/file-system.ts";
 import { MemoryBudget } from "../runtime/memory-budget.ts";
 import { nodeFileSystem } from "../runtime/node-file-system.ts";
 import { type Random, systemRandom } from "../runtime/random.ts";
-import { type ProcessErrors, Supervisor, type SupervisorResult } from "../runtime/supervisor.ts";
+import { type ProcessErrors, type SupervisedError, Supervisor, type SupervisorResult } from "../runtime/supervisor.ts";
 import type { EventSubscription } from "../telemetry/events.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { withThreads } from "../transform-threads/with-threads.ts";
@@ -41,6 +41,7 @@ import { ShutdownWatch } from "./shutdown-watch.ts";
 import { AgentState } from "./state.ts";
 import { type AgentStatus, statusOf } from "./status.ts";
 import { type TapSession, Taps } from "./tap.ts";
+import { unreadableText } from "./unreadable.ts";
 
 /** Reads are of this many bytes; memory for them is pooled. */
 const CHUNK_BYTES = 256 * 1024;
@@ -91,6 +92,8 @@ export class Agent implements AgentControl {
   readonly #commands: CommandProcessor;
   #ended: Promise<void> = Promise.resolve();
   #isReported = false;
+  /** The work did not end by itself. */
+  #isStopped = false;
   #lastLedger: Promise<void> | undefined;
 
   /** @internal Use `openAgent`. */
@@ -140,13 +143,31 @@ export class Agent implements AgentControl {
     void this.#commands.run();
     this.#ended = this.#pipeline
       .run({ signal: this.#token.signal, once })
+      .finally(() => {
+        this.#isStopped = this.#token.isCancelled;
+      })
       .catch((error: unknown) => this.#supervisor.report(error, "checkpoint"))
       .then(() => this.#supervisor.finish());
     const result = await this.#supervisor.run();
     watching?.[Symbol.dispose]();
     // Whoever asked for this result ends the process with it.
     if (result.isForced) await this.lastLedger();
-    return result;
+    const unread = once && result.exitCode === 0 && !this.#isStopped ? this.#tellUnreadable() : undefined;
+    return unread === undefined ? result : { ...result, exitCode: 1, first: unread };
+  }
+
+  /** A run that was to read what is there, and could not read all of it, has failed, though all else was delivered. */
+  #tellUnreadable(): SupervisedError | undefined {
+    let first: SupervisedError | undefined;
+    for (const { name: component, source } of this.#pipeline.sources) {
+      const unreadable = source.status?.().unreadable ?? [];
+      if (unreadable.length === 0) continue;
+      const text = unreadableText(unreadable);
+      const error = new StageError("TR_STAGE_FAILED", component, text);
+      this.#options.log.error({ component, code: error.code, files: unreadable.length }, text);
+      first ??= { error, component };
+    }
+    return first;
   }
 
   /** Stops gracefully: as SIGTERM does. */

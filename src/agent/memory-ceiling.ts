@@ -1,4 +1,5 @@
 import type { Plan } from "../config/plan.ts";
+import { bytesOfBacklog } from "../pipeline/backlog.ts";
 import { transformRun } from "../transform-threads/transform-run.ts";
 
 /**
@@ -8,8 +9,6 @@ import { transformRun } from "../transform-threads/transform-run.ts";
 const BASE_BYTES = 96 * 1024 * 1024;
 /** What an encoder or a request holds beside the batch itself, per sink. */
 const SINK_BYTES = 8 * 1024 * 1024;
-/** A sink that is not required has copies: source bytes, what transforms made of them as JSON, and what a batch itself takes. */
-const TIMES_A_BACKLOG = 2.25;
 /** Events on their way and kept for a commit, per transform. */
 const TRANSFORM_BYTES = 24 * 1024 * 1024;
 /** With transforms, the young generation is let grow (cli/run-agent.ts), and the old one holds what it promoted. */
@@ -23,7 +22,7 @@ export function memoryCeilingMiB(plan: Plan): number {
   const transforms = plan.transforms.length;
   const sinkBytes = plan.sinks.reduce(
     (sum, { definition, options, maxLagBytes = 0 }) =>
-      sum + (definition.memoryBytes?.(options) ?? SINK_BYTES) + maxLagBytes * TIMES_A_BACKLOG,
+      sum + (definition.memoryBytes?.(options) ?? SINK_BYTES) + bytesOfBacklog(maxLagBytes),
     0,
   );
   const sourceBytes = plan.sources.reduce(

@@ -36,5 +36,11 @@ export function settingsForLater(now: Plan, next: Plan, stateDir: string): strin
   const stays = new Set([...now.transforms, ...now.sinks].map(({ name }) => name));
   for (const { name } of [...next.transforms, ...next.sinks])
     if (stays.has(name)) note(`mpsc_channels.components.${name}`, inputNow(name), inputNext(name));
+  const sinks = new Map(now.sinks.map((sink) => [sink.name, sink]));
+  for (const { name, maxLagBytes } of next.sinks) {
+    const before = sinks.get(name);
+    if (before !== undefined)
+      note(`sinks.${name}.required`, before.maxLagBytes === undefined, maxLagBytes === undefined);
+  }
   return later;
 }

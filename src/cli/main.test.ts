@@ -216,7 +216,7 @@ describe("explain", () => {
       file: "tailrace.toml",
       line: 9,
     });
-    expect(JSON.parse((await run("explain sinks.out --json")).out)).toHaveLength(6);
+    expect(JSON.parse((await run("explain sinks.out --json")).out)).toHaveLength(8);
   });
 
   it("explains the shipped tree and the built-in defaults without a pipeline", async () => {

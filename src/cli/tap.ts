@@ -70,5 +70,6 @@ async function tap(component: string, { limit, ...options }: Options, io: CliIo)
 }
 
 async function drained({ stdout }: CliIo, signal: AbortSignal): Promise<void> {
-  if (stdout.once !== undefined) await untilWoken(signal, (wake) => stdout.once?.("drain", wake));
+  // Once asked to stop, what is still to be shown is shown without waiting.
+  if (stdout.once !== undefined && !signal.aborted) await untilWoken(signal, (wake) => stdout.once?.("drain", wake));
 }

@@ -96,4 +96,31 @@ describe("guarantees", () => {
       path: ["app", "a", "b", "two"],
     });
   });
+
+  it("say what a kill repeats at most, with the figures of the configuration", async () => {
+    const sinks = {
+      web: { type: "http", url: "http://h/", inputs: ["app"] },
+      out: { type: "file", path: "/o", inputs: ["app"] },
+    };
+    const sources = { app: { type: "file", include: ["/x"], max_batch_bytes: 65536 } };
+    const config = { checkpoint: { commit_interval_ms: 250 }, sources, sinks };
+    const { plan } = await loadPlan({ stages: builtInStages, env: {}, cwd: "/", made: { by: "test", config } });
+    const [web, out] = guarantees(plan).map(({ reasons }) => reasons.join("; "));
+    expect(web).toContain("at most 8 batches in flight (one for each file), each of up to 65536 bytes as read");
+    expect(web).toContain("acknowledged in the last 250 ms (commit_interval_ms)");
+    expect(web).toContain("up to 268435456 bytes (max_uncommitted_bytes)");
+    expect(out).not.toContain("after a kill");
+  });
+
+  it("are lost by a sink that is not required, and say that it may drop", async () => {
+    const web = { type: "http", url: "http://h/", inputs: ["app"], required: false, max_lag_bytes: 5000 };
+    const out = { type: "file", path: "/o", inputs: ["app"] };
+    const config = { sources: { app: { type: "file", include: ["/x"] } }, sinks: { web, out } };
+    const { plan } = await loadPlan({ stages: builtInStages, env: {}, cwd: "/", made: { by: "test", config } });
+    expect(guarantees(plan).map(({ sink, guarantee }) => [sink, guarantee])).toEqual([
+      ["web", "best_effort"],
+      ["out", "exactly_once"],
+    ]);
+    expect(guarantees(plan)[0]!.reasons.join()).toContain("more than 5000 bytes behind (max_lag_bytes) it drops");
+  });
 });

@@ -31,7 +31,7 @@ export function guarantees(plan: Plan): PathGuarantee[] {
       if (ways.count === 0) return [];
       const { path } = ways;
       const drops = [...dropsAt(source), ...dropsOn(plan, ways.components), ...dropsOfLag(source, sink)];
-      const verdict = judge(source.definition, sink, ways.count, drops);
+      const verdict = judge(source.definition, sink, ways.count, drops, repeatsOf(plan, source, sink));
       return [{ source: source.name, sink: sink.name, path, ...verdict }];
     }),
   );
@@ -97,11 +97,32 @@ function dropsOfLag({ definition }: Plan["sources"][number], { name, maxLagBytes
     : [drops];
 }
 
+/** What a kill repeats at most, of a sink that keeps no position. */
+function repeatsOf(
+  plan: Plan,
+  source: Plan["sources"][number],
+  { definition, options }: Plan["sinks"][number],
+): string {
+  const { commitIntervalMs, maxUncommittedBytes } = plan.checkpoint;
+  const { concurrency = 1, gatherBytes = 0, order = "file" } = definition;
+  const batches = typeof concurrency === "number" ? concurrency : concurrency(options);
+  const { max_batch_bytes: read } = source.options as { readonly max_batch_bytes?: unknown };
+  const bytes = typeof read === "number" ? Math.max(read, gatherBytes) : gatherBytes;
+  const each = bytes === 0 ? "" : `, ${batches === 1 ? "" : "each "}of up to ${bytes} bytes as read or one longer line`;
+  const inFlight = `${batches} ${batches === 1 ? "batch" : "batches"} in flight${batches > 1 && order === "file" ? " (one for each file)" : ""}${each}`;
+  return (
+    `after a kill that is at most ${inFlight}; and what was acknowledged in the last ${commitIntervalMs} ms ` +
+    "(commit_interval_ms) before it, of which a sink at rest has nothing: there each acknowledgement is committed at once. " +
+    `Only while the checkpoint cannot be written more gathers, up to ${maxUncommittedBytes} bytes (max_uncommitted_bytes)`
+  );
+}
+
 function judge(
   source: Plan["sources"][number]["definition"],
   { definition: sink, options }: Plan["sinks"][number],
   ways: number,
   drops: readonly string[],
+  repeats: string,
 ): { guarantee: Guarantee; reasons: string[] } {
   const reasons: string[] = [];
   let mayLose = drops.length > 0;
@@ -126,6 +147,7 @@ function judge(
     mayRepeat = true;
     reasons.push(
       `${withArticle(sink.type)} sink keeps no position: what was in flight or uncommitted may be sent again`,
+      repeats,
     );
   }
   if (ways > 1) {

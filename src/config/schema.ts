@@ -55,7 +55,11 @@ const shutdown = () =>
 const checkpoint = () =>
   z
     .strictObject({
-      commit_interval_ms: z.int().min(1).default(100).describe("One commit per interval, milliseconds."),
+      commit_interval_ms: z
+        .int()
+        .min(1)
+        .default(100)
+        .describe("What has ended is committed after so long at the latest, milliseconds."),
       commit_bytes: bytes().default(67108864).describe("A commit comes sooner after this many bytes."),
       max_uncommitted_bytes: bytes().default(268435456).describe("Sources pause at this many uncommitted bytes."),
       max_uncommitted_ms: z.int().min(1).default(30000).describe("Sources pause after this long without a commit."),

@@ -107,6 +107,7 @@ export function batchOf(letter: DeadLetter, onSettled: (ranges: readonly Range[]
     source: record.source,
     key: `dead-letter:${letter.id}`,
     kind: "acknowledged" as const,
+    mustArrive: true as const,
     recordIdPrefix: record.recordIdPrefix,
     file: record.file ?? undefined,
     onSettled,

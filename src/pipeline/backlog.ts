@@ -10,6 +10,23 @@ const KEPT_FREE_BYTES = 4 * 1024 * 1024;
 /** Having dropped, a sink gets records again once it is behind by no more than this part of its limit. */
 const RESUME_SHARE = 0.5;
 
+/** The input of a sink that is not required has room for so many batches, or for all that it may be behind with batches of ... */
+const MAX_BATCHES = 65_536;
+/** ... so many bytes; where more of them are smaller, it drops before it is `max_lag_bytes` behind. */
+const SMALL_BATCH_BYTES = 256;
+/** What a batch takes beside its bytes. */
+const BATCH_BYTES = 1024;
+
+/** Batches that may wait for a sink which may be so many bytes behind. */
+export function batchesBehind(maxLagBytes: number): number {
+  return Math.min(MAX_BATCHES, Math.ceil(maxLagBytes / SMALL_BATCH_BYTES));
+}
+
+/** The most memory that its copies take: source bytes, and what transforms made of them as JSON. */
+export function bytesOfBacklog(maxLagBytes: number): number {
+  return maxLagBytes * 2 + batchesBehind(maxLagBytes) * BATCH_BYTES;
+}
+
 /**
  * How far a sink is behind what was read: bytes that it was handed and that have not ended there (of one that keeps marks:
  * that no commit covers).

@@ -35,6 +35,8 @@ function bench() {
   const runner = {
     name: "out",
     isDirty: true,
+    keepsMarks: true,
+    isIdle: false,
     barrier: async () => ({
       changes: [{ table: "mark", sink: "out", name: "length", value: 1 }],
       done: async () => {
@@ -98,5 +100,62 @@ describe("Committer", () => {
       await clock.advance(100);
     }
     expect(getEventListeners(signal, "abort")).toHaveLength(0);
+  });
+
+  describe("of a sink that keeps no marks", () => {
+    /** Answers at once; `commits` are the times of its commits. */
+    function quick() {
+      const { clock, committer, runner, answer } = bench();
+      const commits: number[] = [];
+      runner.keepsMarks = false;
+      const { barrier } = runner;
+      runner.barrier = async () => {
+        commits.push(clock.monotonic());
+        setImmediate(answer);
+        return barrier();
+      };
+      const ends = async (afterMs: number) => {
+        await clock.advance(afterMs);
+        runner.isDirty = true;
+        committer.onDirty();
+        await clock.advance(0);
+        await turn();
+        await turn();
+      };
+      return { clock, runner, commits, ends };
+    }
+
+    it("commits at once what ends while it is at rest, but for a pause that lets endings gather", async () => {
+      const { clock, runner, commits, ends } = quick();
+      runner.isIdle = true;
+      await ends(0);
+      expect(commits).toEqual([0]);
+      await ends(50);
+      expect(commits).toEqual([0, 50]);
+      await ends(3);
+      expect(commits).toEqual([0, 50]);
+      await clock.advance(7);
+      await turn();
+      expect(commits).toEqual([0, 50, 60]);
+    });
+
+    it("commits under load once an interval, of which the first begins at once", async () => {
+      const { clock, commits, ends } = quick();
+      for (let atMs = 0; atMs < 1000; atMs += 5) await ends(atMs === 0 ? 0 : 5);
+      await clock.advance(100);
+      await turn();
+      expect(commits[0]).toBe(0);
+      for (const [index, atMs] of commits.slice(1).entries())
+        expect(atMs - commits[index]!).toBeGreaterThanOrEqual(100);
+      expect(commits.length).toBeGreaterThanOrEqual(9);
+    });
+
+    it("commits nothing where nothing ends", async () => {
+      const { clock, runner, commits, ends } = quick();
+      runner.isIdle = true;
+      await ends(0);
+      await clock.advance(60_000);
+      expect(commits).toEqual([0]);
+    });
   });
 });

@@ -21,10 +21,22 @@ export interface CommitterOptions {
   readonly onFailure: (error: Error, component: string) => void;
 }
 
+/** Commits of a sink that comes to rest again and again are to take no more than a tenth of the time ... */
+const PAUSE_FOR_EACH_MS = 10;
+/** ... but leave at least, and at most, so many milliseconds between their beginnings. */
+const MIN_PAUSE_MS = 10;
+const MAX_PAUSE_MS = 100;
+
 /**
- * Moves what has ended into the store: at each interval, or after `commitBytes`, a barrier at every sink that has
- * something new, then its changes into the next transaction. Each sink has at most one barrier under way, so a slow
- * fdatasync holds back its own sink only. Idle means no commits.
+ * Moves what has ended into the store: a barrier at every sink that has something new, then its changes into the next
+ * transaction. Each sink has at most one barrier under way, so a slow fdatasync holds back its own sink only. When:
+ *
+ *     a sink with marks       an interval after something ended: a kill repeats nothing of it, and each costs an fdatasync
+ *     any other, under load   an interval after its last one began, so that an ending waits no longer than that
+ *     at rest                 at once, but for a pause after the last one: a kill would repeat what ended since
+ *     any                     once `commitBytes` have ended
+ *
+ * Idle means no commits.
  */
 export class Committer {
   readonly #options: CommitterOptions;
@@ -32,7 +44,13 @@ export class Committer {
   readonly #cycles = new Map<SinkRunner, Promise<void>>();
   /** Barriers whose commit has failed and that `finish` has to save. */
   readonly #unsaved: Prepared[] = [];
-  #isArmed = false;
+  /** When the barrier of a sink last began (monotonic), and how long it and its commit took. */
+  readonly #last = new Map<SinkRunner, { readonly atMs: number; readonly tookMs: number }>();
+  /** Since when (monotonic) a sink with marks has had something to commit. */
+  readonly #waitingSince = new Map<SinkRunner, number>();
+  /** Something ended, which is looked at in the next turn. */
+  #isToLook = false;
+  #later: { readonly atMs: number; readonly timer: { cancel(): void } } | undefined;
   #isStopped = false;
   #uncommittedBytes = 0;
   #dirtySinceMs: number | undefined;
@@ -56,6 +74,8 @@ export class Committer {
   /** The sink is gone, with everything committed that it will ever have. */
   remove(runner: SinkRunner): void {
     this.#runners.delete(runner);
+    this.#last.delete(runner);
+    this.#waitingSince.delete(runner);
   }
 
   /** Commits until the sink has nothing left to commit, or `signal` aborts. */
@@ -76,13 +96,47 @@ export class Committer {
   /** Something ended. */
   readonly onDirty = (): void => {
     this.#dirtySinceMs ??= this.#options.clock.monotonic();
-    if (this.#isArmed || this.#isStopped) return;
-    this.#isArmed = true;
-    this.#options.clock.after(this.#options.intervalMs, () => {
-      this.#isArmed = false;
-      this.#startCycles();
+    if (this.#isToLook || this.#isStopped) return;
+    this.#isToLook = true;
+    // What ends in one turn is committed together; and only behind it a sink knows that it is at rest.
+    this.#options.clock.after(0, () => {
+      this.#isToLook = false;
+      this.#startDue();
     });
   };
+
+  #startDue(): void {
+    if (this.#isStopped) return;
+    const nowMs = this.#options.clock.monotonic();
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const runner of this.#runners) {
+      if (!runner.isDirty || this.#cycles.has(runner)) continue;
+      const dueMs = this.#dueMs(runner, nowMs);
+      if (dueMs <= nowMs) void this.#startCycle(runner);
+      else nextMs = Math.min(nextMs, dueMs);
+    }
+    if (nextMs === Number.POSITIVE_INFINITY || (this.#later !== undefined && this.#later.atMs <= nextMs)) return;
+    this.#later?.timer.cancel();
+    const timer = this.#options.clock.after(nextMs - nowMs, () => {
+      this.#later = undefined;
+      this.#startDue();
+    });
+    this.#later = { atMs: nextMs, timer };
+  }
+
+  #dueMs(runner: SinkRunner, nowMs: number): number {
+    const { intervalMs } = this.#options;
+    if (runner.keepsMarks) {
+      const sinceMs = this.#waitingSince.get(runner) ?? nowMs;
+      this.#waitingSince.set(runner, sinceMs);
+      return sinceMs + intervalMs;
+    }
+    const last = this.#last.get(runner);
+    if (last === undefined) return nowMs;
+    if (!runner.isIdle) return last.atMs + intervalMs;
+    const pauseMs = Math.max(MIN_PAUSE_MS, Math.min(MAX_PAUSE_MS, last.tookMs * PAUSE_FOR_EACH_MS));
+    return last.atMs + Math.min(intervalMs, pauseMs);
+  }
 
   readonly onUncommitted = (bytes: number): void => {
     this.#uncommittedBytes += bytes;
@@ -160,6 +214,7 @@ export class Committer {
   /** No more tries: what is not committed now is read again at the next start. */
   stop(): void {
     this.#isStopped = true;
+    this.#later?.timer.cancel();
     this.#wakeGate();
   }
 
@@ -172,10 +227,14 @@ export class Committer {
   }
 
   #startCycle(runner: SinkRunner): Promise<void> {
+    const atMs = this.#options.clock.monotonic();
+    this.#last.set(runner, { atMs, tookMs: 0 });
+    this.#waitingSince.delete(runner);
     const cycle = this.#cycle(runner)
       .catch((error: unknown) => this.#options.onFailure(toError(error), runner.name))
       .finally(() => {
         this.#cycles.delete(runner);
+        if (this.#runners.has(runner)) this.#last.set(runner, { atMs, tookMs: this.#options.clock.monotonic() - atMs });
         if (runner.isDirty) this.onDirty();
       });
     this.#cycles.set(runner, cycle);

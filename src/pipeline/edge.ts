@@ -13,7 +13,7 @@ import { endBatch, type Route, type Routed } from "./route.ts";
 export async function forward(batch: Batch, routes: readonly Route[], log: Logger): Promise<void> {
   for (let extra = 1; extra < routes.length; extra += 1) batch.memory.retain();
   for (const route of routes) {
-    if (route.backlog?.mayDrop) sendOrDrop(batch, route, route.backlog);
+    if (route.backlog?.mayDrop && !batch.origin.mustArrive) sendOrDrop(batch, route, route.backlog);
     else await sendInto(route, { batch, route }, log);
   }
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { Checkpoint, MemoryCheckpointStore } from "../checkpoint/index.ts";
+import { type Change, Checkpoint, MemoryCheckpointStore } from "../checkpoint/index.ts";
 import { Batch, Messages } from "../record/index.ts";
-import type { Origin } from "../record/origin.ts";
+import { fileOrigin, type Origin } from "../record/origin.ts";
 import { Lane } from "./lane.ts";
 import { Hold, WrittenBatches } from "./written-batches.ts";
 
@@ -48,5 +48,54 @@ describe("what has ended", () => {
     }
     const { deliver } = await bench(true);
     expect(deliver("fleeting")).toEqual(dirty);
+  });
+});
+
+describe("what has ended of a file", () => {
+  it("is kept in memory only until it is committed, and known from there on", async () => {
+    const store = new MemoryCheckpointStore();
+    const checkpoint = await Checkpoint.load(store);
+    const lane = new Lane({
+      source: "in",
+      sink: "out",
+      way: "",
+      id: "out",
+      checkpoint,
+      keepsRecent: false,
+      onDirty: () => {},
+    });
+    const end = (file: string, start: number) => lane.end(fileOrigin("in", file, 0, "/f"), [{ start, end: start + 5 }]);
+    const barrier = (): Change[] =>
+      [...lane.takeDirty()].map((file) => ({
+        table: "position",
+        sink: "out",
+        source: "in",
+        file,
+        value: lane.set(file).snapshot(),
+      }));
+    const commit = async (changes: readonly Change[]) => {
+      await store.commit(changes);
+      checkpoint.applied(changes);
+      lane.committed();
+    };
+    for (const file of ["a", "b", "c"]) end(file, 0);
+    const sets = new Map(["a", "b", "c"].map((file) => [file, lane.set(file)]));
+    const changes = barrier();
+    // What ends meanwhile is not in it; nor is what turns out to hold no record.
+    end("b", 5);
+    lane.skip("c", { start: 10, end: 20 });
+    await commit(changes);
+    expect(lane.set("a")).not.toBe(sets.get("a"));
+    expect(lane.set("a").snapshot()).toEqual({ prefix: 5, ranges: [] });
+    expect(lane.set("b")).toBe(sets.get("b"));
+    expect(lane.set("b").snapshot()).toEqual({ prefix: 10, ranges: [] });
+    expect(lane.set("c").snapshot()).toEqual({ prefix: 5, ranges: [{ start: 10, end: 20 }] });
+    await commit(barrier());
+    expect(lane.isDirty).toBe(false);
+    // Nor does a look keep it.
+    expect(lane.hasRoom("b")).toBe(true);
+    expect(lane.look("b")).not.toBe(lane.look("b"));
+    for (const file of ["b", "c"]) expect(lane.set(file)).not.toBe(sets.get(file));
+    expect(lane.set("c").snapshot()).toEqual({ prefix: 5, ranges: [{ start: 10, end: 20 }] });
   });
 });

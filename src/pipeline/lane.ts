@@ -24,6 +24,8 @@ export class Lane {
   readonly endings: { [ending in Ending]: number } = { delivered: 0, filtered: 0, dropped: 0, dead_lettered: 0 };
   readonly #sets = new Map<string, SettledSet>();
   readonly #dirty = new Set<string>();
+  /** Those whose sets are in the barrier that is under way. */
+  #committing: ReadonlySet<string> = new Set();
   /** Ended since the last barrier, and between that and its commit; kept where a barrier may fail or somebody waits for it. */
   #recent = new RecentEndings();
   #inBarrier = new RecentEndings();
@@ -52,7 +54,10 @@ export class Lane {
     this.#onDirty = options.onDirty;
   }
 
-  /** What has ended, of one file; starts as what is committed. */
+  /**
+   * What has ended, of one file; starts as what is committed. What is committed and no more needs none: of a file that is
+   * finished the checkpoint alone remembers it.
+   */
   set(file: string): SettledSet {
     let set = this.#sets.get(file);
     if (set === undefined) {
@@ -62,6 +67,11 @@ export class Lane {
     return set;
   }
 
+  /** The same for who only asks: a look leaves nothing behind. */
+  look(file: string): SettledSet {
+    return this.#sets.get(file) ?? new SettledSet(this.#checkpoint.position(this.id, this.source, file));
+  }
+
   /** Its sink is not required. */
   get mayDrop(): boolean {
     return this.#backlog?.mayDrop ?? false;
@@ -69,7 +79,7 @@ export class Lane {
 
   /** False: the source is to pause this file. Never for a sink that is not required. */
   hasRoom(file: string): boolean {
-    return this.mayDrop || !this.set(file).isFull;
+    return this.mayDrop || !this.look(file).isFull;
   }
 
   /**
@@ -87,6 +97,14 @@ export class Lane {
     }
     // Of a fleeting origin there may be nothing to commit, and then nobody is woken for it.
     if (isKept || origin.kind === "replayable") this.#onDirty();
+  }
+
+  /** Ends a range that holds no record for anybody. */
+  skip(file: string, range: Range): void {
+    this.set(file).add(range);
+    // Until a barrier has it, the set is all that knows of it.
+    this.#dirty.add(file);
+    this.#onDirty();
   }
 
   /** Starts a file from what another file's set holds (a copy of the same content). */
@@ -122,6 +140,8 @@ export class Lane {
   committed(): void {
     const endings = this.#inBarrier;
     this.#inBarrier = new RecentEndings();
+    for (const file of this.#committing) if (!this.#dirty.has(file)) this.#sets.delete(file);
+    this.#committing = new Set();
     for (const { origin, ranges } of endings) origin.onSettled?.(ranges);
   }
 
@@ -130,6 +150,7 @@ export class Lane {
     const endings = [...this.#inBarrier, ...this.#recent];
     this.#inBarrier = new RecentEndings();
     this.#recent = new RecentEndings();
+    this.#committing = new Set();
     for (const { origin } of endings) this.#sets.delete(origin.key);
     for (const { origin, ranges, isDoubtful } of endings) if (!isDoubtful) this.end(origin, ranges);
   }
@@ -143,6 +164,7 @@ export class Lane {
   takeDirty(): Set<string> {
     const dirty = new Set(this.#dirty);
     this.#dirty.clear();
+    this.#committing = dirty;
     return dirty;
   }
 
@@ -158,7 +180,7 @@ export class Lane {
 /** True if every range of the batch has ended before: a replay that this sink need not see again. */
 export function isCovered(lane: Lane, batch: Batch): boolean {
   if (batch.origin.kind !== "replayable") return false;
-  const set = lane.set(batch.origin.key);
+  const set = lane.look(batch.origin.key);
   // The zero-length record at a rotation's end covers no bytes: nothing can tell that it was seen before.
   let covers = false;
   for (const range of batch.ranges) {
@@ -172,7 +194,7 @@ export function isCovered(lane: Lane, batch: Batch): boolean {
 /** Leaves out the records that the set covers: a replayed batch need not be cut where the first run's was. */
 export function withoutCovered(batch: Batch, lane: Lane): Batch {
   if (batch.origin.kind !== "replayable") return batch;
-  const set = lane.set(batch.origin.key);
+  const set = lane.look(batch.origin.key);
   if (batch.ranges.every((range) => set.isAfter(range.start))) return batch;
   return batch.filter((record) => record.range.start === record.range.end || !set.covers(record.range));
 }

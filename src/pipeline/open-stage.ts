@@ -4,6 +4,7 @@ import type { ChannelSize, Plan } from "../config/plan.ts";
 import { StageError, toError } from "../errors.ts";
 import type { Batch } from "../record/batch.ts";
 import type { Marks, Sink, Source, StageContext, Transform } from "../stage/contract.ts";
+import { batchesBehind } from "./backlog.ts";
 import { dropFromInput } from "./edge.ts";
 import type { PipelineEnvironment } from "./environment.ts";
 import { CLEAN_STOP } from "./known-sinks.ts";
@@ -23,12 +24,6 @@ export interface Input {
   readonly size: ChannelSize;
 }
 
-/**
- * The input of a sink that is not required is as long as if its batches had so many bytes; where more of them are smaller,
- * it drops before it is `max_lag_bytes` behind.
- */
-const SMALL_BATCH_BYTES = 4096;
-
 /** `maxLagBytes`: of a sink that is not required, for which there is room for all that it may be behind. */
 export function createInput(
   { channels, clock }: PipelineEnvironment,
@@ -39,7 +34,7 @@ export function createInput(
   const configured = plan.channels.input(component);
   const size: ChannelSize = {
     ...configured,
-    bufferSize: Math.max(configured.bufferSize, Math.ceil(maxLagBytes / SMALL_BATCH_BYTES)),
+    bufferSize: Math.max(configured.bufferSize, batchesBehind(maxLagBytes)),
     bufferBytes: configured.bufferBytes && Math.max(configured.bufferBytes, maxLagBytes),
   };
   const { sender, receiver } = channels.create<Routed>({

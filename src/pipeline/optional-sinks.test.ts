@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
+import { batchOf, letterOf } from "../dead-letters/index.ts";
 import { defineTransform } from "../stage/define.ts";
 import { memoryPlan, planned } from "../testing/memory-plan.ts";
-import { type MemoryTarget, memorySink, memorySource } from "../testing/memory-stages.ts";
+import { linesBatch, type MemoryTarget, memorySink, memorySource } from "../testing/memory-stages.ts";
 import { MemoryWorld } from "../testing/memory-world.ts";
 
 const target = (): MemoryTarget => ({ texts: [], mark: 0 });
@@ -102,6 +103,63 @@ describe("a sink with required = false", () => {
     await running;
     await pipeline.close();
     expect(slow.texts).toEqual(lines);
+  });
+
+  it("has copies of its own: what it holds takes no room from a transform that others need, and is whole when it comes", async () => {
+    const world = new MemoryWorld();
+    const { open, answer } = gate();
+    const [well, slow] = [target(), { ...target(), answer }];
+    // As events many times what a transform may have made and nobody has taken.
+    const lines = numbered("x", 30_000);
+    const plan = memoryPlan({
+      sources: [planned("in", memorySource(new Map([["x", lines]]), 100))],
+      transforms: [planned("shout", shout, ["in"])],
+      sinks: [
+        planned("well", memorySink(well), ["shout"]),
+        optional(planned("slow", memorySink(slow), ["shout"]), 8 << 20),
+      ],
+    });
+    const { pipeline } = await world.open(plan);
+    const running = pipeline.run({ signal: new AbortController().signal, once: true });
+    await expect.poll(() => well.texts.length, { timeout: 10_000 }).toBe(30_000);
+    expect(slow.texts).toEqual([]);
+    open();
+    await running;
+    await pipeline.close();
+    expect(pipeline.sinks[1]!.endings).toMatchObject({ delivered: 30_000, dropped: 0 });
+    expect(slow.texts).toEqual(lines.map((line) => `${line}!`));
+  });
+
+  it("drops no dead letter that is sent again, however far behind it is", async () => {
+    const world = new MemoryWorld();
+    const { open, answer } = gate();
+    const held = gate();
+    const [well, stuck] = [
+      { ...target(), answer: held.answer },
+      { ...target(), answer },
+    ];
+    const plan = memoryPlan({
+      sources: [planned("in", memorySource(new Map([["x", numbered("x", 2000)]]), 50))],
+      sinks: [planned("well", memorySink(well), ["in"]), optional(planned("stuck", memorySink(stuck), ["in"]), 400)],
+    });
+    const { pipeline } = await world.open(plan);
+    const running = pipeline.run({ signal: new AbortController().signal, once: true });
+    const [record] = linesBatch("in", "y", 0, ["letter"]).records;
+    let told = 0;
+    const letter = batchOf(letterOf(record!, { component: "stuck", reason: "bad", attempts: 1, nowMs: 0 }), () => {
+      told += 1;
+    });
+    await expect.poll(() => pipeline.sinks[1]!.endings.dropped).toBeGreaterThan(0);
+    // It waits where others are dropped.
+    const sending = pipeline.resend("stuck", "in", letter);
+    held.open();
+    await expect.poll(() => well.texts.length).toBe(2000);
+    expect(told).toBe(0);
+    open();
+    await Promise.all([sending, running]);
+    await pipeline.close();
+    expect(told).toBe(1);
+    expect(stuck.texts).toContain("letter");
   });
 
   it("is not waited for at the start when it is too far behind: what is over its limit is a gap, with its range", async () => {

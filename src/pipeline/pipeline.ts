@@ -1,17 +1,21 @@
 import type { Plan } from "../config/plan.ts";
 import { toError } from "../errors.ts";
 import type { Batch } from "../record/batch.ts";
+import type { Timer } from "../runtime/clock.ts";
 import type { Committer } from "./committer.ts";
 import { forward } from "./edge.ts";
 import type { PipelineEnvironment } from "./environment.ts";
 import { saveCleanStop } from "./known-sinks.ts";
-import type { Parts } from "./parts.ts";
+import type { Parts, SinkPart } from "./parts.ts";
 import { Reload } from "./reload.ts";
 import { type Route, routesInto } from "./route.ts";
 import type { RunningSource } from "./running-source.ts";
 import type { SinkRunner } from "./sink-runner.ts";
 import type { Tappable } from "./tap.ts";
 import type { TransformRunner } from "./transform-runner.ts";
+
+/** How often it is looked, at the end, whether a sink that is not required still takes something. */
+const LOOK_MS = 200;
 
 /**
  * The stages of a plan, joined by channels that the pipeline creates and hands out; it keeps no sender, so that closing
@@ -22,12 +26,14 @@ export class Pipeline {
   readonly #environment: PipelineEnvironment;
   readonly #parts: Parts;
   readonly #abortTransforms: AbortController;
-  readonly #loops = new Set<Promise<void>>();
+  /** Each with the component that it is of. */
+  readonly #loops = new Map<Promise<void>, string>();
   /** Sources that a reload took out, and that still have something to tell upstream as the agent ends: closed with the rest. */
   readonly #retired: AsyncDisposable[] = [];
   #plan: Plan;
   #run: { readonly signal: AbortSignal; readonly once: boolean } | undefined;
   #isAbandoned = false;
+  #look: Timer | undefined;
   #pauses: Map<RunningSource, () => void> | undefined;
 
   constructor(given: {
@@ -69,9 +75,11 @@ export class Pipeline {
     for (const { runner } of this.#parts.sinks.values()) this.#start(runner.name, runner.run());
     for (const { runner } of this.#parts.transforms.values()) this.#start(runner.name, runner.run());
     for (const running of this.#parts.sources.values()) this.#startSource(running);
-    while (this.#loops.size > 0) await Promise.all(this.#loops);
+    while (this.#loops.size > 0) await Promise.all(this.#loops.keys());
+    this.#look?.cancel();
     await this.committer.finish(this.#environment.onLastCommitFailed);
-    if (!this.#isAbandoned) await saveCleanStop(this.sinks, this.#environment.groupCommit);
+    const ended = this.sinks.filter(({ isAbandoned }) => !isAbandoned);
+    if (!this.#isAbandoned) await saveCleanStop(ended, this.#environment.groupCommit);
   }
 
   /**
@@ -214,8 +222,28 @@ export class Pipeline {
   #start(component: string, work: Promise<void>): void {
     const loop = work
       .catch((error: unknown) => this.#environment.onFailure(toError(error), component))
-      .finally(() => this.#loops.delete(loop));
-    this.#loops.add(loop);
+      .finally(() => {
+        this.#loops.delete(loop);
+        this.#letGo();
+      });
+    this.#loops.set(loop, component);
+  }
+
+  /** With all else at its end, a sink that is not required and takes nothing holds up nobody any longer. */
+  #letGo(): void {
+    const { log, clock } = this.#environment;
+    const left = [...new Set(this.#loops.values())].map((name) => this.#parts.sinks.get(name));
+    if (left.length === 0 || !left.every((part) => part?.backlog.mayDrop)) return;
+    for (const { runner } of left as SinkPart[]) {
+      if (runner.trouble === undefined || runner.isAbandoned) continue;
+      log.warn(
+        { component: runner.name },
+        `${runner.name} is not required and takes nothing (${runner.trouble}): what it has not acknowledged is left to the next start`,
+      );
+      runner.abandon();
+    }
+    this.#look?.cancel();
+    this.#look = clock.after(LOOK_MS, () => this.#letGo());
   }
 
   #startSource(running: RunningSource): void {

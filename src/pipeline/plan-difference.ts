@@ -88,7 +88,6 @@ function changesOf<Planned extends AnyPlanned>(
     } else if (
       !isDeepStrictEqual(old.options, planned.options) ||
       !isDeepStrictEqual(old.retry, planned.retry) ||
-      old.maxLagBytes !== planned.maxLagBytes ||
       old.definition.open !== planned.definition.open ||
       (planned.definition.kind !== "source" && planned.definition.readsFiles === true)
     )

@@ -8,6 +8,8 @@ import { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { GroupCommit } from "../checkpoint/group-commit.ts";
 import { MemoryCheckpointStore } from "../checkpoint/memory-store.ts";
 import type { Plan } from "../config/plan.ts";
+import { Batch } from "../record/batch.ts";
+import { fileOrigin } from "../record/origin.ts";
 import { systemClock } from "../runtime/clock.ts";
 import type { FileSystem } from "../runtime/file-system.ts";
 import { MemoryBudget } from "../runtime/memory-budget.ts";
@@ -100,19 +102,21 @@ interface World {
   readonly pipeline: Pipeline;
   readonly failures: string[];
   readonly checkpoint: Checkpoint;
+  readonly events: string[];
   stop(): Promise<void>;
 }
 
 async function start(plan: Plan, store = new MemoryCheckpointStore()): Promise<World> {
   const checkpoint = await Checkpoint.load(store);
   const failures: string[] = [];
+  const events: string[] = [];
   const pipeline = await openPipeline({
     plan,
     clock: systemClock,
     random: systemRandom,
     fileSystem: {} as FileSystem,
     log: silentLogger,
-    events: () => ({ emit() {} }),
+    events: (component) => ({ emit: (name, message) => void events.push(`${component} ${name}: ${message}`) }),
     host: "test",
     channels: new ChannelRegistry(),
     checkpoint,
@@ -128,6 +132,7 @@ async function start(plan: Plan, store = new MemoryCheckpointStore()): Promise<W
     pipeline,
     failures,
     checkpoint,
+    events,
     async stop() {
       stopping.abort();
       await running;
@@ -346,6 +351,103 @@ describe("Pipeline.reload", () => {
     await until(() => well.texts.length === 3, "the rest goes on");
     await world.stop();
     expect(world.failures).toEqual([]);
+  });
+
+  it("reads nothing again for a new sink that is not required where that is more than it may be behind", async () => {
+    const files = new GrowingFiles();
+    const [well, late, later] = [target(), target(), target()];
+    const source = planned("in", files.source);
+    const good = planned("good", memorySink(well), ["in"]);
+    const more = (name: string, out: MemoryTarget, maxLagBytes: number) => ({
+      ...planned(name, memorySink(out), ["in"]),
+      backfill: true,
+      maxLagBytes,
+    });
+    const within = more("within", late, 10_000);
+    const world = await start(memoryPlan({ sources: [source], sinks: [good] }));
+    files.grow("x", 100);
+    await until(() => well.texts.length === 100, "the first");
+    await world.pipeline.reload(memoryPlan({ sources: [source], sinks: [good, within] }));
+    await until(() => late.texts.length === 100, "all that there was");
+    await world.pipeline.reload(memoryPlan({ sources: [source], sinks: [good, within, more("beyond", later, 50)] }));
+    files.grow("x", 4);
+    await until(() => later.texts.length === 4, "what comes");
+    await world.stop();
+    expect(well.texts).toEqual(files.texts.get("x"));
+    expect(late.texts).toEqual(files.texts.get("x"));
+    expect(later.texts).toEqual(files.texts.get("x")!.slice(100));
+    expect(world.events).toEqual([expect.stringMatching(/^beyond gap: .*bytes 0 to 490 of/)]);
+  });
+
+  it("changes how far a sink may be behind at once, and opens nothing for it; whether it may be is for the next start", async () => {
+    const files = new GrowingFiles();
+    const [well, slow] = [target(), target()];
+    let isDown = true;
+    slow.answer = () => (isDown ? { kind: "retry", reason: "down" } : undefined);
+    const [good, bad] = [memorySink(well), memorySink(slow)];
+    const plan = (maxLagBytes: number | undefined) =>
+      memoryPlan({
+        sources: [planned("in", files.source)],
+        sinks: [planned("good", good, ["in"]), { ...planned("bad", bad, ["in"]), maxLagBytes }],
+      });
+    const world = await start(plan(100_000));
+    const dropped = () => world.pipeline.sinks[1]!.endings.dropped;
+    files.grow("x", 20);
+    await until(() => well.texts.length === 20, "the first");
+    expect(dropped()).toBe(0);
+    expect(await world.pipeline.reload(plan(50))).toEqual(["bad may now be 50 bytes behind"]);
+    expect(await world.pipeline.reload(plan(undefined))).toEqual([]);
+    files.grow("x", 20);
+    await until(() => well.texts.length === 40, "the rest, at the other sink");
+    expect(dropped()).toBe(20);
+    isDown = false;
+    await until(() => slow.texts.length === 20, "what it held");
+    await world.stop();
+  });
+
+  it("closes a source that is acknowledged upstream once it has told the last of what it handed on, and not before", async () => {
+    const happened: string[] = [];
+    const out = target();
+    let isDown = true;
+    out.answer = () => (isDown ? { kind: "retry", reason: "down" } : undefined);
+    const queue = defineSource({
+      type: "queue",
+      summary: "test",
+      options: z.unknown(),
+      replay: "acknowledged",
+      open: async (options, context) => {
+        const { sender, receiver } = context.channel();
+        return {
+          output: receiver,
+          run: async ({ signal }) => {
+            using _closing = sender;
+            const { lines, ranges, memory } = linesBatch(context.name, `read ${options}`, 0, ["one", "two"]);
+            const origin = {
+              ...fileOrigin(context.name, `read ${options}`, 0, "/"),
+              kind: "acknowledged" as const,
+              onSettled: () => void happened.push(`told ${options}`),
+            };
+            await sender.send(Batch.ofLines(origin, lines!, memory, ranges[0]), { signal });
+            while (!signal.aborted) await pause(1);
+          },
+          [Symbol.asyncDispose]: async () => void happened.push(`closed ${options}`),
+        };
+      },
+    });
+    const sink = memorySink(out);
+    const plan = (options: unknown) =>
+      memoryPlan({ sources: [planned("in", queue, [], options)], sinks: [planned("out", sink, ["in"])] });
+    const world = await start(plan(1));
+    await until(() => world.pipeline.sinks[0]!.trouble !== undefined, "the sink is down");
+    await world.pipeline.reload(plan(2));
+    await pause(150);
+    expect(happened).toEqual([]);
+    isDown = false;
+    await until(() => happened.length === 3, "told and closed");
+    expect(happened.indexOf("closed 1")).toBeGreaterThan(happened.indexOf("told 1"));
+    await world.stop();
+    expect(happened.filter((what) => what.endsWith("1"))).toEqual(["told 1", "closed 1"]);
+    expect(happened.at(-1)).toBe("closed 2");
   });
 
   it("keeps nothing of what it replaced: sources, transforms and sinks of many reloads", async () => {

@@ -14,6 +14,7 @@ import { type Route, routesInto } from "./route.ts";
 import { newLane } from "./runners.ts";
 import { RunningSource } from "./running-source.ts";
 import type { SinkRunner } from "./sink-runner.ts";
+import { skipAtStart } from "./skipped-at-start.ts";
 import { PipelineSourcePositions } from "./source-positions.ts";
 import type { TransformRunner } from "./transform-runner.ts";
 import { unwire, type Wires, wire } from "./wiring.ts";
@@ -70,7 +71,7 @@ export class Reload {
     const { parts } = this.#options;
     const now = runningComponents(parts);
     const difference = differenceOf(now, next);
-    if (isSame(difference)) return [];
+    if (isSame(difference)) return this.#changeLimits(next);
     const { environment, committer, abortTransforms } = this.#options;
     const fresh = await Fresh.open(difference, next, { environment, committer, abortTransforms });
     try {
@@ -91,7 +92,23 @@ export class Reload {
       if (!fresh.takesPart) await fresh.dispose();
       throw error;
     }
-    return sentencesOf(difference);
+    return [...sentencesOf(difference), ...this.#changeLimits(next)];
+  }
+
+  /**
+   * How far behind a sink may be. Whether it may be at all stays as it was at the start: what waits for a required sink lies
+   * where others need room.
+   */
+  #changeLimits(next: Plan): string[] {
+    const sentences: string[] = [];
+    for (const { name, maxLagBytes } of next.sinks) {
+      const part = this.#options.parts.sinks.get(name);
+      if (part === undefined || maxLagBytes === undefined || !part.backlog.mayDrop) continue;
+      if (part.backlog.limitBytes === maxLagBytes) continue;
+      part.backlog.limitBytes = maxLagBytes;
+      sentences.push(`${name} may now be ${maxLagBytes} bytes behind`);
+    }
+    return sentences;
   }
 
   /** One after the other; if one cannot be opened, those before get their old selves back. */
@@ -161,6 +178,7 @@ export class Reload {
       await this.#startHere(held, next, ways, difference);
       await clearCleanStop(sinks.added, checkpoint, groupCommit);
       opening.splice(0, Infinity, ...this.#changeWays(difference, next, fresh, gone));
+      await this.#skipBehind(opening);
       await this.#reconfigure(sources.changed.filter(({ name }) => !gone.has(name)));
     } finally {
       // Either with what they are to be, or with what they were.
@@ -177,7 +195,7 @@ export class Reload {
    */
   async #stop(gone: ReadonlyMap<string, RunningSource>, anew: readonly string[]): Promise<void> {
     const running = [...gone.values()];
-    const replayable = running.filter(({ planned }) => planned.definition.replay === "replayable");
+    const replayable = running.filter(({ planned }) => isReplayable(planned));
     let releases: (() => void)[] = [];
     try {
       // While nothing is handed on all sinks go without; so not before the one that takes nothing is back.
@@ -210,7 +228,7 @@ export class Reload {
     for (const stopped of running) {
       const { name, planned, source, positions } = stopped;
       positions.forwarded.clear();
-      if (planned.definition.replay === "replayable") await source[Symbol.asyncDispose]();
+      if (isReplayable(planned)) await source[Symbol.asyncDispose]();
       // Somebody upstream may still have to be told about what ends later.
       else if (stopped.owesNothing) await source[Symbol.asyncDispose]();
       else this.#options.start(name, this.#closeOnceTold(stopped));
@@ -245,6 +263,20 @@ export class Reload {
         return `room behind ${names.join(", ")}`;
       },
     );
+  }
+
+  /** A source that begins anew reads nothing again for a sink that is not required and too far behind. */
+  async #skipBehind(opening: readonly Opening[]): Promise<void> {
+    const { environment, committer, parts, signal } = this.#options;
+    const { checkpoint, events } = environment;
+    for (const { lanes } of opening.map(({ wires }) => wires)) {
+      for (const { runner, backlog } of parts.sinks.values()) {
+        const own = lanes.filter(({ sink }) => sink === runner.name);
+        const sink = { lanes: own, limitBytes: backlog.limitBytes };
+        skipAtStart(sink, lanes, { checkpoint, events: events(runner.name) });
+        if (backlog.mayDrop && runner.isDirty) await committer.commitNow(runner, signal);
+      }
+    }
   }
 
   async #reconfigure(changed: readonly PlannedSource[]): Promise<void> {
@@ -372,9 +404,7 @@ export class Reload {
     }
     for (const planned of next.sinks) {
       const part = parts.sinks.get(planned.name);
-      if (part === undefined) continue;
-      part.planned = planned;
-      part.backlog.limitBytes = planned.maxLagBytes;
+      if (part !== undefined) part.planned = planned;
     }
     for (const planned of next.transforms) {
       const part = parts.transforms.get(planned.name);
@@ -385,10 +415,13 @@ export class Reload {
       parts.sinks.set(name, part);
       committer.add(part.runner);
     }
+    // Of other sources, what the old ways still carry is told upstream as it ends.
+    const settled = new Set(next.sources.filter(isReplayable).map(({ name }) => name));
     for (const { runner } of parts.sinks.values()) {
       const lanes = wires.flatMap((each) => each.lanes.filter(({ sink }) => sink === runner.name));
       // A lane that nothing new comes on may still have endings to commit.
-      const isReplaced = (old: Lane) => lanes.some(({ id, source }) => id === old.id && source === old.source);
+      const isReplaced = (old: Lane) =>
+        settled.has(old.source) && lanes.some(({ id, source }) => id === old.id && source === old.source);
       const mayEnd = (old: Lane) => old.isDirty || !runner.isIdle;
       runner.setLanes([...lanes, ...runner.lanes.filter((lane) => !isReplaced(lane) && mayEnd(lane))]);
     }
@@ -513,6 +546,11 @@ function runningComponents(parts: Parts): Components {
     transforms: [...parts.transforms.values()].map(({ planned }) => planned),
     sinks: [...parts.sinks.values()].map(({ planned }) => planned),
   };
+}
+
+/** All that such a source handed on is committed before another takes its place. */
+function isReplayable({ definition }: PlannedSource): boolean {
+  return definition.replay === "replayable";
 }
 
 /** It cannot go on with other options. */

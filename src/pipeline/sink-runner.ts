@@ -142,6 +142,11 @@ export class SinkRunner {
     return this.#inFlight;
   }
 
+  /** Its sink has marks: what it wrote counts once a barrier is through. */
+  get keepsMarks(): boolean {
+    return this.#keepsMarks;
+  }
+
   /** Nothing waits for it, and nothing that it took is unsettled. */
   get isIdle(): boolean {
     return this.#inFlight === 0 && this.#input.isEmpty;

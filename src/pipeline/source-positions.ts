@@ -11,6 +11,9 @@ import type { DescribeFile, SourcePositions } from "../stage/contract.ts";
 import type { Lane } from "./lane.ts";
 import { endBatch } from "./route.ts";
 
+/** So many files that were handed on are looked through without a need to. */
+const MIN_FORWARDED = 1000;
+
 /** A source's view of the checkpoint and of the lanes that it feeds. */
 export class PipelineSourcePositions implements SourcePositions {
   readonly #source: string;
@@ -26,6 +29,7 @@ export class PipelineSourcePositions implements SourcePositions {
   #roomWaiters: (() => void)[] = [];
   /** File key -> end of what the source has handed on in this run. */
   readonly forwarded = new Map<string, number>();
+  #forgetAt = MIN_FORWARDED;
 
   constructor(source: string, checkpoint: Checkpoint, groupCommit: GroupCommit) {
     this.#source = source;
@@ -146,7 +150,7 @@ export class PipelineSourcePositions implements SourcePositions {
   ): Promise<void> {
     const changes: Change[] = [];
     for (const [file, range] of skipped) {
-      for (const lane of this.#lanes) lane.set(file).add(range);
+      for (const lane of this.#lanes) lane.skip(file, range);
       for (const sink of this.#laneIds) {
         const committed = this.#checkpoint.position(sink, this.#source, file) ?? START;
         const value = unitePositions([committed, { prefix: 0, ranges: [range] }]);
@@ -201,7 +205,15 @@ export class PipelineSourcePositions implements SourcePositions {
     return described;
   }
 
+  /** What is committed to its end needs no note of where that is: files come and go without end. */
+  #forgetForwarded(): void {
+    if (this.forwarded.size < this.#forgetAt) return;
+    for (const [file, end] of this.forwarded) if (this.committedOf(file) >= end) this.forwarded.delete(file);
+    this.#forgetAt = Math.max(MIN_FORWARDED, this.forwarded.size * 2);
+  }
+
   #takeLazy(): Change[] {
+    this.#forgetForwarded();
     const lazy = this.#lazy;
     const isUnnoted = this.#hasStarted && this.#checkpoint.note(this.#startedNote) === undefined;
     const notes: Change[] = isUnnoted ? [{ table: "note", name: this.#startedNote, value: true }] : [];

@@ -140,7 +140,7 @@ export class TransformRunner {
       this.isApplying = false;
       this.#isInUse = false;
       this.applied += 1;
-      for (const wake of this.#freeWaiters.splice(0)) wake();
+      if (this.#freeWaiters.length > 0) for (const wake of this.#freeWaiters.splice(0)) wake();
     }
     const { kept, rejected = [] } = result;
     // Events that a split added are new records; the ledger counts the ones that came in.

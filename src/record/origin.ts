@@ -20,6 +20,8 @@ export interface Origin {
   readonly recordIdPrefix: string;
   /** What the `file` field of an event says; absolute; undefined where there is no file. */
   readonly file: string | undefined;
+  /** It was kept for this, and is not dropped by a sink that is not required (a dead letter that is sent again). */
+  readonly mustArrive?: true;
   /** For `acknowledged` origins: called as a batch is handed on, with the number of ways to sinks that it goes. */
   readonly onForwarded?: (ways: number) => void;
   /** For `acknowledged` origins: called after the commit with what was settled, once for each way to a sink. */

@@ -80,4 +80,29 @@ max_ms = 200`,
     expect(receiver.lines.length + dropped + told(exit.stderr) + gone).toBe(70_010);
     await receiver.kill();
   });
+
+  it.each(["--once", "SIGTERM"])("does not hold up an end while it takes nothing (%s)", async (how) => {
+    await using machine = new CrashMachine();
+    const receiver = new HttpReceiver();
+    await receiver.start();
+    receiver.answer = () => ({ status: 503 });
+    const config = machine.configure({
+      more: `[sinks.web]\ntype = "http"\ninputs = ["app"]\nencoding = "raw"\nurl = ${JSON.stringify(receiver.url)}\nrequired = false`,
+    });
+    const all = lines(1, 1000);
+    writeFileSync(join(machine.logs, "a.log"), textOf(all));
+    const agent = machine.agent(config, ...(how === "--once" ? ["--once"] : []));
+    await until(() => agent.isOver || machine.outputBytes() === textOf(all).length, "the healthy sink");
+    if (how === "SIGTERM") agent.signal("SIGTERM");
+    const exit = await agent.end();
+    expect(exit.code, exit.stderr).toBe(0);
+    expect(exit.stderr).toContain("web is not required and takes nothing");
+    // Nothing was dropped: it comes with the next run.
+    receiver.answer = () => ({ status: 204 });
+    const again = await machine.agent(config, "--once").end();
+    expect(again.code, again.stderr).toBe(0);
+    expect(receiver.lines).toEqual(all);
+    expect(machine.outputLines()).toEqual(all);
+    await receiver.kill();
+  });
 });

@@ -68,6 +68,10 @@ async function contentOf(path: BytePath, compression: Sibling["compression"]): P
   if (compression === undefined) return bytes.toString();
   const read = async (into: Buffer, length: number, offset: number) => bytes.copy(into, 0, offset, offset + length);
   const parts: Buffer[] = [];
-  for await (const part of decompress(compression, read)) if (Buffer.isBuffer(part)) parts.push(part);
+  for await (const part of decompress(compression, read)) {
+    // Asked again after its end it would look whether there is more.
+    if (!Buffer.isBuffer(part)) break;
+    parts.push(part);
+  }
   return Buffer.concat(parts).toString();
 }
