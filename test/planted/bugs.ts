@@ -187,8 +187,8 @@ export const PLANTED_IN_FILES: readonly PlantedBug[] = [
   {
     what: "new content that waits behind a truncated one",
     file: "src/files/missing.ts",
-    find: '    const isOver = isCut || state.rotation === "copy_truncated" || state.lagBytes === 0 || (isOnce && !isFirst);\n',
-    replace: "    const isOver = isOnce && !isFirst;\n",
+    find: "    const isOver = isSurelyCut || state.knownLagBytes === 0 || (isOnce && !isFirst);\n",
+    replace: "    const isOver = isSurelyCut && isOnce && !isFirst;\n",
     tests: MODEL,
     kinds: "overwrites",
   },
@@ -225,7 +225,7 @@ export const PLANTED_IN_FILES: readonly PlantedBug[] = [
   {
     what: "equal lines as proof",
     file: "src/files/evidence.ts",
-    find: "      const isAgain = bytes.indexOf(window) < bytes.length - window.length;\n",
+    find: "      const isAgain = bytes.indexOf(window) < at || bytes.indexOf(window, at + 1) >= 0;\n",
     replace: "      const isAgain = false;\n",
     tests: MODEL,
     kinds: "beats",
