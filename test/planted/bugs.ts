@@ -142,7 +142,7 @@ export const PLANTED_IN_FILES: readonly PlantedBug[] = [
     find: '    return "alike";\n',
     replace: '    return "same";\n',
     tests: MODEL,
-    kinds: "headers",
+    kinds: "headers,reuse",
   },
   {
     what: "what was rejected proposed again without a change",

@@ -37,12 +37,21 @@ function runTests(
 
 /** A suite is worth what it finds: each of these bugs loses or repeats records, and is planted into a copy of the code. */
 describe("a planted bug is found by the suite", () => {
+  /** By what they are run with: whether the tests are green without any bug. */
+  const sound = new Map<string, boolean>();
+
   it.each([...PLANTED, ...PLANTED_IN_FILES])(
     "$what",
     ({ what, file, find, replace, tests, kinds }) => {
       const path = join(copy, file);
       const before = readFileSync(path, "utf8");
       expect(before.split(find)).toHaveLength(2);
+      if (kinds !== undefined) {
+        const isSound = sound.get(kinds) ?? runTests(tests, kinds).code === 0;
+        sound.set(kinds, isSound);
+        // What is red anyway finds nothing.
+        expect(isSound).toBe(true);
+      }
       writeFileSync(path, before.replace(find, replace));
       const startMs = performance.now();
       try {
