@@ -176,7 +176,8 @@ export class FamilyLine {
     const foundBytes = format === undefined ? found.size : Number.POSITIVE_INFINITY;
     for (const state of this.#membersOf(base)) {
       if (state === found || state.phase !== "missing" || state.given > 0 || state.isKnownByContent) continue;
-      if (state.order === undefined || found.order === undefined || state.knownEnd > foundBytes) continue;
+      // One that never had neighbours may have no number yet.
+      if (state.knownEnd > foundBytes) continue;
       state.size = 0;
       state.knownEnd = 0;
     }

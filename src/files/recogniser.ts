@@ -6,7 +6,7 @@ import { familyOf } from "./family.ts";
 import type { FileId, FileIds } from "./file-id.ts";
 import type { FileRegistry } from "./file-registry.ts";
 import type { FileState } from "./file-state.ts";
-import type { Verdict } from "./judge.ts";
+import { judge, type Verdict } from "./judge.ts";
 import type { Readers } from "./readers.ts";
 import { lookAt } from "./sighting.ts";
 import type { Candidate } from "./survey.ts";
@@ -396,6 +396,18 @@ class Round {
           return { kind: "file", state, isSaved: false };
         }
       }
+      // What was given out may be no more than a header, which all generations have: the rest must agree, too.
+      if ((await this.#agrees(candidate, state)) === false) {
+        // As `#isReplaced`: packed since, no older than what was last seen of it.
+        const isSince = candidate.stat.modifiedMs >= state.modifiedMs - ARCHIVE_TIME_MS;
+        if (!isPlain && place?.isHome === true && this.#recalled.has(state) && isSince) {
+          this.#findings.delete(place);
+          this.#displace(state, place.id);
+          return { kind: "file", state, isSaved: false };
+        }
+        this.#like.set(candidate, state);
+        return undefined;
+      }
       if (!isPlain) return { kind: "copy", of: state, common: state.offset, isProven: true };
       if (place !== undefined && !place.isHome && (await evidence.isUniform(candidate))) {
         this.#like.set(candidate, state);
@@ -428,6 +440,18 @@ class Round {
     if (place === undefined || candidate.format !== undefined) return false;
     if (place.isHome) return this.#isAnew(place, candidate);
     return this.#options.evidence.isUniform(candidate);
+  }
+
+  /** Whether a candidate and the content of a file are equal as far as both reach; undefined: that cannot be told now. */
+  async #agrees(candidate: Candidate, state: FileState): Promise<boolean | undefined> {
+    const { evidence } = this.#options;
+    return this.#withContentOf(state, async (content) => {
+      // It may have been truncated since, and its copy is all that there is.
+      if ((await judge(content, (await content.stat()).size, state)) !== "same") return undefined;
+      if (candidate.format === undefined) return evidence.agrees(candidate, content);
+      const isCopy = await evidence.isCopyOf(candidate, content);
+      return isCopy === false ? this.#begins(state, candidate) : isCopy;
+    });
   }
 
   async #begins(state: FileState, candidate: Candidate): Promise<boolean> {

@@ -133,6 +133,23 @@ describe("TailerManager", () => {
     expect([...bench.positions.committed.values()]).toEqual([8]);
   });
 
+  it("reads what appeared while nothing ran from its first byte, whatever was told of the first start", async () => {
+    writeFileSync(bench.path("a.log"), "old\n");
+    const first = bench.start({ readFrom: "end" });
+    await until(
+      () => bench.positions.stored.size === 1,
+      () => bench.events,
+    );
+    await first.stop();
+    writeFileSync(bench.path("b.log"), "new\n");
+    const second = bench.start({ readFrom: "end" });
+    await until(
+      () => second.lines.length === 1,
+      () => second.lines,
+    );
+    expect(second.lines[0]).toMatchObject({ text: "new", offset: 0 });
+  });
+
   it("reads a file with several names once", async () => {
     writeFileSync(bench.path("a.log"), "one\n");
     linkSync(bench.path("a.log"), bench.path("hard.log"));

@@ -27,7 +27,7 @@ const EVERYDAY = {
   deny: 2,
   allow: 3,
   kill: 6,
-  crashes: 8,
+  crashes: 12,
   power_cut: 4,
   stop: 2,
   start: 14,

@@ -94,7 +94,7 @@ export async function runSchedule({ seed, kinds: some, actions }: Schedule): Pro
       if (ended()) break;
     }
     await script.mend();
-    if (random.chance(0.5)) await script.crash(random.int(1, 4));
+    if (random.chance(0.8)) await script.crash(random.int(1, 6));
     machine.killAfter(Number.POSITIVE_INFINITY);
     if (!machine.isUp) await machine.start();
     const isPaid = () => machine.sinks().every(({ lines }) => ledger.isPaid(lines));
