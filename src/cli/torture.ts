@@ -206,6 +206,7 @@ class TortureRun {
         skipped.push("clock jumps: libfaketime is not installed (Debian: apt-get install faketime)");
       const trial = new Trial(subject, { seed: this.#seed, seconds: minutes * 60, folder, disk, clock });
       this.#stop = () => trial.abort();
+      if (this.#isInterrupted) return undefined;
       stderr.write(`torture of ${subject.name}, seed ${this.#seed}, in ${folder}\n`);
       for (const what of skipped) stderr.write(`SKIPPED: ${what}\n`);
       for (const note of subject.notes) stderr.write(`${note}\n`);
