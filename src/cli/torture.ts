@@ -66,6 +66,8 @@ export function register(program: Command, io: CliIo): void {
     .action(action(io, (_, options: TortureOptions) => torture(options, io)));
 }
 
+const INTERRUPTS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
 async function torture(options: TortureOptions, io: CliIo): Promise<number> {
   const seed = options.seed ?? Date.now() % 2 ** 31;
   const run = new TortureRun(options, seed, io);
@@ -96,11 +98,11 @@ class TortureRun {
       this.#io.stderr.write("interrupted: the agent is ended and the folder removed\n");
       void this.#stop?.();
     };
-    process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
+    for (const signal of INTERRUPTS) process.on(signal, interrupt);
     try {
       return this.#options.peer === undefined ? await this.#alone() : await this.#besidePeer(this.#options.peer);
     } finally {
-      process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
+      for (const signal of INTERRUPTS) process.off(signal, interrupt);
     }
   }
 
@@ -147,6 +149,7 @@ class TortureRun {
       const outcome = await this.#one(async (folder, disk) => make(folder, disk));
       if (outcome === undefined) return 130;
       results.push(outcome.result);
+      if (results.length === 1 && !outcome.result.isRight) this.#io.stdout.write(`${outcome.text}\n`);
     }
     const { heading, rows } = peerTable(results);
     this.#io.stdout.write(table(heading, rows));
@@ -206,6 +209,7 @@ class TortureRun {
         skipped.push("clock jumps: libfaketime is not installed (Debian: apt-get install faketime)");
       const trial = new Trial(subject, { seed: this.#seed, seconds: minutes * 60, folder, disk, clock });
       this.#stop = () => trial.abort();
+      if (this.#isInterrupted) return undefined;
       stderr.write(`torture of ${subject.name}, seed ${this.#seed}, in ${folder}\n`);
       for (const what of skipped) stderr.write(`SKIPPED: ${what}\n`);
       for (const note of subject.notes) stderr.write(`${note}\n`);
@@ -215,8 +219,10 @@ class TortureRun {
       if (this.#isInterrupted) return undefined;
       let text = textReport(result, skipped, folder);
       const html = htmlReport(result, skipped, folder);
-      if (report !== undefined) writeReport(report, text, html);
-      if (!result.isRight) {
+      const isPeer = subject.name !== "tailrace";
+      if (report !== undefined) writeReport(isPeer ? besides(report, subject.name) : report, text, html);
+      // What a peer loses, nobody here looks into.
+      if (!result.isRight && !isPeer) {
         isKept = true;
         keepEvidence(folder, result);
         writeReport(join(folder, "report.html"), text, html);
@@ -237,6 +243,11 @@ const LONGEST_WITH_OUTPUTS = 10;
 /** Room for what a run writes; more than 1 GiB of memory is nobody's to take. */
 function diskBytes(minutes: number): number {
   return Math.min(1 << 30, (96 + 60 * minutes) * (1 << 20));
+}
+
+/** `torture-vlagent.html` for `torture.html`. */
+function besides(path: string, name: string): string {
+  return `${path.replace(/\.html?$/, "")}-${name}.html`;
 }
 
 function writeReport(path: string, text: string, html: string): void {

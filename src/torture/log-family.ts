@@ -127,7 +127,7 @@ export class LogFamily {
     this.#descriptor = openSync(this.path, append ? "a" : "r+");
     this.#offset = this.size;
     this.#isLate = false;
-    this.generation.names.add(this.livePath);
+    this.#named();
     this.tell(`${why}: ${this.livePath} is open, ${this.look(this.livePath)}`);
   }
 
@@ -147,13 +147,13 @@ export class LogFamily {
   /** After a truncation by somebody else: a program with O_APPEND writes at 0, another at its own offset. */
   wasTruncated(): void {
     if (this.options.append) this.#offset = 0;
-    this.generation.names.add(this.livePath);
+    this.#named();
   }
 
   /** After the program truncated its file itself. */
   rewind(): void {
     this.#offset = 0;
-    this.generation.names.add(this.livePath);
+    this.#named();
   }
 
   /** Makes room for the name of the youngest, and gives that name; undefined where it is taken. */
@@ -236,6 +236,11 @@ export class LogFamily {
       .filter((name) => name.startsWith(basename(this.path, ".log")))
       .map((name) => `${name} (${this.look(join(folder, name))})`)
       .join("\n");
+  }
+
+  /** The live content is at its path, and at what that leads to. */
+  #named(): void {
+    this.generation.names.add(this.path).add(this.livePath);
   }
 
   #nextGeneration(): Generation {

@@ -3,13 +3,16 @@ import type { Fault } from "./verdict.ts";
 
 const SHOWN_FAULTS = 6;
 const SHOWN_EVENTS = 50;
+/** The gravest first. */
+const ORDER: readonly Fault["kind"][] = ["missing", "untold", "foreign", "twice", "out of order"];
 
 /** What went wrong, with the story of each generation that it went wrong with; paths are those below `folder`. */
 export function describeFaults(result: TrialResult, folder: string): string {
   const { verdict, troubles } = result;
   const parts = troubles.map((trouble) => `TROUBLE: ${trouble}`);
-  for (const fault of verdict.faults.slice(0, SHOWN_FAULTS)) parts.push(describeFault(fault, result));
-  const more = verdict.faults.slice(SHOWN_FAULTS);
+  const faults = [...verdict.faults].sort((a, b) => ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind));
+  for (const fault of faults.slice(0, SHOWN_FAULTS)) parts.push(describeFault(fault, result));
+  const more = faults.slice(SHOWN_FAULTS);
   for (const { kind, sink, generation, count } of more.slice(0, 30))
     parts.push(`${kind} at ${sink}: ${count} of ${generation?.family ?? "?"} g${generation?.number ?? "?"}`);
   if (more.length > 30) parts.push(`... and ${more.length - 30} more`);

@@ -1,12 +1,9 @@
-import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { torture as run } from "./torture.ts";
 
-const AGENT = fileURLToPath(new URL("../../bin/tailrace.js", import.meta.url));
 /** What the run is about here is the command; the chance mix has a test of its own. */
 const QUIET =
   "kills,stops,moods,links,alias,disk,clock,truncate,delete_create,editor_save,switch_symlink,copytruncate_compress";
@@ -19,26 +16,31 @@ describe("tailrace torture", () => {
   });
   afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-  function torture(...args: string[]) {
-    return spawnSync(process.execPath, [AGENT, "torture", ...args], {
-      cwd: folder,
-      encoding: "utf8",
-      env: { ...process.env, TMPDIR: folder, PATH: folder },
-    });
-  }
+  const torture = (...args: string[]) => run(args, { cwd: folder, env: { TMPDIR: folder, PATH: folder } });
 
-  it("counts every line, writes a page and a text, and leaves nothing behind", () => {
+  it("counts every line, writes a page and a text, and leaves nothing behind", async () => {
     const report = join(folder, "report.html");
-    const run = torture("--seed", "7", "--minutes", "0.1", "--only", "AB", "--without", QUIET, "--report", report);
-    expect(run.stdout).toMatch(/^RIGHT: 0 lost, 0 twice where once is promised\n/);
-    expect(run.status).toBe(0);
-    expect(run.stderr).toContain("seed 7");
-    expect(readFileSync(join(folder, "report.txt"), "utf8")).toBe(run.stdout);
+    const ran = await torture(
+      "--seed",
+      "7",
+      "--minutes",
+      "0.1",
+      "--only",
+      "AB",
+      "--without",
+      QUIET,
+      "--report",
+      report,
+    );
+    expect(ran.stdout).toMatch(/^RIGHT: 0 lost, 0 twice where once is promised\n/);
+    expect(ran.code).toBe(0);
+    expect(ran.stderr).toContain("seed 7");
+    expect(readFileSync(join(folder, "report.txt"), "utf8")).toBe(ran.stdout);
     expect(readFileSync(report, "utf8")).toMatch(/RIGHT: 0 lost[\s\S]*<svg[\s\S]*<\/html>/);
     expect(readdirSync(folder).sort()).toEqual(["report.html", "report.txt"]);
   });
 
-  it("takes over the options of a configuration, and touches nothing that it names", () => {
+  it("takes over the options of a configuration, and touches nothing that it names", async () => {
     const logs = join(folder, "logs");
     writeFileSync(
       join(folder, "mine.toml"),
@@ -65,17 +67,17 @@ type = "console"
 inputs = ["parse"]
 `,
     );
-    const run = torture("-c", "mine.toml", "--minutes", "0.1", "--only", "A", "--without", QUIET);
-    expect(run.stdout).toMatch(/^RIGHT/);
-    expect(run.stdout).toMatch(/sink archive .* 0 lost, 0 twice, 0 out of order/);
-    expect(run.stdout).toMatch(/sink remote .* 0 lost/);
-    expect(run.stdout).toContain("left out, their targets are not touched: screen");
-    expect(run.stdout).toContain("left out, lines pass unchanged: parse");
-    expect(run.stdout + run.stderr).not.toContain("secret");
+    const ran = await torture("-c", "mine.toml", "--minutes", "0.1", "--only", "A", "--without", QUIET);
+    expect(ran.stdout).toMatch(/^RIGHT/);
+    expect(ran.stdout).toMatch(/sink archive .* 0 lost, 0 twice, 0 out of order/);
+    expect(ran.stdout).toMatch(/sink remote .* 0 lost/);
+    expect(ran.stdout).toContain("left out, their targets are not touched: screen");
+    expect(ran.stdout).toContain("left out, lines pass unchanged: parse");
+    expect(ran.stdout + ran.stderr).not.toContain("secret");
     expect(readdirSync(folder)).toEqual(["mine.toml"]);
   });
 
-  it("exits 1, prints the story of the generation and keeps its folder when an agent loses lines", () => {
+  it("exits 1, prints the story of the generation and keeps its folder when an agent loses lines", async () => {
     // An agent that forgets every seventh line, and says that all is well.
     const bin = join(folder, "forgetful.mjs");
     writeFileSync(
@@ -99,34 +101,30 @@ setInterval(() => {
       `[sources.mine]\ntype = "file"\ninclude = ["/nowhere/*.log"]\n[sinks.archive]\ntype = "file"\ninputs = ["mine"]\npath = "x"\n`,
     );
     const none = `${QUIET},rename_create,rename_compress,rename_compress_older,copytruncate`;
-    const run = torture("-c", "mine.toml", "--bin", bin, "--minutes", "0.02", "--only", "A", "--without", none);
-    expect(run.stdout).toMatch(/^WRONG: \d+ lost, 0 twice/);
-    expect(run.stdout).toMatch(/== missing at archive: \d+ of A g0 .*: 6 \(at \d+\); 13 /);
-    expect(run.stdout).toContain("the program starts: logs0/a.log is open, inode ");
-    expect(run.status).toBe(1);
-    const kept = /^kept: (.+)$/m.exec(run.stdout)![1]!;
+    const ran = await torture("-c", "mine.toml", "--bin", bin, "--minutes", "0.02", "--only", "A", "--without", none);
+    expect(ran.stdout).toMatch(/^WRONG: \d+ lost, 0 twice/);
+    expect(ran.stdout).toMatch(/== missing at archive: \d+ of A g0 .*: 6 \(at \d+\); 13 /);
+    expect(ran.stdout).toContain("the program starts: logs0/a.log is open, inode ");
+    expect(ran.code).toBe(1);
+    const kept = /^kept: (.+)$/m.exec(ran.stdout)![1]!;
     for (const name of ["agent.log", "happenings.log", "stories.log", "report.html", "report.txt"])
       expect(existsSync(join(kept, name)), name).toBe(true);
   });
 
   it("cleans up when it is interrupted", async () => {
-    const child = spawn(process.execPath, [AGENT, "torture", "--minutes", "5"], {
-      env: { ...process.env, TMPDIR: folder },
-      stdio: ["ignore", "ignore", "pipe"],
-    });
-    let stderr = "";
-    child.stderr!.setEncoding("utf8").on("data", (text: string) => {
-      stderr += text;
+    let isTold = false;
+    const ran = await run(["--minutes", "5"], { env: { TMPDIR: folder } }, (stderr, signal) => {
       // Among the first lines that it writes; by then there are a folder, and a disk where this process may mount one.
-      if (stderr.includes("settings drawn")) setTimeout(() => child.kill("SIGINT"), 1_500);
+      if (isTold || !stderr.includes("settings drawn")) return;
+      isTold = true;
+      setTimeout(() => signal("SIGINT"), 1_500);
     });
-    const [code] = await once(child, "exit");
-    expect(code).toBe(130);
+    expect(ran.code).toBe(130);
     expect(readdirSync(folder)).toEqual([]);
     expect(readFileSync("/proc/mounts", "utf8")).not.toContain(folder);
   });
 
-  it("puts a peer through the same, and prints one table; what the peer loses is no failure of ours", () => {
+  it("puts a peer through the same, and prints one table; what the peer loses is no failure of ours", async () => {
     // Understands the flags of vlagent, sends every other line twice and the last of each piece never.
     const peer = join(folder, "vlagent");
     writeFileSync(
@@ -147,8 +145,8 @@ setInterval(async () => {
 `,
       { mode: 0o755 },
     );
-    const run = torture("--peer", "vlagent", "--minutes", "0.05", "--without", `${QUIET},rename_create`);
-    const rows = run.stdout
+    const ran = await torture("--peer", "vlagent", "--minutes", "0.05", "--without", `${QUIET},rename_create`);
+    const rows = ran.stdout
       .trim()
       .split("\n")
       .map((line) => line.split(/ {2,}/));
@@ -169,16 +167,16 @@ setInterval(async () => {
       ["vlagent", "http (at least once)", true],
     ]);
     expect(Number(rows[3]![6])).toBeGreaterThan(0);
-    expect(run.status).toBe(0);
+    expect(ran.code).toBe(0);
   });
 
-  it("says how a peer is got that is not installed, and exits 2", () => {
-    const run = torture("--peer", "vlagent");
-    expect(run.stderr).toMatch(/^error: --peer vlagent: there is no vlagent on PATH; get it \(go install /);
-    expect(run.status).toBe(2);
-    expect(torture("--peer", "logstash").status).toBe(2);
-    expect(torture("--minutes", "0").status).toBe(2);
-    expect(torture("--without", "rain").status).toBe(2);
-    expect(torture("--bin", "/nowhere").status).toBe(2);
+  it("says how a peer is got that is not installed, and exits 2", async () => {
+    const ran = await torture("--peer", "vlagent");
+    expect(ran.stderr).toMatch(/^error: --peer vlagent: there is no vlagent on PATH; get it \(go install /);
+    expect(ran.code).toBe(2);
+    expect((await torture("--peer", "logstash")).code).toBe(2);
+    expect((await torture("--minutes", "0")).code).toBe(2);
+    expect((await torture("--without", "rain")).code).toBe(2);
+    expect((await torture("--bin", "/nowhere")).code).toBe(2);
   });
 });
