@@ -300,19 +300,34 @@ export class Discovery {
 
   async #recognise(base: BytePath, survey: Survey): Promise<void> {
     const { touched } = this.#whereabouts;
-    const cluster = await this.#survey(base, survey);
-    for (const each of cluster.candidates.keys()) {
+    const near = await this.#survey(base, survey, false);
+    for (const each of near.candidates.keys()) {
       touched.delete(each);
       this.#undecided.delete(each);
     }
-    for (const state of cluster.members) if (!this.#options.readers.holds(state)) this.#doubt(state);
-    const candidates = [...cluster.candidates.values()].flatMap((each) => each ?? []);
-    const recognition = await this.#recogniser.recognise(cluster.members, candidates);
-    await this.#apply(cluster, recognition);
+    const first = await this.#recognised(near);
+    if (this.#isAllThere(near, first)) {
+      await this.#apply(near, first);
+      return;
+    }
+    const wide = await this.#survey(base, survey, true);
+    const second = await this.#recognised(wide);
+    // What was refuted by the first look is not asked again.
+    const displaced = new Set([...first.displaced, ...second.displaced]);
+    const reborn = new Set([...first.reborn, ...second.reborn]);
+    await this.#apply(wide, { ...second, displaced, reborn });
+  }
+
+  #recognised({ members, candidates }: Cluster): Promise<Recognition> {
+    for (const state of members) if (!this.#options.readers.holds(state)) this.#doubt(state);
+    return this.#recogniser.recognise(
+      members,
+      [...candidates.values()].flatMap((each) => each ?? []),
+    );
   }
 
   /** Everything that may be of the families that meet in a member of `base`. */
-  async #survey(base: BytePath, survey: Survey): Promise<Cluster> {
+  async #survey(base: BytePath, survey: Survey, isWide: boolean): Promise<Cluster> {
     const { fileRegistry } = this.#options;
     const candidates = new Map<BytePath, readonly Candidate[] | undefined>();
     const members = new Set<FileState>();
@@ -320,11 +335,7 @@ export class Discovery {
     for (const each of bases) {
       if (candidates.has(each) || candidates.size >= MAX_BASES) continue;
       const kin = [...fileRegistry.family(each)].filter((state) => state.copyOf === undefined && this.#isWanted(state));
-      const near = await survey.family(each, false);
-      candidates.set(
-        each,
-        near === undefined || this.#isAllThere(each, kin, near) ? near : await survey.family(each, true),
-      );
+      candidates.set(each, await survey.family(each, isWide));
       for (const state of kin) {
         if (members.has(state)) continue;
         members.add(state);
@@ -335,21 +346,15 @@ export class Discovery {
   }
 
   /**
-   * The folder of a family answers for all of it: nothing of it is looked for elsewhere, and nothing came that may have
-   * replaced something. Other folders are looked at only where it does not, since there may be many families in one.
+   * The folder of a family answers for all of it: nothing of it is nowhere, and nothing came that may have replaced
+   * something. Other folders are looked at only where it does not, since there may be many families in one.
    */
-  #isAllThere(base: BytePath, kin: readonly FileState[], near: readonly Candidate[]): boolean {
-    const { fileRegistry, readers } = this.#options;
-    const ids = new Set<FileId | undefined>(near.map(({ id }) => id));
-    const isKnown = ({ id, stat, isHome }: Candidate) => {
-      const state = fileRegistry.byId(id) ?? fileRegistry.claimants(id)[0];
-      return state !== undefined && !(isHome && stat.size < state.given);
-    };
-    const isPresent = (state: FileState) => {
-      if (state.phase === "finished") return folderOf(state.newestName) === folderOf(base);
-      return ids.has(state.id ?? state.claim) || readers.holds(state);
-    };
-    return kin.length === 0 || (near.every(isKnown) && kin.every(isPresent));
+  #isAllThere({ members, candidates }: Cluster, { findings, lost, displaced }: Recognition): boolean {
+    if (members.length === 0) return true;
+    if (displaced.size > 0 || [...candidates.values()].includes(undefined)) return false;
+    for (const { kind } of findings.values()) if (kind !== "file" && kind !== "copy" && kind !== "twin") return false;
+    const folders = new Set([...candidates.keys()].map(folderOf));
+    return lost.every((state) => state.phase === "finished" && folders.has(folderOf(state.newestName)));
   }
 
   /** Some path that it was at matches. */
