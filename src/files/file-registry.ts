@@ -154,6 +154,11 @@ export class FileRegistry {
     return new Set(this.#homesOf(path).flatMap((home) => [...(this.#families.get(home) ?? [])]));
   }
 
+  /** True if rotation gives `path` to what was at `base`, in its folder or in another. */
+  isRotationOf(path: BytePath, base: BytePath): boolean {
+    return path !== base && (familyOf(path).base === base || this.elsewhere(path).includes(base));
+  }
+
   /** Paths that hold a copy of what `state` gives. */
   copiesOf(state: FileState): BytePath[] {
     const copies: BytePath[] = [];

@@ -240,10 +240,15 @@ class Round {
     }
   }
 
-  /** It was noted as a copy of this very file, and reaches as far as anything that was given out of that. */
+  /**
+   * It was noted as a copy of this very file, and reaches as far as anything that was given out of that; of one that was
+   * read to its end, further.
+   */
   #isWholeCopy(candidate: Candidate, state: FileState): boolean {
     const finding = this.#findings.get(candidate);
-    if (finding?.kind !== "copy" || finding.of !== state || state.phase === "finished") return false;
+    if (finding?.kind !== "copy" || finding.of !== state) return false;
+    if (state.phase === "finished")
+      return candidate.format === undefined && finding.common >= state.given && candidate.stat.size > state.size;
     return candidate.format !== undefined || candidate.stat.size >= state.given;
   }
 
@@ -256,7 +261,8 @@ class Round {
     if (candidate.isHome) {
       // At the path itself lies what was there last and is nowhere else (restored, or saved by an editor); what was
       // rotated away from there is another file, however equal it begins.
-      if (fileRegistry.ownerOf(candidate.path) !== state || state.newestName !== candidate.path) return false;
+      if (fileRegistry.ownerOf(candidate.path) !== state) return false;
+      if (fileRegistry.isRotationOf(state.newestName, candidate.path)) return false;
       if (state.rotation === "copy_truncated") return false;
     }
     if (state.phase === "finished") {
@@ -310,7 +316,8 @@ class Round {
       const state = fileRegistry.ownerOf(candidate.path);
       if (state === undefined || this.#found.has(state) || !readers.holds(state)) continue;
       if (state.given > 0 && !state.isKnownByContent) continue;
-      if (state.newestName !== candidate.path || isSameLook(state.rejected, candidate)) continue;
+      if (isSameLook(state.rejected, candidate)) continue;
+      if (fileRegistry.isRotationOf(state.newestName, candidate.path)) continue;
       if (state.given > 0 && (await this.#verdictsOf(candidate))?.get(state) !== "same") continue;
       const content = readers.contentOf(state);
       if (content === undefined || (await content.stat()).size === 0) continue;
