@@ -35,6 +35,8 @@ export class SimBench {
   readonly programs = new SimPrograms(this.disk);
   readonly positions = new MemoryPositions();
   readonly events: SeenEvent[] = [];
+  /** Each process has keys of its own. */
+  #starts = 0;
 
   constructor() {
     this.programs.mkdirs("/logs");
@@ -58,7 +60,7 @@ export class SimBench {
       log: silentLogger,
       events: { emit: (name, message, ...facts) => void this.events.push({ name, message, facts: facts[0] }) },
       clock,
-      random: new SeededRandom(7),
+      random: new SeededRandom(7 + this.#starts++),
       fileSystem: files,
       host: "testhost",
       stateDir: "/state",

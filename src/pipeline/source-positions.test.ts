@@ -64,4 +64,80 @@ describe("PipelineSourcePositions", () => {
     await room;
     expect(getEventListeners(signal, "abort")).toHaveLength(0);
   });
+
+  describe("describes the files of a commit", () => {
+    const mark = (end: number) => ({ length: Math.min(256, end), hash: `of ${end}` });
+    const entryTo = (guardEnd: number) => ({
+      generation: 0,
+      fileSystem: "fs",
+      inode: "1",
+      birthNs: "0",
+      fingerprint: mark(100),
+      guard: mark(guardEnd),
+      guardEnd,
+      names: ["/file"],
+      lastSize: 100,
+      lastSeenMs: 0,
+      boundaries: [],
+    });
+    const position = (sink: string, prefix: number, end = prefix): Change => ({
+      table: "position",
+      sink,
+      source: "in",
+      file: "file",
+      value: { prefix, ranges: end > prefix ? [{ start: end - 1, end }] : [] },
+    });
+
+    async function committing(...changes: readonly Change[]) {
+      const store = new MemoryCheckpointStore();
+      await store.commit([position("ahead", 40)]);
+      const checkpoint = await Checkpoint.load(store);
+      const groupCommit = new GroupCommit(store, { clock: new ManualClock() });
+      const positions = new PipelineSourcePositions("in", checkpoint, groupCommit);
+      const asked: number[] = [];
+      const commits: (readonly Change[])[] = [];
+      const commit = store.commit.bind(store);
+      store.commit = async (all) => {
+        commits.push(all);
+        await commit(all);
+      };
+      const describeTo = (guardEnd: (furthest: number) => number, readEnd = 1000) =>
+        positions.describeBy((_, furthest) => {
+          asked.push(furthest);
+          return { entry: entryTo(guardEnd(furthest)), readEnd };
+        });
+      return { asked, commits, describeTo, submit: () => groupCommit.submit(changes) };
+    }
+
+    it("in the same transaction, with a guard for the furthest end that any sink has in it", async () => {
+      const bench = await committing(position("slow", 10), position("ranges", 20, 70), position("middle", 30));
+      bench.describeTo((furthest) => furthest);
+      await bench.submit();
+      expect(bench.asked).toEqual([70]);
+      expect(bench.commits).toHaveLength(1);
+      const files = bench.commits[0]!.filter((change) => change.table === "file");
+      expect(files.map(({ value }) => value!.guardEnd)).toEqual([70]);
+    });
+
+    it("for the furthest that is stored already where this commit moves a slower sink", async () => {
+      const bench = await committing(position("slow", 10));
+      bench.describeTo((furthest) => furthest);
+      await bench.submit();
+      expect(bench.asked).toEqual([40]);
+    });
+
+    it("and refuses one whose guard ends before what was read and is committed", async () => {
+      const bench = await committing(position("slow", 50));
+      bench.describeTo((furthest) => furthest - 1);
+      await expect(bench.submit()).rejects.toThrow(/guard/);
+      expect(bench.commits).toEqual([]);
+    });
+
+    it("but takes what a target knows of and this process has not read", async () => {
+      const bench = await committing(position("target", 90));
+      bench.describeTo(() => 60, 60);
+      await bench.submit();
+      expect(bench.commits).toHaveLength(1);
+    });
+  });
 });
