@@ -15,34 +15,62 @@ vi.mock("node:zlib", async () => {
 });
 
 /**
- * TAILRACE_TEST_SEED=N replays one schedule; TAILRACE_TEST_ROUNDS=N runs that many (the long form); with
- * TAILRACE_TEST_KINDS=links,holes only these kinds of trouble are in it (`everyday`: none).
+ * The suite runs each kind of trouble alone, and all of them mixed by chance. TAILRACE_TEST_SEED=N replays one schedule;
+ * TAILRACE_TEST_ROUNDS=N runs that many of the mixed ones (the long form); with TAILRACE_TEST_KINDS=links,holes only these
+ * kinds are in it (`everyday`: none).
  */
 const REPLAY = process.env["TAILRACE_TEST_SEED"];
 const KINDS = kindsOf(process.env["TAILRACE_TEST_KINDS"]);
-const USUAL_ROUNDS = KINDS === undefined ? 4000 : 800;
-const ROUNDS = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? USUAL_ROUNDS);
+const ROUNDS = Number(process.env["TAILRACE_TEST_ROUNDS"] ?? 230);
 const FIRST = firstSeed();
 
+/** By kind: schedules of the suite of which it is known that something is wrong yet. One that is right is to be taken out. */
+const OPEN_FAULTS: { readonly [kinds: string]: readonly number[] } = {};
+
+interface Form {
+  readonly title: string;
+  readonly kinds: readonly Kind[] | undefined;
+}
+
+const MIXED: Form = { title: "mixed", kinds: undefined };
+const FORMS: readonly Form[] =
+  KINDS !== undefined
+    ? [{ title: KINDS.join(",") || "everyday", kinds: KINDS }]
+    : REPLAY !== undefined || process.env["TAILRACE_TEST_ROUNDS"] !== undefined
+      ? [MIXED]
+      : [{ title: "everyday", kinds: [] }, ...ALL_KINDS.map((kind) => ({ title: kind, kinds: [kind] })), MIXED];
+
 describe("agent › random actions on its inputs, crashes and failing disks, against a tiny model", () => {
-  it(
-    "delivers each line that kept a name once and in order, and tells every other",
-    async () => {
-      let kills = 0;
+  let kills = 0;
+
+  it.each(FORMS)(
+    "delivers each line that kept a name once and in order, and tells every other: $title",
+    async ({ title, kinds }) => {
       Error.stackTraceLimit = 0;
+      const open = REPLAY === undefined ? (OPEN_FAULTS[title] ?? []) : [];
+      const right: number[] = [];
       for (let round = 0; round < (REPLAY === undefined ? ROUNDS : 1); round += 1) {
-        const schedule = scheduleOf(FIRST + round, KINDS);
+        const schedule = scheduleOf(FIRST + round, kinds);
         const result = await runSchedule(schedule);
         kills += result.kills;
-        if (result.problems.length === 0) continue;
+        const isOpen = open.includes(schedule.seed);
+        if (result.problems.length === 0) {
+          if (isOpen) right.push(schedule.seed);
+          continue;
+        }
+        if (isOpen) continue;
         Error.stackTraceLimit = STACK_LINES;
         expect.fail(await storyOf(schedule, result.problems));
       }
       Error.stackTraceLimit = STACK_LINES;
-      if (ROUNDS >= USUAL_ROUNDS && REPLAY === undefined && KINDS === undefined) expect(kills).toBeGreaterThan(10_000);
+      expect(right).toEqual([]);
     },
     180_000 + ROUNDS * 20,
   );
+
+  it.skipIf(FORMS.length === 1)("kills ten thousand times on the way", () => {
+    expect(kills).toBeGreaterThan(10_000);
+  });
 
   it("replays: the same seed gives the same run", async () => {
     for (const seed of [1, 2, 3])
