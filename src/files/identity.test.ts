@@ -35,6 +35,22 @@ describe("an inode number out of the store", () => {
     expect(await bench.read()).toEqual(["2", "3"]);
   });
 
+  it("that was given to one neither where the file that had it was finished and gone", async () => {
+    const { programs } = bench;
+    programs.append(LOG, "1\n");
+    programs.append("/logs/x.log", "x\n");
+    const run = await bench.start();
+    await bench.pass(500);
+    programs.unlink("/logs/x.log");
+    await bench.pass(3000);
+    await run.stop();
+    programs.rename(LOG, `${LOG}.2`);
+    programs.append(LOG, "2\n");
+    programs.rename(LOG, `${LOG}.1`);
+    programs.append(LOG, "3\n");
+    expect(await bench.read()).toEqual(["2", "3"]);
+  });
+
   it("proves nothing of a file that begins as the known one did", async () => {
     const { programs } = bench;
     programs.append(LOG, HEADER + text(numbered("a", 20)));

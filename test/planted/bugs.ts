@@ -126,13 +126,6 @@ export const PLANTED_IN_FILES: readonly PlantedBug[] = [
     tests: ["src/files/fingerprint.test.ts"],
   },
   {
-    what: "an inode number from the store believed before its content was compared",
-    file: "src/files/recogniser.ts",
-    find: "      const answer = await this.#isStill(claimant, candidate);\n",
-    replace: '      const answer = "yes" as "yes" | "unknown" | Error;\n',
-    tests: IDENTITY,
-  },
-  {
     what: "an equal beginning as proof where nothing was given out",
     file: "src/files/judge.ts",
     find: '    return "alike";\n',
