@@ -481,7 +481,8 @@ class Round {
     if (agrees === undefined) return undefined;
     if (!agrees) return true;
     if (copy.stat.size > home.stat.size) return true;
-    if (!this.#recalled.has(state) || home.stat.modifiedMs <= copy.stat.modifiedMs) return false;
+    // Within one tick of the time stamps either may have been first.
+    if (!this.#recalled.has(state) || home.stat.modifiedMs < copy.stat.modifiedMs) return false;
     return evidence.isRepetitive(copy, state);
   }
 
