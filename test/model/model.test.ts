@@ -26,8 +26,8 @@ const FIRST = firstSeed();
 
 /** By kind: schedules of the suite of which it is known that something is wrong yet. One that is right is to be taken out. */
 const OPEN_FAULTS: { readonly [kinds: string]: readonly number[] } = {
-  // Generations of one or two equal lines that nobody ever saw, of which one is taken for a copy of the other.
-  beats: [30, 65, 72, 77, 84, 109, 114, 142, 144, 153, 170, 181, 199, 203, 227, 230],
+  // Generations of one or two equal lines that nobody ever saw, of which one is taken for a copy of the other; 74: repeated, as the times are equal.
+  beats: [30, 65, 72, 74, 77, 84, 109, 114, 142, 144, 153, 170, 181, 199, 203, 227, 230],
   // A rotated archive that was cut to less than was read of it comes twice.
   damage: [75],
   // Half a line, failing commits, truncation and rotation in one look: twice.
