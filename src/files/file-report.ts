@@ -53,6 +53,8 @@ export interface FileFacts {
   readonly lag_bytes?: number;
   /** What it waits for, in plain words. */
   readonly waits_for?: string;
+  /** Where its old generations are looked for beside its own folder, and who says so. */
+  readonly old_files?: string;
 }
 
 interface FileReportOptions {
@@ -64,6 +66,8 @@ interface FileReportOptions {
   readonly fileSystem: FileSystem;
   readonly clock: Clock;
   readonly rotateWaitMs: number;
+  /** In plain words: where rotation puts the old files of this path, if in another folder. */
+  readonly whereKept: (path: BytePath) => string | undefined;
   readonly maxOpenFiles: () => number;
   readonly tailerOf: (state: FileState) => Tailer | undefined;
   /** Why this folder cannot be listed. */
@@ -135,6 +139,7 @@ export class FileReport {
 
   #factsOf(state: FileState): Partial<FileFacts> {
     const waitsFor = this.#waitsFor(state);
+    const oldFiles = this.#options.whereKept(state.path);
     return {
       key: state.key,
       generation: state.generation,
@@ -147,6 +152,7 @@ export class FileReport {
       size: state.size,
       lag_bytes: state.phase === "finished" ? 0 : state.lagBytes,
       ...(waitsFor === undefined ? {} : { waits_for: waitsFor }),
+      ...(oldFiles === undefined ? {} : { old_files: oldFiles }),
     };
   }
 

@@ -67,18 +67,20 @@ export class TailerManager implements Source {
     this.#context = context;
     this.#ids = new FileIds(context.fileSystem);
     const { fileSystem, clock, log } = context;
+    const now = this.#options;
     const userId = process.getuid?.() ?? 0;
     const configuration = options.logrotateConfiguration?.map(pathFromText);
     this.#places = new RotationPlaces({
       fileSystem,
       clock,
-      rotatedTo: options.rotatedTo ?? [],
+      get rotatedTo() {
+        return now.rotatedTo ?? [];
+      },
       logrotate: new Logrotate({ fileSystem, clock, log, userId, ...(configuration && { configuration }) }),
     });
     this.#fileRegistry = new FileRegistry(this.#places);
     this.#patterns = new PathPatterns(options.include, options.exclude);
     this.#contents = new Contents(context.fileSystem, this.#ids, options.archives);
-    const now = this.#options;
     const patterns = () => this.#patterns;
     this.#tombstones = new Tombstones({
       fileRegistry: this.#fileRegistry,
@@ -110,6 +112,7 @@ export class TailerManager implements Source {
       get rotateWaitMs() {
         return now.rotateWaitMs;
       },
+      whereKept: (path) => this.#places.whereKept(path),
       maxOpenFiles: () => this.#maxOpenFiles,
       tailerOf: (state) => this.#pool?.tailerOf(state),
       folderTrouble: (folder) => this.#watcher?.troubleOf(folder),
@@ -229,6 +232,7 @@ export class TailerManager implements Source {
     Object.assign(this.#options, options);
     this.#revision += 1;
     this.#contents.readsArchives = options.archives;
+    this.#places.forget();
     this.#tellFewerFiles();
     if (!isDeepStrictEqual(before, { include: options.include, exclude: options.exclude })) {
       this.#patterns = new PathPatterns(options.include, options.exclude);

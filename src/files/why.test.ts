@@ -187,6 +187,14 @@ describe("TailerManager › why", () => {
     await run.stop();
   });
 
+  it("says where old files are looked for, and who says so", async () => {
+    bench.programs.append(LOG, "1\n");
+    const run = await bench.start({ rotatedTo: ["/old/{name}*"] });
+    await bench.pass(300);
+    expect((await run.manager.why(LOG)).old_files).toBe("rotated_to says /old/{name}*");
+    await run.stop();
+  });
+
   it("says that a folder cannot be looked into", async () => {
     bench.programs.mkdirs("/logs/sub");
     bench.programs.append("/logs/sub/a.log", "1\n");

@@ -50,6 +50,11 @@ export class RotationPlaces {
     this.#names = new FolderNames(options.fileSystem, options.clock);
   }
 
+  /** The options are others now. */
+  forget(): void {
+    this.#kept.clear();
+  }
+
   /** Looks at logrotate's configuration, at most once a minute; `placesOf` does so by itself. Never rejects. */
   async refresh(): Promise<void> {
     await this.#options.logrotate?.refresh();
