@@ -159,6 +159,24 @@ describe("a file saved under a new inode", () => {
   });
 });
 
+describe("a long file saved under a new inode", () => {
+  it("and rotated at once is read to its end before the one that came after it", async () => {
+    const { programs } = bench;
+    const before = numbered("a", 300);
+    programs.append(LOG, text(before));
+    const run = await bench.start();
+    await bench.pass(500);
+    programs.copy(LOG, "/logs/swap");
+    programs.append("/logs/swap", text(numbered("b", 50)));
+    programs.rename("/logs/swap", LOG);
+    programs.rename(LOG, `${LOG}.1`);
+    programs.append(LOG, text(numbered("c", 5)));
+    await bench.pass(5000);
+    await run.stop();
+    expect(run.lines).toEqual([...before, ...numbered("b", 50), ...numbered("c", 5)]);
+  });
+});
+
 describe("content that was truncated in place", () => {
   it("makes room for the new one at once, each time", async () => {
     const { programs } = bench;

@@ -6,6 +6,7 @@ import { familyOf } from "./family.ts";
 import type { FileId, FileIds } from "./file-id.ts";
 import type { FileRegistry } from "./file-registry.ts";
 import type { FileState } from "./file-state.ts";
+import { FINGERPRINT_BYTES } from "./fingerprint.ts";
 import { judge, type Verdict } from "./judge.ts";
 import type { Readers } from "./readers.ts";
 import { lookAt } from "./sighting.ts";
@@ -310,22 +311,32 @@ class Round {
 
   /** What lies at a path holds all that its file gave, whose inode has no name of its family any more. */
   async saved(): Promise<void> {
-    const { fileRegistry, readers, evidence } = this.#options;
     for (const candidate of this.#unknown()) {
-      if (!candidate.isHome || candidate.format !== undefined) continue;
-      const state = fileRegistry.ownerOf(candidate.path);
-      if (state === undefined || this.#found.has(state) || !readers.holds(state)) continue;
-      if (state.given > 0 && !state.isKnownByContent) continue;
-      if (isSameLook(state.rejected, candidate)) continue;
-      if (fileRegistry.isRotationOf(state.newestName, candidate.path)) continue;
-      if (state.given > 0 && (await this.#verdictsOf(candidate))?.get(state) !== "same") continue;
-      const content = readers.contentOf(state);
-      if (content === undefined || (await content.stat()).size === 0) continue;
-      // What its writer added to the old one after it was copied would be lost with it.
-      if ((await evidence.continues(candidate, content, state.offset)) !== true) continue;
+      const state = this.#options.fileRegistry.ownerOf(candidate.base);
+      if (state === undefined || !(await this.#isSavedAs(state, candidate))) continue;
       this.#findings.set(candidate, { kind: "file", state, isSaved: true });
       this.#found.set(state, candidate);
     }
+  }
+
+  async #isSavedAs(state: FileState, candidate: Candidate): Promise<boolean> {
+    const { fileRegistry, readers, evidence } = this.#options;
+    if (candidate.format !== undefined || this.#found.has(state) || !readers.holds(state)) return false;
+    if (state.given > 0 && !state.isKnownByContent) return false;
+    if (isSameLook(state.rejected, candidate)) return false;
+    if (fileRegistry.isRotationOf(state.newestName, candidate.base)) return false;
+    if (state.given > 0 && (await this.#verdictsOf(candidate))?.get(state) !== "same") return false;
+    const content = readers.contentOf(state);
+    if (content === undefined) return false;
+    const { size } = await content.stat();
+    if (size === 0) return false;
+    if (!candidate.isHome) {
+      // Saved, and rotated at once: it holds more than a copy would, and more of ours than a header.
+      if (candidate.stat.size <= size || state.given <= FINGERPRINT_BYTES) return false;
+      if (await evidence.isRepetitive(candidate, state)) return false;
+    }
+    // What its writer added to the old one after it was copied would be lost with it.
+    return (await evidence.continues(candidate, content, state.offset)) === true;
   }
 
   // ------------------------------------------------------------ 4 copies
