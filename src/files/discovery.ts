@@ -387,7 +387,7 @@ export class Discovery {
         const finding = findings.get(candidate)!;
         if (finding.kind === "undecided" || finding.kind === "unreadable") {
           canTell = false;
-          // A run that ends with what is there now does not wait until somebody lets it look.
+          // A run that ends with what is there now does not wait until an operator lets it look.
           if (finding.kind === "undecided" || !this.#options.isOnce) this.#undecided.add(base);
         }
         await this.#applyTo(candidate, finding);

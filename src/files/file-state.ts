@@ -104,9 +104,9 @@ export class FileState {
   rejected: Look | undefined;
   /** The look at which its content was last compared. */
   proved: Look | undefined;
-  /** It is taken to be where its inode is, but that could not be opened: whoever opens it proves it. */
+  /** It is taken to be where its inode is, but that could not be opened: the tailer that opens it proves it. */
   isUnproven = false;
-  /** Discovery is finding out where it is: nobody opens it meanwhile. */
+  /** Discovery is finding out where it is: the pool does not open it meanwhile. */
   isInDoubt = false;
   /** An older sibling may yet turn out to be a generation that comes first. */
   isBlocked = false;
@@ -227,7 +227,7 @@ export class FileState {
   }
 
   /**
-   * Something was given out of it, and its bytes tell it from others. Without that its content is nobody's yet: an equal
+   * Something was given out of it, and its bytes tell it from others. Without that its content is of no known file yet: an equal
    * beginning, which a header gives to all generations, is no evidence.
    */
   get isKnownByContent(): boolean {

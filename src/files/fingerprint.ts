@@ -21,7 +21,7 @@ export function contentMark(bytes: Buffer): ContentMark {
   return { length: bytes.length, hash: hashOf(bytes) };
 }
 
-/** The same where they are to tell one file from another: NUL bytes are a hole that nobody wrote, and tell nothing. */
+/** The same where they are to tell one file from another: NUL bytes are a hole that no program wrote, and tell nothing. */
 export function tellingMark(bytes: Buffer): ContentMark {
   return bytes.some((byte) => byte !== 0) ? contentMark(bytes) : EMPTY_MARK;
 }

@@ -31,7 +31,7 @@ export class Missing {
   }
 
   /**
-   * The content of a file that nobody holds open is in none of its family.
+   * The content of a file that no tailer holds open is in none of its family.
    *
    * @param canTell false: a folder or a file could not be looked into, so it may be there
    * @param isCut what was read of it is not in its own inode any more: a copy of it would have been there before that
@@ -78,7 +78,7 @@ export class Missing {
     }
     state.miss(clock.monotonic());
     state.location = undefined;
-    // It holds nobody for long.
+    // Younger ones do not wait for it for long.
     const sinceMs = state.missingSinceMs ?? clock.monotonic();
     if (!hasHome || isOnce || clock.monotonic() - sinceMs >= rotateWaitMs) state.isCaughtUp = true;
     if (isOnce) this.#states.delete(state);
@@ -96,7 +96,7 @@ export class Missing {
     }
   }
 
-  /** The content has no name any more, and nobody holds it open. */
+  /** The content has no name any more, and no tailer holds it open. */
   #giveUp(state: FileState): void {
     const { clock, events, positions, fileRegistry } = this.#options;
     this.#states.delete(state);

@@ -26,12 +26,12 @@ export async function provenStat(state: FileState, content: Content): Promise<Fi
   return stat;
 }
 
-/** Fewer NUL bytes than this at the start of a file that nobody saw truncated are its own. */
+/** Fewer NUL bytes than this at the start of a file whose truncation discovery did not see are its own. */
 const LEAST_HOLE_BYTES = 16;
 
 /**
- * Where the content begins to be somebody's: behind the NUL bytes at its start that nobody wrote. A writer that does not
- * append goes on at its old offset after a truncation, whoever saw that, and the file then begins with a hole.
+ * Where the content begins to be a program's: behind the NUL bytes at its start that none wrote. A writer that does not
+ * append goes on at its old offset after a truncation, seen or not, and the file then begins with a hole.
  *
  * @returns 0: no hole; `size`: nothing but NUL bytes so far, what comes is yet to be written
  */

@@ -31,7 +31,7 @@ export type Like = Pick<FileState, "path">;
 
 export interface Recognition {
   readonly findings: ReadonlyMap<Candidate, Finding>;
-  /** Files of the family whose content is in none of the candidates, and that nobody holds open. */
+  /** Files of the family whose content is in none of the candidates, and that no tailer holds open. */
   readonly lost: readonly FileState[];
   /** Files whose path holds something else by now, or what they were was cut off: they are at no path any more. */
   readonly displaced: ReadonlySet<FileState>;
@@ -185,7 +185,7 @@ class Round {
       case "alike":
         return (await this.#isUnread(state, candidate, comparison.stat.size)) ? "yes" : "no";
       case "unreadable":
-        // Whoever opens it proves it; of a tombstone nobody does.
+        // The tailer that opens it proves it; a tombstone has none.
         if (state.phase === "finished" || state.copyOf !== undefined) return comparison.error;
         state.isUnproven = true;
         return "yes";

@@ -435,7 +435,7 @@ export class TailerPool implements Readers {
     }
     this.#troubles.failed(state, error);
     if (this.#options.isOnce && this.#troubles.isLasting(state, this.#options.reading.rotateWaitMs)) {
-      // A run that ends with what is there now does not wait until somebody mends it.
+      // A run that ends with what is there now does not wait until an operator mends it.
       this.#givenUp.add(state);
       this.#ready.delete(state);
       return;

@@ -48,7 +48,7 @@ export class UnsettledPaths {
     this.#options.events.emit("file_readable", `${file} can be read again`, { file });
   }
 
-  /** An archive counts when it is whole, or when what it is made of is gone and nobody writes it any more. */
+  /** An archive counts when it is whole, or when what it is made of is gone and no program writes it any more. */
   async isReady(candidate: Candidate): Promise<boolean> {
     const { contents, isOnce } = this.#options;
     const { path, id, stat, format } = candidate;

@@ -171,7 +171,7 @@ export class Whereabouts {
     );
   }
 
-  /** Enters `path` as one of the file; whoever had it before has lost it. */
+  /** Enters `path` as one of the file; the file that had it before has lost it. */
   claim(path: BytePath, state: FileState, { id, stat }: Pick<Candidate, "id" | "stat">): void {
     const { fileRegistry } = this.#options;
     const before = fileRegistry.paths.get(path);
